@@ -1,0 +1,297 @@
+"""
+The vocabulary of a supervision tree: what every room means by a child, a strategy, a shutdown.
+
+Every type here is an immutable value that can be written as JSON or msgpack and read back unchanged.
+Durations are seconds (`_s`), sizes are bytes (`_bytes`), signals are numbers.
+
+Source: otp-rules S1-S25 for names and defaults; `signal(7)`, `setrlimit(2)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeAlias
+
+from msgspec import Struct, field
+
+
+class Strategy(StrEnum):
+    """Which siblings a death concerns (S51-S53); `dynamic` children come only through start_child."""
+
+    ONE_FOR_ONE = "one_for_one"
+    ONE_FOR_ALL = "one_for_all"
+    REST_FOR_ONE = "rest_for_one"
+    DYNAMIC = "dynamic"
+
+
+class Restart(StrEnum):
+    """After which exits a child is started again (S44-S46)."""
+
+    PERMANENT = "permanent"
+    TRANSIENT = "transient"
+    TEMPORARY = "temporary"
+
+
+class AutoShutdown(StrEnum):
+    """When significant children that end by themselves end their supervisor (S117-S119)."""
+
+    NEVER = "never"
+    ANY_SIGNIFICANT = "any_significant"
+    ALL_SIGNIFICANT = "all_significant"
+
+
+class Start(StrEnum):
+    """Whether children start (and stop) one after the other, or all at once (one_for_one only)."""
+
+    SEQUENTIAL = "sequential"
+    PARALLEL = "parallel"
+
+
+class Escalate(StrEnum):
+    """`never` lets a supervisor whose intensity cannot trip be accepted, knowingly."""
+
+    ON_INTENSITY = "on_intensity"
+    NEVER = "never"
+
+
+class Kind(StrEnum):
+    """What a child is. A supervisor is a child too."""
+
+    SUPERVISOR = "supervisor"
+    AGENT = "agent"
+    FUNCTION = "function"
+    COMMAND = "command"
+
+
+class ShutdownKind(StrEnum):
+    BRUTAL_KILL = "brutal_kill"
+    TIMEOUT = "timeout"
+    INFINITY = "infinity"
+
+
+class Shutdown(Struct, frozen=True):
+    """
+    How a child is stopped: killed at once, asked and killed after `timeout_s`, or asked and awaited.
+
+    `timeout_s` is meaningful for `TIMEOUT` only and may be 0 (S93).
+    """
+
+    kind: ShutdownKind = ShutdownKind.TIMEOUT
+    timeout_s: float = 5.0
+
+
+BRUTAL_KILL = Shutdown(ShutdownKind.BRUTAL_KILL, 0.0)
+WAIT_FOREVER = Shutdown(ShutdownKind.INFINITY, 0.0)
+
+
+class ReadyKind(StrEnum):
+    NOTIFY = "notify"
+    STARTED = "started"
+    TCP = "tcp"
+    UNIX = "unix"
+    HTTP = "http"
+    FILE = "file"
+    LINE = "line"
+    EXEC = "exec"
+
+
+class Probe(Struct, frozen=True):
+    """
+    One way to ask whether a child serves. What `kind` needs is in exactly these fields:
+
+    tcp: `host`, `port` · unix, file: `path` · line: `pattern` · exec: `argv` ·
+    http: `host` and `port` to connect to (numeric address), `path` to GET, `http_host` for the Host header.
+    """
+
+    kind: ReadyKind
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    http_host: str = ""
+    pattern: str = ""
+    argv: tuple[str, ...] = ()
+
+
+class Ready(Struct, frozen=True):
+    """When a started child counts as ready, and how long that may take."""
+
+    probe: Probe
+    timeout_s: float = 30.0
+
+
+class Liveness(Struct, frozen=True):
+    """A probe repeated while the child runs; `failures` in a row make it unhealthy."""
+
+    probe: Probe
+    every_s: float = 5.0
+    timeout_s: float = 1.0
+    failures: int = 3
+
+
+class Backoff(Struct, frozen=True):
+    """
+    The delay before the n-th restart in a row: `first_s * factor**(n-1)`, at most `max_s`, spread by
+    `jitter` (0.1: plus or minus 10 %). A child that stayed up for `reset_s` starts from the beginning.
+    """
+
+    first_s: float = 0.1
+    factor: float = 2.0
+    max_s: float = 30.0
+    jitter: float = 0.1
+    reset_s: float = 60.0
+
+
+class OutputKind(StrEnum):
+    LOG = "log"
+    INHERIT = "inherit"
+    NULL = "null"
+    JOURNAL = "journal"
+    PATH = "path"
+    STDOUT = "stdout"  # stderr only: wherever stdout goes
+
+
+class Output(Struct, frozen=True):
+    kind: OutputKind = OutputKind.LOG
+    path: str = ""
+
+
+class LogRotation(Struct, frozen=True):
+    max_size_bytes: int = 10 * 1024 * 1024
+    keep: int = 5
+
+
+class Credentials(Struct, frozen=True):
+    """Numeric identity a child runs under; `None` leaves that part as the daemon's."""
+
+    uid: int | None = None
+    gid: int | None = None
+    groups: tuple[int, ...] | None = None
+    home: str = ""
+    user: str = ""
+
+
+class Limits(Struct, frozen=True):
+    """Resource limits; `None` leaves a limit as the daemon's. `memory_bytes` is the whole child's."""
+
+    memory_bytes: int | None = None
+    open_files: int | None = None
+    processes: int | None = None
+    core_bytes: int | None = None
+    cpu_s: int | None = None
+    file_size_bytes: int | None = None
+
+
+class WorkerSpec(Struct, frozen=True, tag="worker"):
+    """
+    One worker process, fully resolved: placeholders filled in, names of users turned into numbers.
+
+    `name` is the address (`pricer.0`), `group` the table it came from (`pricer`), `index` its place in
+    the group. `target` is `module:callable` for agents and functions; `command` the argv of a command.
+    `args_json` holds the keyword arguments of a target as a JSON object.
+    `env` is the complete environment of the file for this child (env_file below env), without the
+    daemon's own, which the child inherits beneath it.
+    """
+
+    name: str
+    kind: Kind
+    group: str = ""
+    index: int | None = None
+    target: str = ""
+    args_json: str = "{}"
+    command: tuple[str, ...] = ()
+    restart: Restart = Restart.PERMANENT
+    shutdown: Shutdown = Shutdown()
+    significant: bool = False
+    ready: Ready = Ready(Probe(ReadyKind.STARTED))
+    liveness: Liveness | None = None
+    watchdog_s: float | None = None
+    stop_signal: int = 15
+    normal_exit: tuple[int, ...] = (0,)
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = ""
+    credentials: Credentials | None = None
+    umask: int | None = None
+    nice: int | None = None
+    limits: Limits = Limits()
+    stdout: Output = Output()
+    stderr: Output = Output()
+    log: LogRotation = LogRotation()
+
+
+class SupervisorSpec(Struct, frozen=True, tag="supervisor"):
+    """
+    One supervisor and what it starts, in start order.
+
+    `template`, for a dynamic supervisor, holds the keys of the [worker.X] table that every start_child
+    builds upon, as JSON; empty when each start_child brings its whole spec.
+    """
+
+    name: str
+    strategy: Strategy = Strategy.ONE_FOR_ONE
+    intensity: int = 3
+    period_s: float = 5.0
+    auto_shutdown: AutoShutdown = AutoShutdown.NEVER
+    children: tuple[ChildSpec, ...] = ()
+    restart: Restart = Restart.PERMANENT
+    shutdown: Shutdown = WAIT_FOREVER
+    significant: bool = False
+    backoff: Backoff | None = None
+    preload: tuple[str, ...] = ()
+    start: Start = Start.SEQUENTIAL
+    escalate: Escalate = Escalate.ON_INTENSITY
+    max_children: int | None = None
+    template: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.SUPERVISOR
+
+
+ChildSpec: TypeAlias = WorkerSpec | SupervisorSpec
+
+
+class Durability(StrEnum):
+    PROCESS = "process"
+    SYSTEM = "system"
+    FULL = "full"
+
+
+class CgroupUse(StrEnum):
+    """`auto`: a leaf cgroup per child where a cgroup v2 subtree is delegated to the daemon."""
+
+    AUTO = "auto"
+    OFF = "off"
+
+
+class DaemonSpec(Struct, frozen=True):
+    name: str
+    run_dir: str
+    state_dir: str
+    log_dir: str
+    durability: Durability = Durability.SYSTEM
+    cgroup: CgroupUse = CgroupUse.AUTO
+
+
+class AccessSpec(Struct, frozen=True):
+    """Numeric ids that may operate, or only look, besides root and the daemon's own user."""
+
+    operator_uids: tuple[int, ...] = ()
+    operator_gids: tuple[int, ...] = ()
+    viewer_uids: tuple[int, ...] = ()
+    viewer_gids: tuple[int, ...] = ()
+
+
+class CommandsSpec(Struct, frozen=True):
+    allow: tuple[str, ...] = ()
+    max_parallel: int = 8
+
+
+class Plan(Struct, frozen=True):
+    """Everything a daemon needs to run, checked and resolved. `files` are absolute, in reading order."""
+
+    daemon: DaemonSpec
+    root: SupervisorSpec
+    access: AccessSpec = AccessSpec()
+    commands: CommandsSpec = CommandsSpec()
+    files: tuple[str, ...] = ()

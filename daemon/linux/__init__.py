@@ -1,0 +1,1 @@
+"""System calls: how the decisions of the core are carried out on Linux."""

@@ -1,0 +1,1 @@
+"""Workers that regrow itself brings along."""
