@@ -12,13 +12,15 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from regrow.config.spec import Restart
+from regrow.daemon.core.effects import Code
 from regrow.daemon.core.events import Exit, TimerKind
+from regrow.daemon.core.restart import known_exit
 from regrow.daemon.core.state import Batch, SlotState, StartFor
 from regrow.daemon.core.strategy import restart_scope
 from regrow.daemon.core.turn import HOLDS_PROCESS, Turn
 
 
-def begin(turn: Turn, pivot: str, cause: int, delay_s: float) -> None:
+def begin(turn: Turn, pivot: str, cause: int | None, delay_s: float) -> None:
     """
     Begin a batch around `pivot`, which has no process any more.
 
@@ -33,6 +35,7 @@ def begin(turn: Turn, pivot: str, cause: int, delay_s: float) -> None:
                 delay_s = max(0.0, slot.waits_until_s - turn.now_s)
             turn.undefine(child)
     turn.change(pivot, state=SlotState.WAITING, counted=True, waits_until_s=turn.now_s)
+    turn.up_since_s = None
     turn.operation = Batch(pivot=pivot, scope=scope, cause=cause, delay_s=delay_s)
     advance(turn)
 
@@ -46,7 +49,10 @@ def absorb(turn: Turn, child: str, exit: Exit) -> None:
     """A sibling died by itself before the batch came to stop it."""
     batch = turn.operation
     assert isinstance(batch, Batch)
-    turn.report("exited", child, cause=batch.cause, exit=exit)
+    slot = turn.slots[child]
+    turn.cancel_start(child)
+    turn.refuse(slot.request, Code.START_FAILED, f"{child} ended before it was ready")
+    turn.report("exited", child, cause=batch.cause, exit=known_exit(slot, exit))
     dropped(turn, child)
 
 

@@ -12,13 +12,14 @@ from regrow.config.spec import AutoShutdown, Start
 from regrow.daemon.core import group
 from regrow.daemon.core.effects import Code, End, Outcome, Ready, SignalKind
 from regrow.daemon.core.events import Exit, ExitReason, Request, StopRequested, TimerKind
+from regrow.daemon.core.restart import known_exit
 from regrow.daemon.core.state import (
     Batch,
     Init,
     Phase,
     SlotState,
-    Starting,
     StartFor,
+    Starting,
     StopAll,
     Terminate,
 )
@@ -37,14 +38,18 @@ def begin(turn: Turn) -> None:
     _init_advance(turn)
 
 
-def start_concluded(turn: Turn) -> None:
-    """A start ended one way or the other; go on with what it was part of."""
+def start_concluded(turn: Turn, child: str) -> None:
+    """
+    The start of `child` ended one way or the other; go on with what it was part of.
+
+    After a reload that made a group of independent children it may be part of nothing.
+    """
     match turn.operation:
         case Init():
             _init_advance(turn)
-        case Batch():
+        case Batch(scope=scope) if child in scope:
             group.advance(turn)
-        case Starting():
+        case Starting(child=awaited) if child == awaited:
             turn.operation = None
 
 
@@ -117,7 +122,7 @@ def _begin_end(turn: Turn, outcome: Outcome, text: str, cause: int | None, *, no
     for child in turn.order:
         slot = turn.slots[child]
         if slot.dead is not None:
-            turn.report("exited", child, cause=cause, exit=slot.forced or slot.dead)
+            turn.report("exited", child, cause=cause, exit=known_exit(slot, slot.dead))
         if slot.dead is not None or slot.state is SlotState.WAITING:
             turn.undefine(child)
     _end_advance(turn)
@@ -163,7 +168,9 @@ def died_while_stopping(turn: Turn, child: str, exit: Exit) -> None:
     """A child ended by itself before its turn to be stopped came (S100)."""
     operation = turn.operation
     assert isinstance(operation, StopAll)
-    turn.report("exited", child, cause=operation.cause, exit=exit)
+    slot = turn.slots[child]
+    turn.cancel_start(child)
+    turn.report("exited", child, cause=operation.cause, exit=known_exit(slot, exit))
     turn.undefine(child)
     _end_advance(turn)
 

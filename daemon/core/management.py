@@ -23,7 +23,7 @@ from regrow.daemon.core.events import (
     TerminateChild,
     WhichChildren,
 )
-from regrow.daemon.core.state import Slot, SlotState, Starting, StartFor, Terminate
+from regrow.daemon.core.state import Slot, SlotState, StartFor, Starting, Terminate
 from regrow.daemon.core.turn import Turn
 
 
@@ -166,9 +166,6 @@ def _terminate_child(turn: Turn, request: TerminateChild) -> None:
         return
     slot = turn.slots[child]
     if turn.alive(child):
-        if slot.request is not None:  # whoever started it learns that it was stopped instead
-            turn.refuse(slot.request, Code.START_FAILED, f"{child} was terminated before it was ready")
-            turn.change(child, request=None)
         turn.operation = Terminate(child, request.request)
         turn.change(child, report=None)
         turn.begin_stop(child, None)
@@ -183,9 +180,13 @@ def _named(turn: Turn, child: str | int) -> str | None:
     """A child by name; by pid only under a dynamic supervisor (S97 as C97 has it, S153)."""
     if isinstance(child, str):
         return child if child in turn.slots else None
-    if turn.dynamic:
-        return next((name for name, slot in turn.slots.items() if slot.pid == child), None)
-    return None
+    if not turn.dynamic:
+        return None
+    for name, slot in turn.slots.items():
+        if slot.pid == child:
+            return name
+    # a child that is being restarted is still known by its dead process (S88)
+    return next((name for name, slot in turn.slots.items() if _restarting(slot) and slot.last_pid == child), None)
 
 
 def which_children(turn: Turn) -> list[dict[str, Any]]:
@@ -236,6 +237,6 @@ def _plan_changed(turn: Turn, request: PlanChanged) -> None:
         slot = turn.slots.get(name)
         turn.slots[name] = Slot(spec=spec) if slot is None else replace(slot, spec=spec, added=False)
     turn.order = (*new, *(name for name in turn.order if name not in new))
-    turn.spec = request.spec
+    turn.set_spec(request.spec)
     turn.report("reloaded")
     turn.reply(request.request, {})

@@ -14,7 +14,7 @@ from regrow.daemon.core import group, lifecycle
 from regrow.daemon.core.effects import Code, SignalKind
 from regrow.daemon.core.events import ChildExited, Exit, ExitReason, TimerKind
 from regrow.daemon.core.intensity import add_restart
-from regrow.daemon.core.restart import ExitClass, exit_class, wants_restart
+from regrow.daemon.core.restart import ExitClass, exit_class, known_exit, wants_restart
 from regrow.daemon.core.state import Batch, Slot, SlotState, StartFor
 from regrow.daemon.core.strategy import restart_scope
 from regrow.daemon.core.turn import Turn
@@ -25,15 +25,15 @@ KEEP_ITS_REASON = frozenset({ExitReason.EXEC_FAILED, ExitReason.EXCEPTION, ExitR
 def started(turn: Turn, child: str) -> None:
     """The child is ready."""
     slot = turn.slots[child]
-    if isinstance(slot.spec, WorkerSpec):
-        turn.cancel(TimerKind.START, child)
+    turn.cancel_start(child)
     turn.change(child, state=SlotState.RUNNING, up_since_s=turn.now_s, request=None)
     turn.report("ready", child)
     turn.reply(slot.request, {"pid": slot.pid})
-    lifecycle.start_concluded(turn)
+    lifecycle.start_concluded(turn, child)
 
 
 def start_timed_out(turn: Turn, child: str) -> None:
+    """The child did not become ready in time: kill it; its death will be the failure of the start."""
     slot = turn.slots[child]
     if slot.forced is None and isinstance(slot.spec, WorkerSpec):
         text = f"not ready within {slot.spec.ready.timeout_s:g} s"
@@ -44,8 +44,7 @@ def start_timed_out(turn: Turn, child: str) -> None:
 def start_ended(turn: Turn, child: str, exit: Exit, jitter: float) -> None:
     """The process ended before it was ready: it was not needed, or the start failed (T4)."""
     slot = turn.slots[child]
-    if isinstance(slot.spec, WorkerSpec):
-        turn.cancel(TimerKind.START, child)
+    turn.cancel_start(child)
     ignored = slot.ignored and slot.forced is None and exit_class(exit, slot.spec) is ExitClass.NORMAL
     if ignored:
         turn.report("ignored", child)
@@ -64,8 +63,7 @@ def start_ended(turn: Turn, child: str, exit: Exit, jitter: float) -> None:
 def _start_failure(slot: Slot, exit: Exit) -> Exit:
     """The reason a failed start is known by; the kernel's code or signal stays with it."""
     if slot.forced is not None:
-        text = "; ".join(part for part in (slot.forced.text, exit.text) if part)
-        return replace(exit, reason=slot.forced.reason, text=text)
+        return known_exit(slot, exit)
     if exit.reason in KEEP_ITS_REASON:
         return exit
     text = "; ".join(part for part in ("ended before it was ready", exit.text) if part)
@@ -87,7 +85,7 @@ def describe(exit: Exit) -> str:
 def _init_ended(turn: Turn, child: str, ignored: bool, exit: Exit) -> None:
     if ignored:
         turn.gone(child)
-        lifecycle.start_concluded(turn)
+        lifecycle.start_concluded(turn, child)
     else:
         lifecycle.roll_back(turn, child, f"{child} could not be started: {describe(exit)}")
 
@@ -104,18 +102,15 @@ def _request_ended(turn: Turn, child: str, ignored: bool, exit: Exit) -> None:
         turn.reply(slot.request, {"pid": None})
     else:
         turn.refuse(slot.request, Code.START_FAILED, f"{child} could not be started: {describe(exit)}")
-    lifecycle.start_concluded(turn)
+    lifecycle.start_concluded(turn, child)
 
 
 def _restart_ended(turn: Turn, child: str, ignored: bool, jitter: float) -> None:
     if ignored:
-        if turn.dynamic:
-            turn.forget(child)  # S87
-        else:
-            turn.undefine(child)  # S56, S86
-        lifecycle.start_concluded(turn)
+        turn.gone(child)  # S31, S56, S86, S87
+        lifecycle.start_concluded(turn, child)
         return
-    if isinstance(turn.operation, Batch):
+    if isinstance(turn.operation, Batch) and child in turn.operation.scope:
         turn.operation = None  # what the batch had not reached stays undefined until the retry (S82)
     delay_s = _next_delay_s(turn, child, jitter)
     _wait(turn, child, delay_s, counted=False)
@@ -146,8 +141,13 @@ def unhealthy(turn: Turn, child: str, exit: Exit) -> None:
 def retry(turn: Turn, child: str) -> None:
     """A restart that had been put off is due; that of a failed start is counted only now (S71, S77, S83)."""
     slot = turn.slots[child]
-    if slot.counted or _count(turn, child, slot.report):
-        _begin_restart(turn, child, 0.0)
+    if not slot.counted:
+        if _count(turn, child, slot.report):
+            _begin_restart(turn, child, 0.0)
+    elif turn.independent:
+        turn.spawn(child, StartFor.RESTART)
+    else:
+        group.begin(turn, child, slot.report, 0.0)
 
 
 def _count(turn: Turn, child: str, cause: int | None) -> bool:

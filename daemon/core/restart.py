@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from msgspec.structs import replace
+
 from regrow.config.exits import SHUTDOWN
 from regrow.config.spec import Restart, SupervisorSpec, WorkerSpec
 from regrow.daemon.core.events import Exit, ExitReason
+from regrow.daemon.core.state import Slot
 
 
 class ExitClass(StrEnum):
@@ -45,3 +48,11 @@ def wants_restart(restart: Restart, exit: ExitClass) -> bool:
             return exit is ExitClass.ABNORMAL
         case Restart.TEMPORARY:
             return False
+
+
+def known_exit(slot: Slot, exit: Exit) -> Exit:
+    """The exit under the reason for which the supervisor itself killed the child, with the kernel's code or signal."""
+    if slot.forced is None:
+        return exit
+    text = "; ".join(part for part in (slot.forced.text, exit.text) if part)
+    return replace(exit, reason=slot.forced.reason, text=text)

@@ -14,6 +14,9 @@ from regrow.config.spec import Strategy, SupervisorSpec, WorkerSpec
 from regrow.daemon.core.effects import Outcome
 from regrow.daemon.core.events import Event, Exit
 
+INDEPENDENT = frozenset({Strategy.ONE_FOR_ONE, Strategy.DYNAMIC})
+"""Strategies under which the children's fates are unconnected."""
+
 
 class SlotState(StrEnum):
     """Where a child's process is. OTP's `restarting` is WAITING, or STARTING on the supervisor's own account."""
@@ -35,7 +38,8 @@ class StartFor(StrEnum):
 
 class Slot(Struct, frozen=True):
     """
-    One child. `incarnation` is that of its newest process (0: never had one).
+    One child. `incarnation` is that of its newest process (0: never had one), `last_pid` what that one's pid
+    is or was; `pid` is None unless the process lives.
 
     `dead` holds the exit of a process whose death waits to be handled; `forced` the reason for which
     the supervisor itself is killing it; `failures` counts restarts in a row for backoff; `counted` says
@@ -46,6 +50,7 @@ class Slot(Struct, frozen=True):
     state: SlotState = SlotState.UNDEFINED
     incarnation: int = 0
     pid: int | None = None
+    last_pid: int | None = None
     start_for: StartFor = StartFor.INIT
     request: int | None = None
     added: bool = False
@@ -134,7 +139,7 @@ class SupervisorState(Struct, frozen=True):
     @property
     def independent(self) -> bool:
         """Whether the children's fates are unconnected: one_for_one and dynamic."""
-        return self.spec.strategy in (Strategy.ONE_FOR_ONE, Strategy.DYNAMIC)
+        return self.spec.strategy in INDEPENDENT
 
     @property
     def dynamic(self) -> bool:

@@ -31,6 +31,7 @@ from regrow.daemon.core.events import (
     TimerElapsed,
     TimerKind,
 )
+from regrow.daemon.core.restart import known_exit
 from regrow.daemon.core.state import (
     Batch,
     Phase,
@@ -42,7 +43,9 @@ from regrow.daemon.core.state import (
 from regrow.daemon.core.turn import Turn
 
 Handler: TypeAlias = Callable[[Turn, Slot, "ProcessEvent"], None]
-ProcessEvent: TypeAlias = Spawned | SpawnFailed | ChildReady | ChildIgnored | ChildExited | ChildUnhealthy | TimerElapsed
+ProcessEvent: TypeAlias = (
+    Spawned | SpawnFailed | ChildReady | ChildIgnored | ChildExited | ChildUnhealthy | TimerElapsed
+)
 
 
 def step(state: SupervisorState, event: Event, now_s: float) -> tuple[SupervisorState, tuple[Effect, ...]]:
@@ -68,7 +71,7 @@ def _dispatch(turn: Turn, event: Event) -> None:
         lifecycle.stop_requested(turn, event)
     elif turn.phase in (Phase.STOPPING, Phase.ENDED):
         turn.refuse(event.request, Code.SHUTDOWN, f"{turn.spec.name} is shutting down")
-    elif turn.operation is not None:
+    elif turn.operation is not None or turn.phase is Phase.NEW:
         turn.postpone(event)
     else:
         management.serve(turn, event)
@@ -98,14 +101,14 @@ def _stale(turn: Turn, slot: Slot, event: ProcessEvent) -> None:
 
 def _spawned(turn: Turn, slot: Slot, event: ProcessEvent) -> None:
     assert isinstance(event, Spawned)
-    turn.change(event.child, pid=event.pid)
+    turn.change(event.child, pid=event.pid, last_pid=event.pid)
     turn.report("starting", event.child, pid=event.pid)
 
 
 def _spawned_stopping(turn: Turn, slot: Slot, event: ProcessEvent) -> None:
     """The stop overtook the birth notice; the process is asked to stop already."""
     assert isinstance(event, Spawned)
-    turn.change(event.child, pid=event.pid)
+    turn.change(event.child, pid=event.pid, last_pid=event.pid)
 
 
 def _ready(turn: Turn, slot: Slot, event: ProcessEvent) -> None:
@@ -119,6 +122,12 @@ def _ignored(turn: Turn, slot: Slot, event: ProcessEvent) -> None:
 
 def _failed_start(turn: Turn, slot: Slot, event: ProcessEvent) -> None:
     assert isinstance(event, ChildExited | SpawnFailed)
+    if turn.phase is Phase.STOPPING:
+        lifecycle.died_while_stopping(turn, event.child, event.exit)
+        return
+    if isinstance(turn.operation, Batch) and group.absorbs(turn.operation, event.child):
+        group.absorb(turn, event.child, event.exit)
+        return
     jitter = event.jitter if isinstance(event, ChildExited) else 0.0
     outcomes.start_ended(turn, event.child, event.exit, jitter)
 
@@ -135,7 +144,7 @@ def _death(turn: Turn, slot: Slot, event: ProcessEvent) -> None:
     elif isinstance(turn.operation, Batch) and group.absorbs(turn.operation, event.child):
         group.absorb(turn, event.child, event.exit)
     elif _may_handle(turn):
-        outcomes.died(turn, event.child, replace(event, exit=slot.forced or event.exit))
+        outcomes.died(turn, event.child, replace(event, exit=known_exit(slot, event.exit)))
     elif slot.dead is None:
         turn.change(event.child, dead=event.exit)
         turn.postpone(event)

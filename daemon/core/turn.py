@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from regrow.config.spec import Restart, ShutdownKind, WorkerSpec
+from regrow.config.spec import Restart, ShutdownKind, Strategy, SupervisorSpec, WorkerSpec
 from regrow.daemon.core.effects import (
     ArmTimer,
     CancelTimer,
@@ -28,6 +28,7 @@ from regrow.daemon.core.effects import (
 )
 from regrow.daemon.core.events import Event, Exit, TimerKind
 from regrow.daemon.core.state import (
+    INDEPENDENT,
     Operation,
     Slot,
     SlotState,
@@ -55,6 +56,12 @@ class Turn:
         self.effects: list[Effect] = []
         self.independent = state.independent
         self.dynamic = state.dynamic
+
+    def set_spec(self, spec: SupervisorSpec) -> None:
+        """Take over new flags, in the middle of a step too."""
+        self.spec = spec
+        self.independent = spec.strategy in INDEPENDENT
+        self.dynamic = spec.strategy is Strategy.DYNAMIC
 
     def finish(self) -> tuple[SupervisorState, tuple[Effect, ...]]:
         state = SupervisorState(
@@ -147,16 +154,23 @@ class Turn:
     def cancel(self, kind: TimerKind, child: str) -> None:
         self.effects.append(CancelTimer(kind, child, self.slots[child].incarnation))
 
+    def cancel_start(self, child: str) -> None:
+        """Whether the child becomes ready is no longer awaited."""
+        slot = self.slots[child]
+        if slot.state is SlotState.STARTING and isinstance(slot.spec, WorkerSpec):
+            self.cancel(TimerKind.START, child)
+
     def signal(self, child: str, kind: SignalKind) -> None:
         self.effects.append(Signal(child, self.slots[child].incarnation, kind))
 
     def begin_stop(self, child: str, cause: int | None, *, now: bool = False) -> None:
         """Begin the shutdown protocol of a live child (S92-S95); `now` kills without asking."""
         slot = self.slots[child]
-        if slot.state is SlotState.STARTING and isinstance(slot.spec, WorkerSpec):
-            self.cancel(TimerKind.START, child)
+        self.cancel_start(child)
+        if slot.request is not None:  # whoever started it learns that it is being stopped instead
+            self.refuse(slot.request, Code.START_FAILED, f"{child} is being stopped before it was ready")
         self.report("stopping", child, cause=cause)
-        self.change(child, state=SlotState.STOPPING)
+        self.change(child, state=SlotState.STOPPING, request=None)
         shutdown = slot.spec.shutdown
         if now or shutdown.kind is ShutdownKind.BRUTAL_KILL:
             self.signal(child, SignalKind.KILL)
