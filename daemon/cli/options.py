@@ -1,0 +1,120 @@
+"""Options that several verbs share, and the types of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from regrow.ipc.control import ControlClient
+from regrow.ipc.daemons import connect
+from regrow.ipc.errors import ControlError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+    DurationParam = click.ParamType[float]
+    NameParam = click.ParamType[str]
+else:  # generic from click 8.2 on only
+    DurationParam = NameParam = click.ParamType
+
+COMPLETION_S = 1.0
+"""Somebody waits at a prompt: no names are better than a pause."""
+
+
+class Duration(DurationParam):
+    """A time such as `10s`, `500ms` or `2m`; a plain number is seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds. Fails on anything that is not a positive time."""
+        if isinstance(value, float):
+            return value
+        from regrow.config.units import UnitError, duration_s
+
+        text = str(value).strip()
+        try:
+            seconds = duration_s(text + "s" if text.replace(".", "", 1).isdigit() else text)
+        except UnitError as error:
+            self.fail(f"{error} {error.hint}".strip(), param, ctx)
+        if seconds <= 0:
+            self.fail(f"{value!r} is not a time above zero", param, ctx)
+        return seconds
+
+
+class Name(NameParam):
+    """The name of a child, completed from the running daemon."""
+
+    name = "name"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Names that begin with `incomplete`; none when no daemon answers at once."""
+        typed = ctx.params.get(param.name or "") or ()
+        try:
+            with connect(
+                run_dir=ctx.params.get("run_dir"), name=ctx.params.get("daemon"), timeout_s=COMPLETION_S
+            ) as client:
+                entries = client.request("status")
+        except ControlError:
+            return []
+        names: dict[str, str] = {}
+        for entry in entries:
+            group = entry["name"].partition(".")[0]
+            names.setdefault(group, entry["state"] if group == entry["name"] else "all its replicas")
+            names.setdefault(entry["name"], entry["state"])
+        return [
+            CompletionItem(name, help=state)
+            for name, state in names.items()
+            if name.startswith(incomplete) and name not in typed
+        ]
+
+
+def daemon_options(function: Function) -> Function:
+    """--run-dir and --name (as `run_dir` and `daemon`), and --debug."""
+    function = debug_option(function)
+    function = click.option("--name", "daemon", metavar="NAME", help="The daemon of this name.")(function)
+    return click.option(
+        "--run-dir",
+        metavar="DIR",
+        type=click.Path(file_okay=False),
+        help="The daemon with this run_dir; default: $REGROW_RUN_DIR, else the only one running.",
+    )(function)
+
+
+def debug_option(function: Function) -> Function:
+    """--debug, which `app.run` looks for by itself."""
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")(function)
+
+
+def format_option(function: Function) -> Function:
+    """--format, as the flag `as_json`."""
+    return click.option(
+        "--format",
+        "as_json",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        callback=lambda _context, _option, value: value == "json",
+        help="For people, or for programs.",
+    )(function)
+
+
+def timeout_option(default: str, help: str) -> Callable[[Function], Function]:
+    """--timeout, as `timeout_s`."""
+    return click.option(
+        "--timeout", "timeout_s", type=Duration(), default=default, show_default=True, metavar="TIME", help=help
+    )
+
+
+def names_argument(*, required: bool = False) -> Callable[[Function], Function]:
+    """NAME…, completed from the running daemon."""
+    metavar = "NAME..." if required else "[NAME]..."
+    return click.argument("names", metavar=metavar, nargs=-1, required=required, type=Name())
+
+
+def reach(run_dir: str | None, daemon: str | None) -> ControlClient:
+    """The daemon that --run-dir and --name mean."""
+    return connect(run_dir=run_dir, name=daemon)

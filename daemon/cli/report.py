@@ -1,0 +1,75 @@
+"""
+What a failure becomes: one line on stderr and an exit status.
+
+Light, because the fast path of `regrow status` reports through it too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from regrow.config.exits import INTERNAL, REFUSED, UNREACHABLE, USAGE
+from regrow.ipc.errors import Ambiguous, ControlError, ControlTimeout, Unreachable
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
+
+CLOSED_PIPE = 141
+"""128 + SIGPIPE: whoever read our output has seen enough (`regrow events -f | head`)."""
+
+
+class Failed(Exception):
+    """A verb could not do what it was asked for; the message says what, where and what to do."""
+
+    def __init__(self, message: str, code: int = REFUSED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def fail(error: BaseException, *, debug: bool = False) -> int:
+    """Say on stderr what went wrong; with `debug` also where in the code. Returns the exit status."""
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, BrokenPipeError):
+        drop_output()
+        return CLOSED_PIPE
+    if isinstance(error, KeyboardInterrupt):
+        say("interrupted")
+        return INTERRUPTED
+    message, code = _verdict(error)
+    say(message)
+    return code
+
+
+def say(message: str) -> None:
+    """One line on stderr, whatever is in `message`."""
+    line = " ".join(message.split("\n"))
+    try:
+        print(f"regrow: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        pass  # nobody reads stderr: the exit status has to do
+
+
+def drop_output() -> None:
+    """Keep the interpreter from complaining, at its end, about output that nobody reads."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _verdict(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, Failed):
+        return str(error), error.code
+    if isinstance(error, Unreachable | ControlTimeout):
+        return str(error), UNREACHABLE
+    if isinstance(error, Ambiguous):
+        return str(error), USAGE
+    if isinstance(error, ControlError):
+        return str(error), REFUSED
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot use {error.filename}: {error.strerror}", REFUSED
+    what = f"internal error: {type(error).__name__}: {error}"
+    return f"{what}; run it again with --debug and report what it shows", INTERNAL
