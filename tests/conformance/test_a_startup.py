@@ -130,3 +130,41 @@ def test_c14_failing_start_leaves_no_name_behind(grow: Grow) -> None:
     assert tree.tries("a") == 5
     assert tree.children() == []
     assert not [args for args in procs.carrying(str(tree.directory)).values() if "actor.py" in args]
+
+
+def test_rule_s30_ignoring_permanent_child_stays_undefined_at_start(grow: Grow) -> None:
+    """A permanent or transient child of the file that answers *ignore* is kept, undefined; start-up goes on."""
+    tree = grow("a:P b:P c:T", actors={"a": {"plan": "ignore"}, "c": {"plan": "ignore"}})
+    assert tree.children() == [("c", "undefined"), ("b", "running"), ("a", "undefined")]
+    assert tree.counts() == [3, 1, 0, 3]
+
+
+@pytest.mark.parametrize("intensity", [0, 10])
+def test_rule_s33_failing_child_at_first_start_fails_the_daemon(plant: Grow, intensity: int) -> None:
+    """
+    One failed start, without retry whatever the intensity, fails everything: what had started is stopped in reverse
+    order, later children are never started, `regrow up` ends with status 1 and names the child.
+    """
+    tree = plant("a:P b:M c:P d:P", actors={"c": {"plan": "fail"}}, intensity=intensity)
+    tree.config.write()
+    with pytest.raises(DaemonEnded) as ended:
+        tree.start()
+    assert ended.value.status == 1
+    assert "c refuses to start" in ended.value.output
+    assert "Traceback" not in ended.value.output
+    assert tree.trace("try", "stop") == ["try a", "try b", "try c", "stop b", "stop a"]
+    assert tree.leftovers() == []
+
+
+def test_rule_s37_management_waits_until_all_have_started(plant: Grow) -> None:
+    """A call that comes while the list is being started is answered when it has been started."""
+    tree = plant("a:P b:P", actors={"b": {"plan": "gate"}})
+    tree.config.write()
+    tree.launch()
+    held = tree.gate.next()
+    early = tree.connect()
+    asking = early.send("which_children", supervisor=SUP)
+    early.call("ping")
+    held.release("ready")
+    assert [(child["id"], child["state"]) for child in early.answer(asking)] == [("b", "running"), ("a", "running")]
+    tree.until_ready()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import procs
+import pytest
 from tree import SUP, Grow
 from wire import TIMEOUT_S
 
@@ -47,6 +48,16 @@ def test_c37_rest_for_one(grow: Grow) -> None:
     tree.wait_new(b=before["b"], c=before["c"])
     assert (tree.stops(), tree.starts()) == ("c", "b c")
     assert tree.pid("a") == before["a"]
+
+
+@pytest.mark.parametrize(("crashed", "stopped", "started"), [("a", "c b", "a b c"), ("c", "", "c")])
+def test_rule_s53_rest_for_one_at_the_ends(grow: Grow, crashed: str, stopped: str, started: str) -> None:
+    """The first child takes all with it, the last one nobody."""
+    tree = grow("a:P b:P c:P", strategy="rest_for_one")
+    before = tree.pids(started)
+    tree.crash(crashed)
+    tree.wait_new(**before)
+    assert (tree.stops(), tree.starts()) == (stopped, started)
 
 
 def test_c38_rest_for_one_order(grow: Grow) -> None:

@@ -44,6 +44,7 @@ class Daemon:
         self._pidfd = -1
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._wires: list[Wire] = []
+        self._others = frozenset(processes.children())
 
     def launch(self) -> None:
         """Start the process; it is not ready yet."""
@@ -138,7 +139,7 @@ class Daemon:
                     procs.wait_dead(pid, TIMEOUT_S)
                 except ProcessLookupError:
                     pass  # it ended meanwhile, with its parent
-        processes.await_no_children()
+        processes.await_no_children(keep=self._others)
         for wire in self._wires:
             wire.close()
         self._notify.close()
