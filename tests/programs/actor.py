@@ -136,7 +136,6 @@ def leave_orphan() -> str:
 
 
 def unlink_all() -> None:
-    _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
     os.closerange(0, 1024)
     select.select([], [], [])
 
@@ -157,6 +156,8 @@ def follow(orders: _socket.socket) -> None:
     word, _, value = order.decode().partition(" ")
     if word == "exit":
         os._exit(int(value))
+    if word == "unlink":
+        _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
     answer = leave_orphan() if word == "orphan" else str(os.getpid())
     if sender:
         orders.sendto(answer.encode(), sender)
