@@ -67,10 +67,15 @@ class UnixAttempt(FileAttempt):
 
     def _open_known(self, path: str) -> int | None:
         fd = open_cached(path)
-        if fd is not None and not is_local(fd):
-            os.close(fd)
+        if fd is None:
             return None
-        return fd
+        local = False
+        try:
+            local = is_local(fd)  # may raise: no free descriptors
+        finally:
+            if not local:
+                os.close(fd)
+        return fd if local else None
 
     def _found(self, fd: int) -> str:
         return connect_unix(fd, self._path)
