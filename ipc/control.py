@@ -105,6 +105,8 @@ class ControlClient:
             self._socket.sendall(line.encode())
         except TimeoutError:
             raise self._late(self.timeout_s) from None
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it hung up; `answer` finds what it said before (who may not look is told so), or that
         except OSError as error:
             raise self._broken(error) from error
         return self._last_id
@@ -146,7 +148,7 @@ class ControlClient:
         deadline_s = time.monotonic() + within_s
         while True:
             for message in self._unread:
-                # A request that could not be read at all is refused under a null id.
+                # What concerns the connection (not allowed, unreadable) is refused under a null id.
                 if message.get("id") in (request_id, None):
                     self._unread.remove(message)
                     return message

@@ -100,9 +100,9 @@ def _named(name: str, timeout_s: float, environ: Mapping[str, str]) -> ControlCl
 
 def _only(timeout_s: float, environ: Mapping[str, str]) -> ControlClient:
     clients, failures = _look_around(environ, min(timeout_s, PING_S))
-    for extra in clients[1:]:
-        extra.close()
     if len(clients) > 1:
+        for client in clients:
+            client.close()
         listed = ", ".join(f"{client.label} at {client.run_dir}" for client in clients)
         raise Ambiguous(listed.replace("the daemon ", ""), [client.run_dir for client in clients])
     if clients:

@@ -49,6 +49,10 @@ def ask(client: ControlClient, names: Sequence[str] = (), *, everything: bool = 
     if everything:
         fields["all"] = True
     entries: list[Entry] = client.request("status", **fields)
+    now = time.time()
+    for entry in entries:
+        if entry.get("uptime_s") is None:
+            entry["uptime_s"] = max(now - entry["since"], 0.0) if entry["pid"] is not None else None
     return entries
 
 

@@ -127,7 +127,7 @@ def finished(watch: Watch, request_id: int, what: str, timeout_s: float) -> Any:
             message = watch.client.receive(watch.next_look_s(deadline_s))
             if message is None:
                 continue
-            if message.get("id") == request_id:
+            if message.get("id") in (request_id, None):
                 return result_of(message)
             if "event" in message:
                 watch.note(message["event"])

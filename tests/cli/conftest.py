@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import fake_daemon
 import pytest
+from cli_calls import Cli, Done
 
 from regrow.daemon.cli import app
 from regrow.ipc import daemons
-
-
-class Done(NamedTuple):
-    """What one command line did."""
-
-    status: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Done]
 
 
 @pytest.fixture(autouse=True)
