@@ -112,8 +112,11 @@ class StopRequested(Struct, frozen=True, tag=True):
 
 
 class StartChild(Struct, frozen=True, tag=True):
+    """`incarnation` is the newest ever used under the name, which the new child goes on from."""
+
     request: int
     spec: WorkerSpec | SupervisorSpec
+    incarnation: int = 0
 
 
 class RestartChild(Struct, frozen=True, tag=True):

@@ -82,9 +82,9 @@ def _start_child(turn: Turn, request: StartChild) -> None:
     elif spec.name in turn.slots:
         _refuse_known(turn, request.request, spec.name)
         return
-    turn.slots[spec.name] = Slot(spec=spec, added=True)
+    turn.slots[spec.name] = Slot(spec=spec, added=True, incarnation=request.incarnation)
     turn.order = (*turn.order, spec.name)
-    turn.report("child_added", spec.name)
+    turn.report("child_added", spec.name, extra={"kind": str(spec.kind)})
     _start(turn, spec.name, request.request)
 
 

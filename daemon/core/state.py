@@ -146,10 +146,15 @@ class SupervisorState(Struct, frozen=True):
         return self.spec.strategy is Strategy.DYNAMIC
 
 
-def initial(spec: SupervisorSpec) -> SupervisorState:
-    """The state of a supervisor that has not started: its static list, nothing running (S111)."""
+def initial(spec: SupervisorSpec, incarnations: Mapping[str, int] | None = None) -> SupervisorState:
+    """
+    The state of a supervisor that has not started: its static list, nothing running (S111).
+
+    `incarnations` are the newest ever used under these names, which a restarted supervisor goes on from.
+    """
+    used = incarnations or {}
     return SupervisorState(
         spec=spec,
         order=tuple(child.name for child in spec.children),
-        slots={child.name: Slot(spec=child) for child in spec.children},
+        slots={child.name: Slot(spec=child, incarnation=used.get(child.name, 0)) for child in spec.children},
     )

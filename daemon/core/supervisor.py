@@ -102,7 +102,7 @@ def _stale(turn: Turn, slot: Slot, event: ProcessEvent) -> None:
 def _spawned(turn: Turn, slot: Slot, event: ProcessEvent) -> None:
     assert isinstance(event, Spawned)
     turn.change(event.child, pid=event.pid, last_pid=event.pid)
-    turn.report("starting", event.child, pid=event.pid)
+    turn.report("starting", event.child, pid=event.pid, extra={"for": str(slot.start_for)})
 
 
 def _spawned_stopping(turn: Turn, slot: Slot, event: ProcessEvent) -> None:

@@ -1,0 +1,206 @@
+"""
+How a child of each kind is made: its environment, its descriptors, its process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+from regrow.config.spec import Kind, Output, OutputKind, ReadyKind, SupervisorSpec, WorkerSpec
+from regrow.daemon.context import Context, child_environ
+from regrow.daemon.errors import SpawnError
+from regrow.daemon.linux import identity, kernel, spawn
+from regrow.daemon.linux.spawn import Launch, Target
+
+
+LOGGER = "regrow.logger"
+"""The internal worker that inherits the logger's end of its channel."""
+
+
+class Born(Struct, frozen=True):
+    """
+    A new process. `status_fd` is -1 when its program is known to run; `output_fd` the read end of what it
+    prints, -1 when nothing is to be logged. `env` is its complete environment.
+    """
+
+    pid: int
+    status_fd: int
+    output_fd: int
+    env: Mapping[str, str]
+
+
+class Outputs(Struct, frozen=True):
+    """Where a worker's streams go; both descriptors of the pipe are the caller's to close."""
+
+    stdout: Target
+    stderr: Target
+    read_fd: int = -1
+    write_fd: int = -1
+
+
+def worker(
+    context: Context, spec: WorkerSpec, incarnation: int, *, supervisor: str, notify_address: str, light: bool
+) -> Born:
+    """
+    Make a command or a function. `light` allows posix_spawn, whose children do not die with their parent.
+
+    Raises:
+        SpawnError: there is no process, and no descriptor is left open.
+    """
+    env = child_environ(
+        context, spec.env, name=spec.name, incarnation=incarnation, supervisor=supervisor, notify=notify_address
+    )
+    _personal(spec, env)
+    outputs = _outputs(context, spec)
+    try:
+        launch = Launch(
+            env=env,
+            stdout=outputs.stdout,
+            stderr=outputs.stderr,
+            stdin_fd=context.devnull[0],
+            limits=spec.limits,
+            nice=spec.nice or 0,
+            umask=spec.umask,
+            credentials=spec.credentials,
+            cwd=spec.cwd,
+            keep_fds=(context.logger_fd,) if spec.name == LOGGER else (),
+        )
+        pid, status_fd = _make(spec, incarnation, launch, light)
+    except SpawnError:
+        if outputs.read_fd >= 0:
+            os.close(outputs.read_fd)
+        raise
+    finally:
+        if outputs.write_fd >= 0:
+            os.close(outputs.write_fd)
+    return Born(pid, status_fd, outputs.read_fd, env)
+
+
+def _make(spec: WorkerSpec, incarnation: int, launch: Launch, light: bool) -> tuple[int, int]:
+    if spec.kind is Kind.COMMAND:
+        executable = spec.executable or spec.command[0]
+        if light and launch.plain and spec.watchdog_s is None:
+            return spawn.spawn_plain(launch, executable, spec.command), -1
+        return spawn.fork_exec(launch, executable, spec.command)
+    return spawn.fork_call(launch, _function_body(spec, incarnation, launch))
+
+
+def _function_body(spec: WorkerSpec, incarnation: int, launch: Launch) -> Callable[[int], int]:
+    from regrow.workers import function  # loaded before the first fork, by `prepare`
+
+    def body(status_fd: int) -> int:
+        _become_worker(spec, launch.env)
+
+        def started() -> None:
+            os.write(status_fd, spawn.RUNNING)
+            os.close(status_fd)
+
+        kwargs = {"channel_fd": launch.keep_fds[0]} if launch.keep_fds else {}
+        return function.run(spec.name, spec.target, spec.args_json, spec.import_path, started, kwargs)
+
+    return body
+
+
+def _become_worker(spec: WorkerSpec, env: Mapping[str, str]) -> None:
+    """A forked process takes on the environment and the name that an exec would have given it."""
+    os.environ.clear()
+    os.environ.update(env)
+    if spec.watchdog_s is not None:
+        os.environ["WATCHDOG_PID"] = str(os.getpid())
+    identity.mark(env["REGROW_CHILD"])
+    identity.set_title(f"regrow: {spec.name} {spec.target}")
+    kernel.set_name(spec.name)
+
+
+def prepare(kinds: frozenset[Kind]) -> None:
+    """Load what children of these kinds will need, once, so that their forks share it."""
+    if kinds & {Kind.FUNCTION, Kind.AGENT}:
+        import regrow.workers.function  # noqa: F401
+
+
+def preload(spec: SupervisorSpec) -> str:
+    """Import the modules that the supervisor shares with its children; says what went wrong, if anything did."""
+    import importlib
+
+    for child in spec.children:
+        path = child.import_path if isinstance(child, WorkerSpec) else ""
+        if spec.preload and path and path not in sys.path:
+            sys.path.insert(0, path)
+    for name in spec.preload:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001 - user code: whatever it raises is its own fault, told to the parent
+            return f"cannot preload {name}: {type(error).__name__}: {error}"
+    return ""
+
+
+def _personal(spec: WorkerSpec, env: dict[str, str]) -> None:
+    """What only some workers find in their environment."""
+    if spec.index is not None:
+        env["REGROW_INDEX"] = str(spec.index)
+    if spec.watchdog_s is not None:
+        env["WATCHDOG_USEC"] = str(int(spec.watchdog_s * 1_000_000))
+    identity_of_user = spec.credentials
+    if identity_of_user is not None and identity_of_user.user:
+        for name, value in (
+            ("HOME", identity_of_user.home),
+            ("USER", identity_of_user.user),
+            ("LOGNAME", identity_of_user.user),
+        ):
+            if name not in spec.env:
+                env[name] = value
+
+
+def _outputs(context: Context, spec: WorkerSpec) -> Outputs:
+    stderr = spec.stdout if spec.stderr.kind is OutputKind.STDOUT else spec.stderr
+    logged = OutputKind.LOG in (spec.stdout.kind, stderr.kind)
+    read_fd = write_fd = -1
+    if logged:
+        try:
+            read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            raise SpawnError("make a pipe for its output", error.errno or 0) from None
+    return Outputs(
+        stdout=_target(context, spec.name, spec.stdout, write_fd, 1),
+        stderr=_target(context, spec.name, stderr, write_fd, 2),
+        read_fd=read_fd,
+        write_fd=write_fd,
+    )
+
+
+def _target(context: Context, name: str, output: Output, write_fd: int, own_fd: int) -> Target:
+    match output.kind:
+        case OutputKind.LOG:
+            return Target(fd=write_fd)
+        case OutputKind.INHERIT:
+            return Target(fd=own_fd)
+        case OutputKind.PATH:
+            return Target(path=output.path)
+        case OutputKind.JOURNAL:
+            return Target(journal=name)
+        case _:
+            return Target(fd=context.devnull[1])
+
+
+def pattern(spec: WorkerSpec) -> str:
+    """The line that makes this worker ready, for whoever reads its output."""
+    return spec.ready.probe.pattern if spec.ready.probe.kind is ReadyKind.LINE else ""
+
+
+def supervisor_launch(context: Context, death_signal: int, keep_fds: tuple[int, ...]) -> Launch:
+    """How a nested supervisor's process is set up; its standard streams are the daemon's."""
+    return Launch(
+        env={},
+        stdout=Target(fd=1),
+        stderr=Target(fd=2),
+        stdin_fd=context.devnull[0],
+        death_signal=death_signal,
+        keep_fds=keep_fds,
+    )
+
+
+__all__ = ["LOGGER", "Born", "pattern", "preload", "prepare", "supervisor_launch", "worker"]

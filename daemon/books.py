@@ -1,0 +1,203 @@
+"""
+The root's books: reports of all supervisors become events, status, and answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from regrow.config.spec import Kind
+from regrow.daemon.channel import (
+    DetailUp,
+    ForgottenUp,
+    LastWordUp,
+    NoteUp,
+    ReadyUp,
+    ReplyUp,
+    ReportUp,
+    StreamUp,
+    Up,
+)
+from regrow.daemon.core.effects import Report
+from regrow.daemon.tree import ROOT, Node, exit_object
+
+if TYPE_CHECKING:
+    from regrow.daemon.root import Root
+
+REMEMBERED_NAMES = 10_000
+"""Names of children that have left the tree, whose incarnation numbers go on if they come again."""
+
+OWN_END = frozenset({"stopping", "stopped"})
+
+
+class Books:
+    """Where every message that reaches the root is written down."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._asked_by: dict[str, str] = {}
+        self._left: OrderedDict[str, int] = OrderedDict()
+        self.final_text = ""
+
+    def send(self, message: Up, fd: int | None = None) -> None:
+        """Take one message of the root's own runtime, or of any supervisor below; `fd` stays the caller's."""
+        match message:
+            case ReportUp():
+                self._report(message)
+            case ReplyUp():
+                self._root.answered(message)
+            case StreamUp() if fd is not None:
+                self._root.streams.take(message.child, message.incarnation, message.rotation, message.pattern, fd)
+            case DetailUp():
+                self._detail(message)
+            case NoteUp():
+                self._note(message)
+            case ForgottenUp():
+                self._forgotten(message)
+            case ReadyUp():
+                self._root.became_ready()
+            case LastWordUp():
+                self.final_text = self.final_text or message.text
+
+    # reports
+
+    def _report(self, message: ReportUp) -> None:
+        report, log, tree = message.report, self._root.events, self._root.tree
+        if not report.child and self._own_end(message):
+            return
+        name = report.child or message.supervisor
+        cause = log.seq_of(message.supervisor, message.pid, report.cause)
+        if cause is None and report.child:
+            cause = self._outer_cause(message.supervisor, report)
+        if report.child:
+            tree.apply(message.supervisor, report)
+        elif report.event == "reloaded":
+            cause = None
+        node = tree.nodes.get(name)
+        made = log.append(
+            report.event,
+            "" if name == ROOT else name,
+            mono_s=message.mono_s,
+            path=tree.path(name) if name != ROOT else "",
+            incarnation=report.incarnation or (node.incarnation if node else 0),
+            pid=report.pid if report.child or node is None else node.pid,
+            cause=cause,
+            reason=None if report.exit is None else exit_object(report.exit, text=report.exit.text, at=time.time()),
+            extra=self._extra(report, name),
+        )
+        log.remember(message.supervisor, message.pid, report.number, made["seq"])
+        if node is not None:
+            self._consequences(report, node, made["seq"])
+        if report.event == "gave_up" and message.supervisor in (self._root.tree.tops[0], ROOT):
+            self.final_text = f"{message.supervisor} gave up: {report.extra.get('text', '')}"
+
+    def _own_end(self, message: ReportUp) -> bool:
+        """A supervisor's word that it is stopping is its parent's event already; causes are led there."""
+        if message.report.event not in OWN_END:
+            return False
+        log = self._root.events
+        latest = log.latest(message.supervisor if message.supervisor != ROOT else "")
+        if latest is not None:
+            log.remember(message.supervisor, message.pid, message.report.number, latest)
+        return True
+
+    def _outer_cause(self, supervisor: str, report: Report) -> int | None:
+        """What no report of the same supervisor led to: an operator, or what happened to the supervisor."""
+        if report.child in self._asked_by:
+            return None
+        return self._root.events.latest(supervisor if supervisor != ROOT else "")
+
+    def _extra(self, report: Report, name: str) -> dict[str, Any]:
+        extra = {key: value for key, value in report.extra.items() if key not in ("for", "kind")}
+        if report.event in ("starting", "stopping") and report.cause is None and name in self._asked_by:
+            extra["by"] = self._asked_by.pop(name)
+        return extra
+
+    def _consequences(self, report: Report, node: Node, seq: int) -> None:
+        if node.kind is not Kind.SUPERVISOR or not report.child:
+            return
+        if report.event in ("exited", "stopped", "start_failed"):
+            self._root.supervisor_ended(node.name)
+        if report.event == "exited" and report.exit is not None and report.exit.text and node.parent is not None:
+            extra = {"text": f"{node.name} ended: {report.exit.text}"}
+            self._root.events.append(
+                "escalated",
+                node.parent,
+                mono_s=self._root.loop.now(),
+                path=self._root.tree.path(node.parent),
+                cause=seq,
+                extra=extra,
+            )
+        if report.event == "start_failed" and node.name == self._root.tree.tops[0] and report.exit is not None:
+            self.final_text = report.exit.text
+
+    # everything else
+
+    def asked(self, name: str, by: str) -> None:
+        """An operator has asked for something to be done to `name`; its next event tells by whom."""
+        self._asked_by[name] = by
+        if len(self._asked_by) > REMEMBERED_NAMES:
+            self._asked_by.pop(next(iter(self._asked_by)))
+
+    def wanted(self, name: str, want: str) -> None:
+        node = self._root.tree.nodes.get(name)
+        if node is not None:
+            node.want = want
+
+    def printed(self, child: str, incarnation: int, tail: str) -> None:
+        self._root.tree.printed(child, incarnation, tail)
+
+    def matched(self, child: str, incarnation: int) -> None:
+        self._root.matched(child, incarnation)
+
+    def logger_note(self, event: str, child: str, text: str) -> None:
+        name = child or "regrow.logger"
+        self._append(event, name, text)
+
+    def daemon_event(self, event: str, text: str = "") -> None:
+        self._append(event, "", text)
+
+    def _note(self, message: NoteUp) -> None:
+        self._append(message.event, message.child or message.supervisor, message.text)
+        node = self._root.tree.nodes.get(message.child)
+        if node is not None and message.event in ("fault", "leftovers"):
+            node.detail = message.text
+        elif node is not None and message.event == "fault_cleared":
+            node.detail = ""
+
+    def _append(self, event: str, name: str, text: str) -> None:
+        node = self._root.tree.nodes.get(name)
+        self._root.events.append(
+            event,
+            name,
+            mono_s=self._root.loop.now(),
+            path=self._root.tree.path(name) if node else "",
+            incarnation=node.incarnation if node else 0,
+            pid=node.pid if node else None,
+            extra={"text": text} if text else None,
+        )
+
+    def _detail(self, message: DetailUp) -> None:
+        node = self._root.tree.nodes.get(message.child)
+        if node is not None and node.incarnation == message.incarnation:
+            node.detail = message.text[:1000]
+
+    def _forgotten(self, message: ForgottenUp) -> None:
+        node = self._root.tree.nodes.get(message.child)
+        if node is None or node.parent != message.supervisor:
+            return
+        self._left[node.name] = node.incarnation
+        if len(self._left) > REMEMBERED_NAMES:
+            self._root.events.forget_name(self._left.popitem(last=False)[0])
+        self._root.tree.forgotten(message.supervisor, message.child)
+
+    def incarnation_of(self, name: str) -> int:
+        """The newest incarnation ever used under `name`."""
+        node = self._root.tree.nodes.get(name)
+        return max(self._left.get(name, 0), node.incarnation if node is not None else 0)
+
+    def status_line(self) -> str:
+        nodes = list(self._root.tree.subtree(self._root.tree.tops[0]))
+        return f"STATUS={sum(node.ready for node in nodes)} of {len(nodes)} ready"

@@ -1,0 +1,254 @@
+"""
+The channel between a supervisor and its parent: typed messages over a SOCK_SEQPACKET socket pair.
+
+Sending never waits: what the kernel does not take is queued, bounded, and reports are dropped first, counted.
+A message longer than one packet travels in several; the first byte of each says whether more follow.
+
+Source: unix(7).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from regrow.config.spec import LogRotation
+from regrow.daemon.core.effects import Code, Outcome, Report
+from regrow.daemon.core.events import Event
+from regrow.daemon.loop import Loop
+
+PACKET = 96 * 1024
+QUEUE_LIMIT = 20_000
+_LAST, _MORE = b"\0", b"\1"
+
+
+class ReadyUp(Struct, frozen=True, tag=True):
+    """The supervisor's children have all started."""
+
+
+class ReportUp(Struct, frozen=True, tag=True):
+    """A report of `supervisor` (process `pid`), on its way to the root. `mono_s` is when it was made."""
+
+    supervisor: str
+    pid: int
+    mono_s: float
+    report: Report
+
+
+class ReplyUp(Struct, frozen=True, tag=True):
+    request: int
+    ok: Any = None
+    code: Code | None = None
+    message: str = ""
+    pid: int | None = None
+
+
+class StreamUp(Struct, frozen=True, tag=True):
+    """The read end of a child's output comes with this message."""
+
+    child: str
+    incarnation: int
+    rotation: LogRotation
+    pattern: str = ""
+
+
+class DetailUp(Struct, frozen=True, tag=True):
+    """What a child says of itself (STATUS=), or what its supervisor waits for."""
+
+    child: str
+    incarnation: int
+    text: str
+
+
+class NoteUp(Struct, frozen=True, tag=True):
+    """Something to add to the story of a supervisor, outside its decisions: faults, strays."""
+
+    supervisor: str
+    event: str
+    child: str
+    incarnation: int
+    text: str
+
+
+class ForgottenUp(Struct, frozen=True, tag=True):
+    """The child's spec is gone."""
+
+    supervisor: str
+    child: str
+
+
+class LastWordUp(Struct, frozen=True, tag=True):
+    """How the supervisor ended, said before its exit status can (T1)."""
+
+    outcome: Outcome
+    text: str
+
+
+Up: TypeAlias = ReadyUp | ReportUp | ReplyUp | StreamUp | DetailUp | NoteUp | ForgottenUp | LastWordUp
+
+
+class RequestDown(Struct, frozen=True, tag=True):
+    """An event for the supervisor at the end of `route` (names of supervisors below the receiver)."""
+
+    route: tuple[str, ...]
+    event: Event
+
+
+class MatchedDown(Struct, frozen=True, tag=True):
+    """A line that a child was awaited to print has been printed."""
+
+    route: tuple[str, ...]
+    child: str
+    incarnation: int
+
+
+Down: TypeAlias = RequestDown | MatchedDown
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_up = msgspec.msgpack.Decoder(Up).decode
+_decode_down = msgspec.msgpack.Decoder(Down).decode
+
+
+def pair() -> tuple[int, int]:
+    """Two connected, non-blocking, close-on-exec descriptors: (parent's end, child's end)."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    return ends[0].detach(), ends[1].detach()
+
+
+class Channel:
+    """
+    One end. `on_message(message, fd | None)` is called for each message; the receiver owns the descriptor.
+
+    `on_closed()` is called once when the other end is gone, after everything it had sent was delivered.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        fd: int,
+        receives: type[Up] | type[Down] | Any,
+        on_message: Callable[[Any, int | None], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(False)
+        self.fd = fd
+        self._decode = _decode_up if receives is Up else _decode_down
+        self._on_message = on_message
+        self._on_closed = on_closed
+        self._partial = bytearray()
+        self._partial_fd: int | None = None
+        self._queue: deque[tuple[bytes, int | None]] = deque()
+        self.dropped = 0
+        self.closed = False
+        loop.watch(fd, select.EPOLLIN, self._ready)
+
+    def send(self, message: Up | Down, fd: int | None = None) -> None:
+        """Send, or queue, one message; a duplicate of `fd` goes with it and `fd` stays the caller's."""
+        if self.closed:
+            return
+        data = _encode(message)
+        if len(self._queue) >= QUEUE_LIMIT and isinstance(message, ReportUp | DetailUp | NoteUp):
+            self.dropped += 1
+            return
+        packets = [data[at : at + PACKET] for at in range(0, len(data), PACKET)] or [b""]
+        for index, packet in enumerate(packets):
+            mark = _LAST if index == len(packets) - 1 else _MORE
+            self._send_packet(mark + packet, fd if index == 0 else None)
+
+    def _send_packet(self, packet: bytes, fd: int | None) -> None:
+        if self._queue or not self._try(packet, fd):
+            self._queue.append((packet, os.dup(fd) if fd is not None else None))
+            self._loop.watch(self.fd, select.EPOLLIN | select.EPOLLOUT, self._ready)
+
+    def _try(self, packet: bytes, fd: int | None) -> bool:
+        try:
+            if fd is None:
+                self._socket.send(packet, socket.MSG_NOSIGNAL)
+            else:
+                socket.send_fds(self._socket, [packet], [fd], socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # the other end is gone; its end of file will be read next
+        return True
+
+    def _ready(self, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._flush()
+        if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            self._receive()
+
+    def _flush(self) -> None:
+        while self._queue and self._try(*self._queue[0]):
+            _, fd = self._queue.popleft()
+            if fd is not None:
+                os.close(fd)
+        if not self._queue and not self.closed:
+            self._loop.watch(self.fd, select.EPOLLIN, self._ready)
+
+    def _receive(self) -> None:
+        for _ in range(64):
+            try:
+                data, fds, _, _ = socket.recv_fds(self._socket, PACKET + 1, 1, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = b"", []
+            if not data:
+                self.close()
+                self._on_closed()
+                return
+            self._packet(data, fds[0] if fds else None)
+            if self.closed:
+                return
+
+    def _packet(self, data: bytes, fd: int | None) -> None:
+        if fd is not None:
+            self._partial_fd = fd
+        if data[:1] == _MORE:
+            self._partial += data[1:]
+            return
+        whole = bytes(self._partial) + data[1:] if self._partial else data[1:]
+        fd, self._partial_fd = self._partial_fd, None
+        self._partial.clear()
+        self._on_message(self._decode(whole), fd)
+
+    def connect(self, on_message: Callable[[Any, int | None], None], on_closed: Callable[[], None]) -> None:
+        """Say who receives, where that was not known at first."""
+        self._on_message = on_message
+        self._on_closed = on_closed
+
+    def drain(self) -> None:
+        """Take everything that has arrived, without waiting."""
+        while not self.closed and select.select([self.fd], [], [], 0)[0]:
+            self._receive()
+
+    def flush_blocking(self, timeout_s: float) -> None:
+        """Give the last words a chance: wait until all is sent, at most `timeout_s`."""
+        poller = select.poll()
+        poller.register(self.fd, select.POLLOUT)
+        end_s = self._loop.now() + timeout_s
+        while self._queue and not self.closed and (left_s := end_s - self._loop.now()) > 0:
+            poller.poll(left_s * 1000)
+            self._flush()
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._loop.unwatch(self.fd)
+            self._socket.close()
+            for _, fd in self._queue:
+                if fd is not None:
+                    os.close(fd)
+            self._queue.clear()

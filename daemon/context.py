@@ -1,0 +1,50 @@
+"""
+What every process of one daemon shares: fixed by the root before its first fork, inherited ever after.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from regrow.config.spec import DaemonSpec
+
+_OURS = ("REGROW_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "INVOCATION_ID", "JOURNAL_STREAM", "MAINPID")
+
+
+class Context(Struct, frozen=True):
+    """
+    `token` marks every process of this run. `environ` is what children inherit. `devnull` holds descriptors for
+    reading and for writing; `logger_fd` the logger's end of its channel, -1 where there is none.
+    """
+
+    token: str
+    daemon: DaemonSpec
+    environ: Mapping[str, str]
+    devnull: tuple[int, int]
+    logger_fd: int = -1
+    cgroup: str = ""
+    record: bool = True
+
+
+def inheritable_environ() -> dict[str, str]:
+    """The daemon's environment less what was meant for the daemon itself."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+
+
+def child_environ(
+    context: Context, spec_env: Mapping[str, str], *, name: str, incarnation: int, supervisor: str, notify: str
+) -> dict[str, str]:
+    """The environment of one incarnation, but for what only workers of one kind get."""
+    return {
+        **context.environ,
+        **spec_env,
+        "REGROW_CHILD": f"{context.token}:{name}:{incarnation}",
+        "REGROW_NAME": name,
+        "REGROW_INCARNATION": str(incarnation),
+        "REGROW_SUPERVISOR": supervisor,
+        "REGROW_RUN_DIR": context.daemon.run_dir,
+        "NOTIFY_SOCKET": notify,
+    }

@@ -1,0 +1,269 @@
+"""
+The control socket: one JSON object a line, from whom the kernel says it comes.
+
+Every connection is bounded: a request line, what waits to be sent, requests in flight. A request may be malformed,
+huge, slow or cut off: that connection gets an error or is closed, and nothing else notices.
+
+Source: unix(7) (SO_PEERCRED, SO_PEERGROUPS).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from regrow.config.spec import AccessSpec
+from regrow.daemon.loop import Loop, Timer
+
+MAX_LINE = 1 << 20
+MAX_UNSENT = 32 << 20
+MAX_CONNECTIONS = 2_000
+CHUNK = 1 << 16
+ACCEPT_BATCH = 64
+ACCEPT_RETRY_S = 0.2
+
+_SO_PEERGROUPS = 59
+_VIEWING = frozenset(
+    {"ping", "status", "events", "why", "which_children", "count_children", "get_childspec"}
+)
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+class ControlError(Exception):
+    """A refusal on its way to the client: a closed code, and words."""
+
+    def __init__(self, code: str, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.details = details
+
+
+class Connection:
+    """One client. `peer_may_operate` was decided when it connected; `identity` names it in events."""
+
+    def __init__(self, server: ControlServer, stream: socket.socket, may_operate: bool, identity: str) -> None:
+        self._server = server
+        self._socket = stream
+        self.fd = stream.fileno()
+        self.may_operate = may_operate
+        self.identity = identity
+        self._received = bytearray()
+        self._unsent = bytearray()
+        self._ended = False
+        self.closed = False
+        self.on_close: list[Callable[[], None]] = []
+
+    def answer(self, id: Any, ok: Any) -> None:
+        self.send({"id": id, "ok": ok})
+
+    def refuse(self, id: Any, error: ControlError) -> None:
+        self.send({"id": id, "error": {"code": error.code, "message": str(error), **error.details}})
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send, or keep until the client reads; a client that does not read is let go."""
+        if self.closed:
+            return
+        self._unsent += _encode(message) + b"\n"
+        self._flush()
+        if len(self._unsent) > MAX_UNSENT:
+            self.close()
+
+    def ready(self, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._flush()
+        if not self.closed and events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            self._receive()
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._end_of_input()
+            return
+        searched = len(self._received)
+        self._received += data
+        while (end := self._received.find(b"\n", searched)) >= 0 and not self.closed:
+            line = bytes(self._received[:end])
+            del self._received[: end + 1]
+            searched = 0
+            if line.strip():
+                self._request(line)
+        if len(self._received) > MAX_LINE:
+            self.refuse(None, ControlError("bad_request", f"cannot read a request of more than {MAX_LINE} bytes"))
+            self.close()
+
+    def _end_of_input(self) -> None:
+        """The client says no more; what it is still owed can be sent, unless it is gone altogether."""
+        if self._received:
+            self.refuse(None, ControlError("bad_request", "the last request has no end of line"))
+        if self._unsent and not self._ended:
+            self._ended = True
+            self._server.loop.watch(self.fd, select.EPOLLOUT, self.ready)
+        else:
+            self.close()
+
+    def _request(self, line: bytes) -> None:
+        id: Any = None
+        try:
+            request = _decode(line)
+            if not isinstance(request, dict):
+                raise ControlError("bad_request", "a request is a JSON object")
+            id = request.get("id")
+            verb = request.get("verb")
+            if not isinstance(verb, str):
+                raise ControlError("bad_request", 'a request names its "verb"')
+            if verb not in _VIEWING and not self.may_operate:
+                raise ControlError("forbidden", f"you may look, but not {verb}: see [access] operators")
+            self._server.serve(self, id, verb, request)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self.refuse(id, ControlError("bad_request", f"a request is a JSON object on one line: {error}"))
+        except ControlError as error:
+            self.refuse(id, error)
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent:
+                sent = self._socket.send(memoryview(self._unsent)[:CHUNK], socket.MSG_NOSIGNAL)
+                del self._unsent[:sent]
+        except BlockingIOError:
+            interest = select.EPOLLOUT if self._ended else select.EPOLLIN | select.EPOLLOUT
+            self._server.loop.watch(self.fd, interest, self.ready)
+            return
+        except OSError:
+            self.close()
+            return
+        if self._ended:
+            self.close()
+        else:
+            self._server.loop.watch(self.fd, select.EPOLLIN, self.ready)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._server.loop.unwatch(self.fd)
+            self._server.connections.discard(self)
+            self._socket.close()
+            for call in self.on_close:
+                call()
+
+
+class ControlServer:
+    """Listens at `path`. `serve(connection, id, verb, request)` may raise ControlError, or answer later."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        path: str,
+        access: AccessSpec,
+        serve: Callable[[Connection, Any, str, dict[str, Any]], None],
+    ) -> None:
+        self.loop = loop
+        self.serve = serve
+        self.connections: set[Connection] = set()
+        self._access = access
+        self._path = path
+        self._paused: Timer | None = None
+        self._socket = _listen(path)
+        loop.watch(self._socket.fileno(), select.EPOLLIN, self._accept)
+
+    def _accept(self, _events: int) -> None:
+        for _ in range(ACCEPT_BATCH):
+            try:
+                stream, _ = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError:  # no descriptors: look again soon, instead of being woken without end
+                self._pause()
+                return
+            self._admit(stream)
+
+    def _admit(self, stream: socket.socket) -> None:
+        stream.setblocking(False)
+        pid, uid, gid = struct.unpack("3i", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        groups = _peer_groups(stream) | {gid}
+        access = self._access
+        may_operate = uid in (0, os.geteuid(), *access.operator_uids) or bool(groups & set(access.operator_gids))
+        may_view = may_operate or uid in access.viewer_uids or bool(groups & set(access.viewer_gids))
+        connection = Connection(self, stream, may_operate, f"uid {uid} (pid {pid})")
+        error: ControlError | None = None
+        if not may_view:
+            error = ControlError("forbidden", f"uid {uid} may neither operate nor look: see [access]")
+        elif len(self.connections) >= MAX_CONNECTIONS:
+            error = ControlError("internal", f"there are {MAX_CONNECTIONS} connections already")
+        self.connections.add(connection)
+        if error is not None:
+            connection.refuse(None, error)
+            connection.close()
+        else:
+            self.loop.watch(connection.fd, select.EPOLLIN, connection.ready)
+
+    def admit_by(self, access: AccessSpec) -> None:
+        """From now on this decides about new connections."""
+        self._access = access
+
+    def _pause(self) -> None:
+        fd = self._socket.fileno()
+        self.loop.unwatch(fd)
+        self._paused = self.loop.call_later(
+            ACCEPT_RETRY_S, lambda: self.loop.watch(fd, select.EPOLLIN, self._accept)
+        )
+
+    def close(self) -> None:
+        """Stop listening, let clients go, and remove the socket's name."""
+        if self._paused is not None:
+            self._paused.cancel()
+        self.loop.unwatch(self._socket.fileno())
+        for connection in list(self.connections):
+            connection.close()
+        self._socket.close()
+        try:
+            os.unlink(self._path)
+        except OSError:
+            pass  # somebody removed it already
+
+
+def _listen(path: str) -> socket.socket:
+    """
+    Listen at `path`, whatever its length; who may connect is decided by credentials, not by the file's mode.
+
+    Raises:
+        OSError: run_dir is unusable.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # sun_path holds 108 bytes; a descriptor makes a short name of any directory.
+        name = f"/proc/self/fd/{directory}/{os.path.basename(path)}"
+        try:
+            os.unlink(name)
+        except FileNotFoundError:
+            pass
+        listener.bind(name)
+        os.chmod(name, 0o666)
+        listener.listen(512)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.close(directory)
+    return listener
+
+
+def _peer_groups(stream: socket.socket) -> set[int]:
+    try:
+        raw = stream.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * 65_536)
+    except OSError:
+        return set()
+    return {gid for (gid,) in struct.iter_unpack("I", raw)}

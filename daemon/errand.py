@@ -1,0 +1,103 @@
+"""
+Work that may touch the disk or resolve names, done for the root by a short-lived process of its own.
+
+The root itself must not wait for a file system or a name service (architecture, principle 2).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from regrow.daemon.linux import kernel
+from regrow.daemon.loop import Loop
+from regrow.daemon.signalling import send
+
+TIMEOUT_S = 20.0
+MAX_RESULT = 64 << 20
+
+
+class Failed(Exception):
+    """The errand ended with an error; the text is for whoever asked."""
+
+
+def run(loop: Loop, work: Callable[[], bytes], done: Callable[[bytes | Failed], None]) -> None:
+    """
+    Run `work` in a fork; `done` gets what it returned, or the text of what it raised.
+
+    The process is reaped by the supervisor's sweep like any stranger, and killed when it takes too long.
+    """
+    try:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+    except OSError as error:
+        done(Failed(f"cannot make a pipe: {error.strerror}"))
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _do(work, writer)
+    except OSError as error:
+        os.close(reader)
+        done(Failed(f"cannot fork: {error.strerror}"))
+        return
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.close(writer)
+    _await(loop, pid, reader, done)
+
+
+def _await(loop: Loop, pid: int, reader: int, done: Callable[[bytes | Failed], None]) -> None:
+    received = bytearray()
+
+    def finish(result: bytes | Failed) -> None:
+        timer.cancel()
+        loop.unwatch(reader)
+        os.close(reader)
+        done(result)
+
+    def late() -> None:
+        send(pid, signal.SIGKILL)
+        finish(Failed(f"it took more than {TIMEOUT_S:g} s"))
+
+    def readable(_events: int) -> None:
+        data = os.read(reader, 1 << 16)
+        received.extend(data)
+        if not data or len(received) > MAX_RESULT:
+            finish(_result(bytes(received)))
+
+    timer = loop.call_later(TIMEOUT_S, late)
+    loop.watch(reader, select.EPOLLIN, readable)
+
+
+def _result(received: bytes) -> bytes | Failed:
+    try:
+        answer: dict[str, Any] = msgspec.msgpack.decode(received)
+    except msgspec.DecodeError:
+        return Failed("it died")
+    return Failed(answer["error"]) if "error" in answer else answer["ok"]
+
+
+def _do(work: Callable[[], bytes], writer: int) -> None:
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        kernel.set_pdeathsig(signal.SIGKILL)
+        try:
+            answer: dict[str, Any] = {"ok": work()}
+        except Exception as error:  # noqa: BLE001 - whatever went wrong is the answer
+            answer = {"error": str(error) or type(error).__name__}
+        data = msgspec.msgpack.encode(answer)
+        while data:
+            data = data[os.write(writer, data) :]
+        sys.stderr.flush()
+    finally:
+        os._exit(0)

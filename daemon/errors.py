@@ -1,0 +1,41 @@
+"""
+What can go wrong in the daemon, by who must act.
+
+    RegrowError
+    ├─ SpawnError        the kernel or the machine: no process could be made, with stage and errno
+    ├─ RunDirError       the operator: run_dir cannot be used, or another daemon holds it
+    └─ InvariantError    us: "internal error: …"
+
+Bad configuration is `regrow.config.errors.ConfigErrors`; refusals of requests are values (`core.effects.Refuse`).
+"""
+
+from __future__ import annotations
+
+import errno as errno_names
+import os
+
+
+class RegrowError(Exception):
+    """Base of what the daemon itself raises."""
+
+
+class SpawnError(RegrowError):
+    """No process was made, or it failed before its program ran; `stage` says where."""
+
+    def __init__(self, stage: str, errno: int, subject: str = "") -> None:
+        name = errno_names.errorcode.get(errno, str(errno))
+        where = f"{stage} {subject}" if subject else stage
+        super().__init__(f"cannot {where}: {os.strerror(errno)} ({name})")
+        self.stage = stage
+        self.errno = errno
+
+
+class RunDirError(RegrowError):
+    """The run_dir cannot be used; the message says why and what to do."""
+
+
+class InvariantError(RegrowError):
+    """A thing that cannot be has happened; nothing is known to be right any more."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"internal error: {text}")

@@ -1,0 +1,135 @@
+"""
+Ready, alive, in progress, within its memory: what is watched about one process, and for how long.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from regrow.config.spec import ReadyKind, WorkerSpec
+from regrow.daemon.core.events import Exit, ExitReason
+from regrow.daemon.linux.probes import LivenessWatch, ProbeProcesses, ReadyWait
+from regrow.daemon.linux.procfs import resident_bytes
+from regrow.daemon.loop import Loop, Timer
+
+ASKED = frozenset({ReadyKind.TCP, ReadyKind.UNIX, ReadyKind.HTTP, ReadyKind.FILE, ReadyKind.EXEC})
+"""Kinds of ready for which the supervisor asks; the others are told."""
+
+MEMORY_EVERY_S = 1.0
+
+
+class Health:
+    """
+    Watches one worker process. `on_ready()` is called at most once, `on_unhealthy(exit)` at most once.
+
+    Nothing is called after `cancel`.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        spec: WorkerSpec,
+        pid: int,
+        env: Mapping[str, str],
+        probes: ProbeProcesses,
+        on_ready: Callable[[], None],
+        on_unhealthy: Callable[[Exit], None],
+    ) -> None:
+        self._loop = loop
+        self._spec = spec
+        self._pid = pid
+        self._env = env
+        self._probes = probes
+        self._on_ready = on_ready
+        self._on_unhealthy = on_unhealthy
+        self._ready_wait: ReadyWait | None = None
+        self._liveness: LivenessWatch | None = None
+        self._timers: dict[str, Timer] = {}
+        self._over = False
+
+    def running(self) -> None:
+        """The child's own code runs: begin to ask, where the spec says so."""
+        kind = self._spec.ready.probe.kind
+        if self._over:
+            return
+        if kind is ReadyKind.STARTED:
+            self._on_ready()
+        elif kind in ASKED:
+            self._ready_wait = ReadyWait(
+                self._loop,
+                self._spec.ready,
+                self._env,
+                self._on_ready,
+                processes=self._probes,
+                cwd=self._spec.cwd or os.getcwd(),
+                identity=self._spec.credentials,
+            )
+
+    def became_ready(self) -> None:
+        """From now on liveness, watchdog and memory count."""
+        if self._ready_wait is not None:
+            self._ready_wait.cancel()
+            self._ready_wait = None
+        if self._over:
+            return
+        if self._spec.liveness is not None:
+            self._liveness = LivenessWatch(
+                self._loop,
+                self._spec.liveness,
+                self._env,
+                self._not_live,
+                processes=self._probes,
+                cwd=self._spec.cwd or os.getcwd(),
+                identity=self._spec.credentials,
+            )
+        self.progress()
+        if self._spec.limits.memory_bytes is not None:
+            self._check_memory()
+
+    def progress(self) -> None:
+        """The child has shown progress: the watchdog starts anew."""
+        watchdog_s = self._spec.watchdog_s
+        if watchdog_s is None or self._over:
+            return
+        if (timer := self._timers.get("watchdog")) is not None:
+            timer.cancel()
+        self._timers["watchdog"] = self._loop.call_later(watchdog_s, self._no_progress)
+
+    @property
+    def missing(self) -> str:
+        """What a start that takes too long is still waiting for; empty when nobody can say."""
+        if self._ready_wait is not None:
+            return self._ready_wait.last_failure
+        kind = self._spec.ready.probe.kind
+        return {ReadyKind.NOTIFY: "no READY=1 came", ReadyKind.LINE: "no such line was printed"}.get(kind, "")
+
+    def cancel(self) -> None:
+        """Watch no more; idempotent."""
+        self._over = True
+        if self._ready_wait is not None:
+            self._ready_wait.cancel()
+        if self._liveness is not None:
+            self._liveness.cancel()
+        for timer in self._timers.values():
+            timer.cancel()
+
+    def _not_live(self, failure: str) -> None:
+        liveness = self._spec.liveness
+        times = liveness.failures if liveness else 0
+        self._unhealthy(ExitReason.LIVENESS, f"{times} checks in a row failed, the last: {failure}")
+
+    def _no_progress(self) -> None:
+        self._unhealthy(ExitReason.WATCHDOG, f"no progress shown within {self._spec.watchdog_s:g} s")
+
+    def _check_memory(self) -> None:
+        limit = self._spec.limits.memory_bytes
+        used = resident_bytes(self._pid)
+        if limit is not None and used > limit:
+            self._unhealthy(ExitReason.MEMORY, f"uses {used >> 20} MiB of memory, its limit is {limit >> 20} MiB")
+        else:
+            self._timers["memory"] = self._loop.call_later(MEMORY_EVERY_S, self._check_memory)
+
+    def _unhealthy(self, reason: ExitReason, text: str) -> None:
+        if not self._over:
+            self._on_unhealthy(Exit(reason, text=text))

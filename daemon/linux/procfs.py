@@ -1,0 +1,3 @@
+"""Interim."""
+def resident_bytes(pid: int) -> int:
+    return 0

@@ -1,0 +1,312 @@
+"""
+Making processes: fork, what must hold in the child before user code runs, exec.
+
+Two ways to a command. The first is `fork` and `exec` from Python: everything a spec can ask for is set up
+in between, and the child dies with its supervisor (PR_SET_PDEATHSIG). The second is `posix_spawn`, which
+shares the parent's memory until the exec and costs less than half of it, but can set up nothing but
+descriptors and a session; it serves parallel supervisors, whose children are many and plain, and which
+kill their children themselves when their own parent dies.
+
+A failure between fork and exec arrives on a close-on-exec pipe as (stage, errno).
+
+Source: fork(2), execve(2), posix_spawn(3), PR_SET_PDEATHSIG(2const), credentials(7), setrlimit(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import resource
+import signal
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from regrow.config.spec import Credentials, Limits
+from regrow.daemon.errors import SpawnError
+from regrow.daemon.linux import kernel
+
+EXEC_FAILED_STATUS = 127
+"""What a child that never ran its program exits with; the pipe tells the reason."""
+
+RUNNING = b"R"
+"""On the status pipe of a function: user code is about to run."""
+
+_RESET_TO_DEFAULT = tuple(
+    number
+    for number in (
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGCHLD,
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    )
+)
+
+
+_ALL_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+
+
+class Target(Struct, frozen=True):
+    """
+    Where one standard stream of a child goes: an open descriptor, a file to append to, or the journal.
+
+    `fd` is used when it is not None; else `path`; else `journal` names the sender.
+    """
+
+    fd: int | None = None
+    path: str = ""
+    journal: str = ""
+
+
+class Launch(Struct, frozen=True):
+    """Everything that must be set up in a child, in the order in which it is done."""
+
+    env: Mapping[str, str]
+    stdout: Target
+    stderr: Target
+    stdin_fd: int
+    cgroup_fd: int | None = None
+    limits: Limits = Limits()
+    nice: int = 0
+    umask: int | None = None
+    credentials: Credentials | None = None
+    cwd: str = ""
+    death_signal: int = signal.SIGKILL
+    title: str = ""
+    keep_fds: tuple[int, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether posix_spawn can do all of it."""
+        return (
+            self.cgroup_fd is None
+            and self.limits == Limits()
+            and self.nice == 0
+            and self.umask is None
+            and self.credentials is None
+            and not self.cwd
+            and self.stdout.fd is not None
+            and self.stderr.fd is not None
+        )
+
+
+def fork_exec(launch: Launch, executable: str, argv: tuple[str, ...]) -> tuple[int, int]:
+    """
+    Fork and exec. Returns (pid, status descriptor).
+
+    The descriptor reads as empty once the program runs, or as a failure for `read_failure`.
+
+    Raises:
+        SpawnError: there is no process (fork failed, no descriptors).
+    """
+
+    def body(_status_fd: int) -> NoReturn:
+        raise _exec(executable, argv, launch.env)
+
+    return fork_call(launch, body)
+
+
+def _exec(executable: str, argv: tuple[str, ...], env: Mapping[str, str]) -> _Stage:
+    try:
+        os.execve(executable, argv, env)
+    except OSError as error:
+        return _Stage("exec", error.errno or 0, executable)
+
+
+def fork_call(launch: Launch, body: Callable[[int], int]) -> tuple[int, int]:
+    """
+    Fork and run `body(status_fd)` in the child, which exits with what it returns.
+
+    Returns (pid, status descriptor); `body` writes `RUNNING` to its end when user code is about to run.
+
+    Raises:
+        SpawnError: there is no process.
+    """
+    parent = os.getpid()
+    try:
+        status_fd, child_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise SpawnError("make a status pipe", error.errno or 0) from None
+    # A signal that reaches the child before it has let go of the parent's wakeup descriptor would be
+    # written there and be taken for the parent's own: hence none is delivered in between.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _be_child(launch, body, child_fd, parent)
+    except OSError as error:
+        os.close(status_fd)
+        raise SpawnError("fork", error.errno or 0) from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.close(child_fd)
+    return pid, status_fd
+
+
+def spawn_plain(launch: Launch, executable: str, argv: tuple[str, ...]) -> int:
+    """
+    Make a command that needs no set-up (`launch.plain`). Returns its pid; its program runs already.
+
+    Raises:
+        SpawnError: with stage "exec"; there is no process.
+    """
+    assert launch.stdout.fd is not None and launch.stderr.fd is not None
+    actions = [
+        (os.POSIX_SPAWN_DUP2, launch.stdin_fd, 0),
+        (os.POSIX_SPAWN_DUP2, launch.stdout.fd, 1),
+        (os.POSIX_SPAWN_DUP2, launch.stderr.fd, 2),
+    ]
+    try:
+        return os.posix_spawn(
+            executable, argv, launch.env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_RESET_TO_DEFAULT
+        )
+    except OSError as error:
+        raise SpawnError("exec", error.errno or 0, executable) from None
+
+
+class Failure(Struct, frozen=True):
+    """What a child wrote before it gave up."""
+
+    stage: str
+    errno: int
+    subject: str = ""
+
+
+def read_failure(message: bytes) -> SpawnError | None:
+    """The failure that a status pipe told of, or None when its program runs."""
+    if not message or message == RUNNING:
+        return None
+    failure = msgspec.msgpack.decode(message, type=Failure)
+    return SpawnError(failure.stage, failure.errno, failure.subject)
+
+
+class _Stage(Exception):
+    """A step of the set-up failed; lives only between fork and exec."""
+
+    def __init__(self, stage: str, errno: int, subject: str = "") -> None:
+        self.failure = Failure(stage, errno, subject)
+
+
+def _be_child(launch: Launch, body: Callable[[int], int], status_fd: int, parent: int) -> NoReturn:
+    """In the child: set up, run, and never return into the parent's frames."""
+    status = EXEC_FAILED_STATUS
+    try:
+        gc.disable()  # a collection between fork and exec would only copy the parent's pages
+        _set_up(launch, status_fd, parent)
+        status = body(status_fd)
+    except _Stage as stage:
+        os.write(status_fd, msgspec.msgpack.encode(stage.failure))
+    except BaseException as error:  # noqa: BLE001 - nothing may unwind into the parent's frames
+        failure = Failure(f"start ({type(error).__name__}: {error})"[:500], getattr(error, "errno", 0) or 0)
+        os.write(status_fd, msgspec.msgpack.encode(failure))
+    finally:
+        os._exit(status)
+
+
+def _set_up(launch: Launch, status_fd: int, parent: int) -> None:
+    stage = "create a session"
+    subject = ""
+    try:
+        os.setsid()
+        stage = "reset signals"
+        signal.set_wakeup_fd(-1)
+        for number in _RESET_TO_DEFAULT:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        stage, subject = "join the cgroup", ""
+        if launch.cgroup_fd is not None:
+            os.write(launch.cgroup_fd, b"0")
+        stage = "set limits"
+        set_limits(launch.limits)
+        stage, subject = "set nice", str(launch.nice)
+        if launch.nice:
+            os.setpriority(os.PRIO_PROCESS, 0, launch.nice)
+        if launch.umask is not None:
+            os.umask(launch.umask)
+        stage, subject = "become user", launch.credentials.user if launch.credentials else ""
+        if launch.credentials is not None:
+            _become(launch.credentials)
+        stage, subject = "enter", launch.cwd
+        if launch.cwd:
+            os.chdir(launch.cwd)
+        stage, subject = "open stdout", launch.stdout.path
+        out = _open(launch.stdout)
+        stage, subject = "open stderr", launch.stderr.path
+        err = out if launch.stderr == launch.stdout else _open(launch.stderr)
+        stage, subject = "set up descriptors", ""
+        _place(launch.stdin_fd, out, err)
+        kernel.close_from(3, keep=(status_fd, *launch.keep_fds))
+        stage = "bind to its supervisor"
+        # After the change of user, which would clear it; then look whether the parent died before that.
+        kernel.set_pdeathsig(launch.death_signal)
+        if os.getppid() != parent:
+            os._exit(EXEC_FAILED_STATUS)
+        if launch.title:
+            kernel.set_name(launch.title)
+    except OSError as error:
+        raise _Stage(stage, error.errno or 0, subject) from None
+    except ValueError as error:  # setrlimit refuses numbers this way
+        raise _Stage(f"{stage} ({error})", errno.EINVAL, subject) from None
+
+
+def _place(stdin_fd: int, out: int, err: int) -> None:
+    """Put three descriptors on 0, 1 and 2, none of which may be overwritten before it was copied."""
+    out = os.dup(out) if out == 0 else out
+    err = os.dup(err) if err in (0, 1) and err != out else err
+    os.dup2(stdin_fd, 0)
+    if err == 1:  # both go where 1 went
+        err = out
+    os.dup2(out, 1)
+    os.dup2(err if err != out else 1, 2)
+
+
+def _open(target: Target) -> int:
+    if target.fd is not None:
+        return target.fd
+    if target.path:
+        return os.open(target.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    return _open_journal(target.journal)
+
+
+def _open_journal(name: str) -> int:
+    """A stream to the journal under `name` (systemd's stdout protocol: seven header lines, then text)."""
+    import socket  # only children that log there need it
+
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stream.connect("/run/systemd/journal/stdout")
+    stream.sendall(f"{name}\n\n6\n1\n0\n0\n0\n".encode())
+    return stream.detach()
+
+
+def set_limits(limits: Limits) -> None:
+    """
+    Set resource limits of the calling process, soft and hard alike.
+
+    Memory is not among them: RLIMIT_AS counts address space, which many runtimes reserve and never use. It is
+    the cgroup's business, or is watched by the supervisor.
+    """
+    for which, value in (
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_NPROC, limits.processes),
+        (resource.RLIMIT_CORE, limits.core_bytes),
+        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_FSIZE, limits.file_size_bytes),
+    ):
+        if value is not None:
+            resource.setrlimit(which, (value, value))
+
+
+def _become(credentials: Credentials) -> None:
+    if credentials.groups is not None:
+        os.setgroups(credentials.groups)
+    if credentials.gid is not None:
+        os.setresgid(credentials.gid, credentials.gid, credentials.gid)
+    if credentials.uid is not None:
+        os.setresuid(credentials.uid, credentials.uid, credentials.uid)

@@ -1,0 +1,120 @@
+"""
+A supervisor below a supervisor: its process, its channel, and what happens when either end is gone.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from regrow.config import exits
+from regrow.config.spec import Start, SupervisorSpec
+from regrow.daemon import birth, channel
+from regrow.daemon.channel import Channel
+from regrow.daemon.context import Context
+from regrow.daemon.core.effects import Outcome
+from regrow.daemon.errors import SpawnError
+from regrow.daemon.linux import identity, kernel, spawn
+from regrow.daemon.loop import Loop
+from regrow.daemon.process import Process
+from regrow.daemon.tell import complain
+
+if TYPE_CHECKING:
+    from regrow.daemon.runtime import Runtime
+
+SYSTEM = "regrow.system"
+"""The internal supervisor of regrow's own workers."""
+
+PARENT_DIED = signal.SIGUSR2
+"""What a parallel supervisor is sent when its parent dies: it kills its children itself, then ends."""
+
+LAST_WORD_S = 2.0
+"""How long a supervisor that has ended waits for its parent to take what it has to say."""
+
+
+def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
+    """
+    Fork the process of a nested supervisor; it is ready when its `ReadyUp` comes.
+
+    Raises:
+        SpawnError: there is no process, and no descriptor is left open.
+    """
+    context = parent.context
+    try:
+        parent_fd, child_fd = channel.pair()
+    except OSError as error:
+        raise SpawnError("make a channel", error.errno or 0) from None
+    keep = (child_fd, *context.devnull, *((context.logger_fd,) if spec.name == SYSTEM else ()))
+    death_signal = PARENT_DIED if spec.start is Start.PARALLEL else signal.SIGKILL
+    path = f"{parent.path}/{spec.name}" if parent.path else spec.name
+    incarnations = parent.incarnations_below(spec.name)
+
+    def body(status_fd: int) -> int:
+        os.close(status_fd)
+        _take_on_name(context, spec, incarnation)
+        return run(context, spec, path, child_fd, incarnations)
+
+    try:
+        pid, status_fd = spawn.fork_call(birth.supervisor_launch(context, death_signal, keep), body)
+    except SpawnError:
+        os.close(parent_fd)
+        raise
+    finally:
+        os.close(child_fd)
+    process = Process(spec.name, incarnation, spec, pid)
+    process.status_fd = status_fd
+    process.channel = Channel(
+        parent.loop, parent_fd, channel.Up, lambda message, fd: parent.from_child(process, message, fd), lambda: None
+    )
+    return process
+
+
+def _take_on_name(context: Context, spec: SupervisorSpec, incarnation: int) -> None:
+    identity.mark(f"{context.token}:{spec.name}:{incarnation}")
+    identity.set_title(f"regrow: {context.daemon.name}/{spec.name} supervisor")
+    kernel.set_name(spec.name)
+
+
+def run(context: Context, spec: SupervisorSpec, path: str, fd: int, incarnations: Mapping[str, int]) -> int:
+    """Be the supervisor `spec` until it ends. Returns its exit status."""
+    from regrow.daemon.runtime import Runtime
+
+    try:
+        loop = Loop()
+        up = Channel(loop, fd, channel.Down, lambda *_: None, lambda: None)
+        runtime = Runtime(context, loop, spec, path, up, incarnations)
+        up.connect(runtime.from_parent, runtime.abandon)
+        kernel.set_child_subreaper()
+        loop.on_signals(
+            {
+                signal.SIGCHLD: runtime.reaper.sweep,
+                signal.SIGTERM: runtime.stop,
+                signal.SIGINT: runtime.stop,
+                signal.SIGHUP: lambda: None,
+                PARENT_DIED: runtime.abandon,
+            }
+        )
+        failure = birth.preload(spec)
+        if failure:
+            up.send(channel.LastWordUp(Outcome.START_FAILED, failure))
+            up.flush_blocking(LAST_WORD_S)
+            return exits.REFUSED
+        gc.collect()
+        gc.freeze()
+        runtime.begin()
+        loop.run()
+        up.flush_blocking(LAST_WORD_S)
+        return status_of(runtime)
+    except Exception:  # noqa: BLE001 - the outermost frame: report, and let the parent restart this supervisor
+        complain(f"internal error in supervisor {spec.name}, which ends:\n{traceback.format_exc()}")
+        return exits.INTERNAL
+
+
+def status_of(runtime: Runtime) -> int:
+    """The exit status that tells *shutdown* from a failed start."""
+    outcome = runtime.end.outcome if runtime.end is not None else Outcome.START_FAILED
+    return exits.REFUSED if outcome is Outcome.START_FAILED else exits.SHUTDOWN

@@ -1,0 +1,84 @@
+"""
+One incarnation of a child as the supervisor holds it: from fork to the moment when nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from regrow.config.exits import SHUTDOWN
+from regrow.config.spec import Kind, SupervisorSpec, WorkerSpec
+from regrow.daemon.channel import LastWordUp
+from regrow.daemon.core.effects import Outcome
+from regrow.daemon.core.events import Exit, ExitReason
+from regrow.daemon.errors import SpawnError
+
+if TYPE_CHECKING:
+    from regrow.daemon.channel import Channel
+    from regrow.daemon.health import Health
+
+
+class Process:
+    """
+    `status_fd` is -1 once the child runs its own code. `ended` is set when the main process is dead and
+    only what it left behind is waited for.
+    """
+
+    __slots__ = (
+        "channel",
+        "ended",
+        "exception",
+        "failure",
+        "health",
+        "incarnation",
+        "last_word",
+        "name",
+        "pid",
+        "running",
+        "spec",
+        "status_fd",
+    )
+
+    def __init__(self, name: str, incarnation: int, spec: WorkerSpec | SupervisorSpec, pid: int) -> None:
+        self.name = name
+        self.incarnation = incarnation
+        self.spec = spec
+        self.pid = pid
+        self.status_fd = -1
+        self.running = False
+        self.health: Health | None = None
+        self.channel: Channel | None = None
+        self.failure: SpawnError | None = None
+        self.exception = ""
+        self.last_word: LastWordUp | None = None
+        self.ended: Exit | None = None
+
+    @property
+    def supervises(self) -> bool:
+        return self.spec.kind is Kind.SUPERVISOR
+
+    def exit(self, info: os.waitid_result) -> Exit:
+        """Why the main process ended, as precisely as anybody can know (`info` as of waitid)."""
+        killed = info.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
+        code = None if killed else info.si_status
+        signal = info.si_status if killed else None
+        if self.failure is not None:
+            return Exit(ExitReason.EXEC_FAILED, None, None, str(self.failure))
+        if self.last_word is not None:
+            return Exit(_REASONS[self.last_word.outcome], code, signal, self.last_word.text)
+        if self.exception:
+            return Exit(ExitReason.EXCEPTION, code, signal, self.exception)
+        if signal is not None:
+            return Exit(ExitReason.SIGNAL, None, signal)
+        if code == SHUTDOWN and not (isinstance(self.spec, WorkerSpec) and code in self.spec.normal_exit):
+            return Exit(ExitReason.SHUTDOWN, code)
+        return Exit(ExitReason.EXIT, code)
+
+
+_REASONS = {
+    Outcome.STOPPED: ExitReason.SHUTDOWN,
+    Outcome.GAVE_UP: ExitReason.SHUTDOWN,
+    Outcome.AUTO_SHUTDOWN: ExitReason.SHUTDOWN,
+    Outcome.START_FAILED: ExitReason.START_FAILED,
+}

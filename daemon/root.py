@@ -1,0 +1,315 @@
+"""
+The root daemon: the top supervisor, and the books of the whole tree.
+
+It supervises regrow's own workers and the user's root supervisor (one_for_one; the user's is transient and
+significant, so the daemon ends when that gives up), keeps events and status, and serves the control socket.
+
+Source: daemon(7), sd_notify(3); architecture sections 3 and 9.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from regrow.config import exits
+from regrow.config.spec import (
+    AutoShutdown,
+    Backoff,
+    Escalate,
+    Kind,
+
+    Output,
+    OutputKind,
+    Plan,
+    Probe,
+    Ready,
+    ReadyKind,
+    Restart,
+    Shutdown,
+    ShutdownKind,
+
+    SupervisorSpec,
+    WorkerSpec,
+)
+from regrow.daemon import birth, channel, errand, nested, reload
+from regrow.daemon.channel import MatchedDown, ReplyUp, RequestDown
+from regrow.daemon.books import Books
+from regrow.daemon.context import Context, inheritable_environ
+from regrow.daemon.control import ControlError, ControlServer
+from regrow.daemon.core.effects import Code, Outcome
+from regrow.daemon.core.events import Event, Request, StartChild
+from regrow.daemon.events import EventLog
+from regrow.daemon.linux import kernel
+from regrow.daemon.linux.notify import notify
+from regrow.daemon.loop import Loop
+from regrow.daemon.runtime import Runtime
+from regrow.daemon.streams import Streams
+from regrow.daemon.tell import complain
+from regrow.daemon.tree import ROOT, Tree
+from regrow.daemon.verbs import Answer, Verbs
+
+INTENSITY, PERIOD_S = 50, 10.0
+"""How often the two subtrees may be lost before the daemon gives up: it is the last to do so."""
+
+
+def system_spec() -> SupervisorSpec:
+    """regrow's own workers. They are restarted for ever: without them the tree still lives, if less is seen of it."""
+    logger = WorkerSpec(
+        name=birth.LOGGER,
+        kind=Kind.FUNCTION,
+        target="regrow.workers.system.logger:run",
+        ready=Ready(Probe(ReadyKind.STARTED), timeout_s=30.0),
+        shutdown=Shutdown(ShutdownKind.TIMEOUT, 10.0),
+        stdout=Output(OutputKind.INHERIT),
+        stderr=Output(OutputKind.INHERIT),
+    )
+    return SupervisorSpec(
+        name=nested.SYSTEM,
+        intensity=1_000_000,
+        period_s=1.0,
+        children=(logger,),
+        backoff=Backoff(first_s=0.01, factor=2.0, max_s=5.0, jitter=0.0, reset_s=10.0),
+        escalate=Escalate.NEVER,
+    )
+
+
+def top_spec(user: SupervisorSpec) -> SupervisorSpec:
+    """The root's own supervisor: a crash of the user's root supervisor is repaired, its giving up is final."""
+    user = replace(user, restart=Restart.TRANSIENT, significant=True)
+    return SupervisorSpec(
+        name=ROOT,
+        intensity=INTENSITY,
+        period_s=PERIOD_S,
+        auto_shutdown=AutoShutdown.ANY_SIGNIFICANT,
+        children=(system_spec(), user),
+    )
+
+
+class Root:
+    """One daemon from its start to its end. `state` is starting, running or stopping."""
+
+    def __init__(self, plan: Plan, token: str) -> None:
+        self.plan = plan
+        self.loop = Loop()
+        self.state = "starting"
+        self.events = EventLog()
+        self.tree = Tree(plan.root, system_spec())
+        self._notify = os.environ.get("NOTIFY_SOCKET", "")
+        self._watchdog_s = int(os.environ.get("WATCHDOG_USEC", "0") or 0) / 2_000_000
+        self._asked: dict[int, tuple[str, Answer]] = {}
+        self._requests = 0
+        self._interrupted = False
+        own_end, self._logger_end = _logger_channel()
+        context = Context(
+            token=token,
+            daemon=plan.daemon,
+            environ=inheritable_environ(),
+            devnull=_devnull(),
+            logger_fd=self._logger_end,
+        )
+        books = Books(self)
+        self.books = books
+        self.streams = Streams(self.loop, own_end, plan.daemon.log_dir, books.printed, books.matched, books.logger_note)
+        self.runtime = Runtime(context, self.loop, top_spec(plan.root), "", books, {})
+        self.verbs = Verbs(self)
+        self.server = ControlServer(
+            self.loop, os.path.join(plan.daemon.run_dir, "control.sock"), plan.access, self.verbs.serve
+        )
+
+    def run(self) -> int:
+        """Serve until everything is stopped. Returns the exit status of the daemon."""
+        kernel.set_child_subreaper()
+        self.loop.on_signals(
+            {
+                signal.SIGCHLD: self.runtime.reaper.sweep,
+                signal.SIGTERM: lambda: self.stop(text="SIGTERM"),
+                signal.SIGINT: self._interrupt,
+                signal.SIGHUP: self._hangup,
+                signal.SIGUSR2: lambda: None,
+            }
+        )
+        gc.collect()
+        gc.freeze()
+        if self._watchdog_s:
+            self._feed_watchdog()
+        self.runtime.begin()
+        self.loop.run()
+        self.server.close()
+        return self._status()
+
+    def _status(self) -> int:
+        end = self.runtime.end
+        if end is not None and end.outcome is Outcome.STOPPED:
+            return exits.DONE
+        complain(f"{self.plan.daemon.name} ended: {self.books.final_text or (end.text if end else 'stopped')}")
+        return exits.REFUSED
+
+    # from the runtime, through the books
+
+    def became_ready(self) -> None:
+        """The whole tree has started."""
+        self.state = "running"
+        self.books.daemon_event("daemon_ready")
+        self.tell_systemd("READY=1\n" + self.books.status_line())
+
+    def tell_systemd(self, text: str) -> None:
+        if self._notify:
+            notify(self._notify, text)
+
+    def _feed_watchdog(self) -> None:
+        """The loop turns, so deaths are noticed: that is what the service manager wants to know."""
+        self.tell_systemd("WATCHDOG=1")
+        self.loop.call_later(self._watchdog_s, self._feed_watchdog)
+
+    # asking supervisors
+
+    def ask(
+        self,
+        supervisor: str | None,
+        make: Callable[[int], Request],
+        answer: Answer,
+        *,
+        by: str = "",
+        about: str = "",
+    ) -> None:
+        """Send a request to `supervisor` (None: the root's own); `answer` is called exactly once."""
+        self._requests += 1
+        number = self._requests
+        self._asked[number] = (supervisor or ROOT, answer)
+        if by and about:
+            self.books.asked(about, by)
+        route = self.tree.route(supervisor) if supervisor else ()
+        self.runtime.from_parent(RequestDown(route, make(number)))
+
+    def answered(self, reply: ReplyUp) -> None:
+        """The answer to a request has come up."""
+        _, answer = self._asked.pop(reply.request, ("", None))
+        if answer is not None:
+            answer(reply)
+
+    def supervisor_ended(self, name: str) -> None:
+        """Whoever still waits for it, or for one below it, is told."""
+        below = {node.name for node in self.tree.subtree(name)}
+        for number, (supervisor, answer) in list(self._asked.items()):
+            if supervisor in below:
+                del self._asked[number]
+                answer(ReplyUp(number, code=Code.SHUTDOWN, message=f"{supervisor} ended"))
+
+    def matched(self, child: str, incarnation: int) -> None:
+        node = self.tree.nodes.get(child)
+        if node is not None and node.parent is not None:
+            self.runtime.from_parent(MatchedDown(self.tree.route(node.parent), child, incarnation))
+
+    def start_child(self, supervisor: str, raw: Mapping[str, Any], by: str, answer: Answer) -> None:
+        """Check the spec in a process of its own, then have `supervisor` start it."""
+        node = self.tree.nodes[supervisor]
+        template = node.spec.template if isinstance(node.spec, SupervisorSpec) else ""
+        name = raw.get("id")
+        self._refuse_taken(supervisor, name)
+
+        def checked(result: bytes | errand.Failed) -> None:
+            if isinstance(result, errand.Failed):
+                answer(ReplyUp(0, code=Code.BAD_REQUEST, message=str(result)))
+                return
+            spec = msgspec.msgpack.decode(result, type=WorkerSpec)
+            used = self.books.incarnation_of(spec.name)
+            self.ask(supervisor, lambda number: StartChild(number, spec, used), answer, by=by, about=spec.name)
+
+        errand.run(self.loop, lambda: reload.worker(self.plan, raw, template), checked)
+
+    def _refuse_taken(self, supervisor: str, name: object) -> None:
+        """A name is an address in the whole tree; one that is taken elsewhere is refused (S135)."""
+        other = self.tree.nodes.get(name) if isinstance(name, str) else None
+        if other is not None and other.parent != supervisor:
+            if other.pid is not None:
+                raise ControlError("already_started", f"{name} runs under {other.parent or ROOT}", pid=other.pid)
+            raise ControlError("already_present", f"{name} is a child of {other.parent or ROOT}")
+
+    def reload(self, done: Callable[[Any], None], failed: Callable[[ControlError], None]) -> None:
+        """Read the files again; known children keep their processes (S175-S182)."""
+
+        def loaded(result: bytes | errand.Failed) -> None:
+            if isinstance(result, errand.Failed):
+                failed(ControlError("bad_request", str(result)))
+                return
+            plan = msgspec.msgpack.decode(result, type=Plan)
+            fault = reload.fault(self.plan, plan)
+            if fault:
+                failed(ControlError("bad_request", fault))
+            else:
+                self._take_over(plan, done)
+
+        errand.run(self.loop, lambda: reload.plan(self.plan), loaded)
+
+    def _take_over(self, plan: Plan, done: Callable[[Any], None]) -> None:
+        changes = reload.changes(self.tree, plan)
+        self.plan = plan
+        self.tree.replan(plan.root)
+        self.server.admit_by(plan.access)
+        waiting = {name for name, _ in changes}
+        told = {"supervisors": [name for name, _ in changes]}
+
+        def answered(name: str) -> None:
+            waiting.discard(name)
+            if not waiting:
+                done(told)
+
+        for name, make in changes:
+            self.ask(name, make, lambda _reply, name=name: answered(name))
+        if not changes:
+            done(told)
+
+    # ending
+
+    def stop(self, *, now: bool = False, text: str = "") -> None:
+        """Stop everything in order, then end; `now`: without asking anybody."""
+        if self.state != "stopping":
+            self.state = "stopping"
+            self.books.daemon_event("daemon_stopping", text)
+            self.tell_systemd("STOPPING=1\nSTATUS=stopping" + (f": {text}" if text else ""))
+        self.runtime.stop(now=now, text=text)
+
+    def _interrupt(self) -> None:
+        """The first SIGINT stops in order, the second at once."""
+        self.stop(now=self._interrupted, text="SIGINT")
+        self._interrupted = True
+
+    def _hangup(self) -> None:
+        self.streams.reopen()
+
+        def failed(error: ControlError) -> None:
+            complain(f"nothing was reloaded: {error}")
+            self.books.daemon_event("fault", f"nothing was reloaded: {error}")
+
+        self.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
+        self.reload(lambda _ok: self.tell_systemd("READY=1"), failed)
+
+    def decided(self, _event: Event) -> None:
+        """A place for the record of the root's own decisions."""
+
+
+def _devnull() -> tuple[int, int]:
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
+def _logger_channel() -> tuple[int, int]:
+    """(the root's end, the logger's end); the root keeps both open, so no logger's death closes the channel."""
+    return channel.pair()
+
+
+def main() -> None:
+    """The process that `launch` execs: `PLAN_FD` is the only argument."""
+    from regrow.daemon import startup
+
+    sys.exit(startup.run(int(sys.argv[1])))
+
+
+

@@ -1,0 +1,63 @@
+"""
+The first moments of a root: its plan, its run_dir, the claim on it, and what an earlier root left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import traceback
+
+import msgspec
+
+from regrow.config import exits
+from regrow.config.spec import Plan
+from regrow.daemon.errors import RunDirError
+from regrow.daemon.linux import identity, takeover
+from regrow.daemon.tell import complain
+
+
+def run(plan_fd: int) -> int:
+    """
+    Be the root daemon of the plan that `plan_fd` holds (msgpack). Returns its exit status.
+    """
+    plan = _read_plan(plan_fd)
+    os.umask(0o022)
+    _more_descriptors()
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background daemon may still say something on its terminal
+    token = identity.new_token()
+    try:
+        _own_run_dir(plan.daemon.run_dir)
+        takeover.take(plan.daemon.run_dir, token, f"regrow: {plan.daemon.name} root")
+        from regrow.daemon.root import Root
+
+        return Root(plan, token).run()
+    except RunDirError as error:
+        complain(str(error))
+        return exits.REFUSED
+    except OSError as error:
+        complain(f"cannot use {plan.daemon.run_dir}: {error.strerror or error}; choose another [daemon] run_dir")
+        return exits.REFUSED
+    except Exception:  # noqa: BLE001 - the outermost frame
+        complain(f"internal error, the daemon ends:\n{traceback.format_exc()}")
+        return exits.INTERNAL
+
+
+def _read_plan(fd: int) -> Plan:
+    with os.fdopen(fd, "rb") as plan:
+        plan.seek(0)
+        return msgspec.msgpack.decode(plan.read(), type=Plan)
+
+
+def _more_descriptors() -> None:
+    """A pipe per child: use what the system allows, for this process; children get the limits it came with."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _own_run_dir(run_dir: str) -> None:
+    os.makedirs(run_dir, mode=0o755, exist_ok=True)
+    owner = os.stat(run_dir).st_uid
+    if owner not in (os.geteuid(), 0):
+        raise RunDirError(f"cannot use {run_dir}: it belongs to uid {owner}; choose another [daemon] run_dir")

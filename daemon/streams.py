@@ -1,0 +1,151 @@
+"""
+The root's side of the output of all children: it holds every pipe, and hands each to the logger that lives now.
+
+The logger's end of the channel outlives any logger, so nothing that was sent is lost with one.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from regrow.config.spec import LogRotation
+from regrow.daemon.loop import Loop
+from regrow.workers.system.log_protocol import (
+    Closed,
+    Fault,
+    FaultCleared,
+    FromLogger,
+    Hello,
+    LogProtocolError,
+    Lost,
+    Matched,
+    Open,
+    Opened,
+    Reopen,
+    root_end,
+)
+
+
+class Stream(Struct):
+    """One pipe: whose output it carries, where that goes, and the root's hold on it."""
+
+    child: str
+    incarnation: int
+    fd: int
+    open: Open
+
+
+class Streams:
+    """
+    Every open output pipe. `printed(child, incarnation, tail)`, `matched(child, incarnation)` and
+    `note(event, child, text)` are called as the logger reports.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        fd: int,
+        log_dir: str,
+        printed: Callable[[str, int, str], None],
+        matched: Callable[[str, int], None],
+        note: Callable[[str, str, str], None],
+    ) -> None:
+        self._loop = loop
+        self._channel = root_end(fd)
+        self._fd = fd
+        self._log_dir = log_dir
+        self._printed = printed
+        self._matched = matched
+        self._note = note
+        self._streams: dict[int, Stream] = {}
+        self._next = 1
+        self._queue: deque[Open | Reopen] = deque()
+        loop.watch(fd, select.EPOLLIN, self._ready)
+
+    def take(self, child: str, incarnation: int, rotation: LogRotation, pattern: str, fd: int) -> None:
+        """Hold the read end `fd` (the caller keeps its own copy) and have it read."""
+        message = Open(
+            stream=self._next,
+            name=child,
+            path=os.path.join(self._log_dir, f"{child}.log"),
+            max_size_bytes=rotation.max_size_bytes,
+            keep=rotation.keep,
+            pattern=pattern,
+        )
+        self._streams[self._next] = Stream(child, incarnation, os.dup(fd), message)
+        self._next += 1
+        self._send(message)
+
+    def reopen(self) -> None:
+        """The files were moved away (logrotate): write to new ones."""
+        self._send(Reopen())
+
+    def _send(self, message: Open | Reopen) -> None:
+        self._queue.append(message)
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._queue:
+            message = self._queue[0]
+            held = self._streams.get(message.stream) if isinstance(message, Open) else None
+            if isinstance(message, Open) and held is None:
+                self._queue.popleft()  # it met its end while this waited
+                continue
+            try:
+                if held is None:
+                    self._channel.send(message)
+                else:
+                    self._channel.send(held.open, held.fd)
+            except BlockingIOError:
+                self._loop.watch(self._fd, select.EPOLLIN | select.EPOLLOUT, self._ready)
+                return
+            self._queue.popleft()
+        self._loop.watch(self._fd, select.EPOLLIN, self._ready)
+
+    def _ready(self, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._flush()
+        if events & select.EPOLLIN:
+            for _ in range(64):
+                try:
+                    received = self._channel.receive()
+                except BlockingIOError:
+                    return
+                except LogProtocolError as error:
+                    self._note("fault", "", str(error))
+                    continue
+                if received is not None:
+                    self._received(received[0])
+
+    def _received(self, message: FromLogger) -> None:
+        if isinstance(message, Hello):
+            self._queue.clear()
+            self._queue.extend(stream.open for stream in self._streams.values())
+            self._flush()
+        elif isinstance(message, Fault):
+            self._note("fault", "", message.text)
+        elif isinstance(message, FaultCleared):
+            self._note("fault_cleared", "", "output is written again")
+        elif (stream := self._streams.get(message.stream)) is not None:
+            self._about(stream, message)
+
+    def _about(self, stream: Stream, message: Opened | Matched | Closed | Lost) -> None:
+        match message:
+            case Opened():
+                stream.open = replace(stream.open, since=message.position)
+            case Matched():
+                stream.open = replace(stream.open, pattern="")
+                self._matched(stream.child, stream.incarnation)
+            case Closed():
+                del self._streams[message.stream]
+                os.close(stream.fd)
+                self._printed(stream.child, stream.incarnation, message.tail)
+            case Lost():
+                lost = f"{message.bytes_lost} bytes of its output were lost: " if message.bytes_lost else ""
+                self._note("fault", stream.child, f"{lost}{message.text}")

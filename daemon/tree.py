@@ -1,0 +1,283 @@
+"""
+The whole tree as the root knows it: kept from the reports of all supervisors, asked by nobody, answers at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from msgspec import Struct
+
+from regrow.config.spec import ChildSpec, Kind, SupervisorSpec, WorkerSpec
+from regrow.daemon.core.effects import Report
+from regrow.daemon.core.events import Exit, ExitReason
+from regrow.daemon.core.restart import ExitClass, exit_class
+
+ROOT = "regrow"
+"""The root's own supervisor: in nobody's file, and above every other."""
+
+MAX_TEXT = 8 * 1024
+
+_STATE_AFTER = {
+    "starting": "starting",
+    "ready": "running",
+    "restarting": "restarting",
+    "waiting": "waiting",
+    "stopping": "stopping",
+    "stopped": "stopped",
+    "ignored": "stopped",
+    "start_failed": "failed",
+    "child_added": "stopped",
+}
+
+
+class Node(Struct):
+    """One name in the tree. `spec` is None for children that came at run time; `added` says that they did."""
+
+    name: str
+    kind: Kind
+    parent: str | None
+    spec: ChildSpec | None
+    added: bool = False
+    children: list[str] = []
+    state: str = "stopped"
+    want: str = "up"
+    ready: bool = False
+    pid: int | None = None
+    incarnation: int = 0
+    restarts: int = 0
+    since: float = 0.0
+    last_exit: dict[str, Any] | None = None
+    detail: str = ""
+    outputs: dict[int, str] = {}
+
+
+class Tree:
+    """Nodes by name; `tops` are the subtrees below the root, the user's first."""
+
+    def __init__(self, user: SupervisorSpec, system: SupervisorSpec) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.tops = (user.name, system.name)
+        self._add(user, None)
+        self._add(system, None)
+
+    def _add(self, spec: ChildSpec, parent: str | None) -> None:
+        known = self.nodes.get(spec.name)
+        if known is None:
+            self.nodes[spec.name] = Node(spec.name, spec.kind, parent, spec, since=time.time())
+        else:
+            known.spec, known.parent, known.added = spec, parent, False
+        if isinstance(spec, SupervisorSpec):
+            for child in spec.children:
+                self._add(child, spec.name)
+            self.nodes[spec.name].children = [child.name for child in spec.children]
+
+    # reading
+
+    def path(self, name: str) -> str:
+        node = self.nodes.get(name)
+        if node is None:
+            return name
+        return f"{self.path(node.parent)}/{name}" if node.parent else name
+
+    def route(self, name: str) -> tuple[str, ...]:
+        """The supervisors to pass, from the root down, to reach supervisor `name` (itself last)."""
+        node = self.nodes[name]
+        return (*self.route(node.parent), name) if node.parent else (name,)
+
+    def subtree(self, name: str) -> Iterator[Node]:
+        """The node and everything below it, in tree order."""
+        node = self.nodes.get(name)
+        if node is not None:
+            yield node
+            for child in node.children:
+                yield from self.subtree(child)
+
+    def find(self, name: str) -> list[str]:
+        """The names that `name` stands for: itself, or all replicas of a group; empty when unknown."""
+        if name in self.nodes:
+            return [name]
+        return [
+            node.name
+            for node in self.nodes.values()
+            if (isinstance(node.spec, WorkerSpec) and node.spec.group == name and node.spec.index is not None)
+        ]
+
+    def entries(self, names: Iterable[str] = (), *, everything: bool = False) -> list[dict[str, Any]]:
+        """`status` of the named subtrees (each once), or of the user's tree, in tree order."""
+        chosen = list(names) or (list(self.tops) if everything else [self.tops[0]])
+        seen: dict[str, Node] = {}
+        for name in chosen:
+            for node in self.subtree(name):
+                seen.setdefault(node.name, node)
+        return [self.entry(node) for node in seen.values()]
+
+    def entry(self, node: Node) -> dict[str, Any]:
+        """One line of `status`, with the keys of the contract."""
+        entry = {
+            "name": node.name,
+            "path": self.path(node.name),
+            "kind": str(node.kind),
+            "state": node.state,
+            "want": node.want,
+            "ready": node.ready,
+            "pid": node.pid,
+            "incarnation": node.incarnation,
+            "restarts": node.restarts,
+            "since": round(node.since, 3),
+            "last_exit": node.last_exit,
+            "detail": node.detail,
+            "supervisor": node.parent,
+        }
+        if isinstance(node.spec, SupervisorSpec):
+            entry["strategy"] = str(node.spec.strategy)
+        return entry
+
+    # changing
+
+    def apply(self, supervisor: str, report: Report) -> None:
+        """Take over what `supervisor` reports about one of its children."""
+        node = self.nodes.get(report.child)
+        if node is None or (node.parent or ROOT) != supervisor:
+            node = self._come(supervisor, report)
+            if node is None:
+                return
+        if report.event == "starting":
+            self._starting(node, report)
+        elif report.event in ("exited", "stopped", "start_failed", "ignored"):
+            self._ended(node, report)
+        elif report.event == "child_deleted":
+            self._leave(node)
+            return
+        state = _STATE_AFTER.get(report.event)
+        if state is not None and state != node.state:
+            node.state, node.since = state, time.time()
+        node.ready = report.event == "ready" or (node.ready and report.event not in _UNREADY)
+        if report.event in ("waiting", "restarting"):
+            delay_s = report.extra.get("delay_s", 0)
+            node.detail = f"starts again in {delay_s:g} s" if delay_s else ""
+        elif report.event in ("ready", "stopped", "exited"):
+            node.detail = ""
+
+    def _starting(self, node: Node, report: Report) -> None:
+        parent = self.nodes.get(node.parent or "")
+        again = report.extra.get("for") == "init" and parent is not None and parent.incarnation > 1
+        if report.extra.get("for") == "restart" or (again and node.incarnation > 0):
+            node.restarts += 1
+        node.pid, node.incarnation, node.detail, node.want = report.pid, report.incarnation, "", "up"
+        if node.kind is Kind.SUPERVISOR:
+            self._reset(node)
+
+    def _ended(self, node: Node, report: Report) -> None:
+        node.pid, node.ready = None, False
+        if report.exit is not None:
+            node.last_exit = self._last_exit(node, report.exit, report.incarnation)
+        if report.event == "exited":
+            normal = report.exit is not None and self._normal(node, report.exit)
+            node.state, node.since = ("stopped" if normal else "failed"), time.time()
+        if node.kind is Kind.SUPERVISOR:
+            for below in list(self.subtree(node.name))[1:]:
+                self._lost(below, node)
+
+    def _normal(self, node: Node, exit: Exit) -> bool:
+        if exit.reason is ExitReason.STOPPED:
+            return True
+        spec = node.spec or WorkerSpec(node.name, node.kind)
+        return exit_class(exit, spec) is not ExitClass.ABNORMAL
+
+    def _last_exit(self, node: Node, exit: Exit, incarnation: int) -> dict[str, Any]:
+        printed = node.outputs.get(incarnation, "") if exit.reason is not ExitReason.STOPPED else ""
+        text = "\n".join(part for part in (exit.text, printed) if part)
+        return exit_object(exit, text=text, at=time.time())
+
+    def printed(self, name: str, incarnation: int, tail: str) -> None:
+        """What an incarnation had printed last: part of its `last_exit`, whichever of the two comes first."""
+        node = self.nodes.get(name)
+        if node is None or not tail.strip():
+            return
+        tail = tail.strip("\n")
+        if node.pid is None and node.incarnation == incarnation and node.last_exit is not None:
+            if node.last_exit["reason"] != ExitReason.STOPPED and tail not in node.last_exit["text"]:
+                node.last_exit["text"] = "\n".join(part for part in (node.last_exit["text"], tail) if part)[-MAX_TEXT:]
+        else:
+            node.outputs = {incarnation: tail}
+
+    def _lost(self, node: Node, supervisor: Node) -> None:
+        """The supervisor above is gone, and so is all below it; nobody was left to report it."""
+        if node.pid is not None:
+            exit = Exit(ExitReason.SIGNAL, signal=signal.SIGKILL, text=f"its supervisor {supervisor.name} ended")
+            node.last_exit = exit_object(exit, text=exit.text, at=time.time())
+        if node.pid is not None or node.state not in ("stopped", "failed"):
+            node.state, node.since = "stopped", time.time()
+        node.pid, node.ready, node.detail = None, False, ""
+
+    def _reset(self, node: Node) -> None:
+        """A supervisor begins anew with its static list (S111)."""
+        for name in list(node.children):
+            if self.nodes[name].added:
+                self._leave(self.nodes[name])
+        if isinstance(node.spec, SupervisorSpec):
+            self._add(node.spec, node.parent)
+
+    def _come(self, supervisor: str, report: Report) -> Node | None:
+        parent = self.nodes.get(supervisor)
+        if parent is None or report.event != "child_added":
+            return None
+        kind = Kind(report.extra.get("kind", Kind.COMMAND))
+        node = Node(report.child, kind, supervisor, None, added=True, since=time.time())
+        node.incarnation = report.incarnation
+        self.nodes[node.name] = node
+        parent.children.append(node.name)
+        return node
+
+    def replan(self, user: SupervisorSpec) -> None:
+        """Take over a new file: known names keep their state, what is missing stays until it is deleted (S178)."""
+        before = {node.name: list(node.children) for node in self.nodes.values()}
+        known = set(self.nodes)
+        self._add(user, None)
+        for name, children in before.items():
+            node = self.nodes[name]
+            node.children += [child for child in children if child not in node.children]
+        for name in set(self.nodes) - known:
+            self.nodes[name].want = "down"
+
+    def forgotten(self, supervisor: str, name: str) -> bool:
+        """The supervisor has dropped the child's spec; what came at run time leaves the tree. True if it did."""
+        node = self.nodes.get(name)
+        if node is not None and node.parent == supervisor and node.added:
+            self._leave(node)
+            return True
+        return False
+
+    def _leave(self, node: Node) -> None:
+        parent = self.nodes.get(node.parent or "")
+        if parent is not None and node.name in parent.children:
+            parent.children.remove(node.name)
+        for below in list(self.subtree(node.name)):
+            self.nodes.pop(below.name, None)
+
+
+_UNREADY = frozenset({"starting", "exited", "stopped", "start_failed", "ignored", "stopping"})
+
+
+def exit_object(exit: Exit, *, text: str, at: float) -> dict[str, Any]:
+    """An exit as `last_exit` and events show it."""
+    name = signal_name(exit.signal) if exit.signal is not None else None
+    return {
+        "reason": str(exit.reason),
+        "code": exit.code,
+        "signal": name,
+        "at": round(at, 3),
+        "text": text[-MAX_TEXT:],
+    }
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9; real-time signals by their offset."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"

@@ -1,0 +1,325 @@
+"""
+What clients may ask of the daemon, verb by verb.
+
+Status, events and explanations are answered from the root's own books, at once. Management calls go to the
+supervisor concerned, and their answer comes when it has one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from regrow.config.spec import Kind, ShutdownKind
+from regrow.config.version import VERSION
+from regrow.daemon import why
+from regrow.daemon.channel import ReplyUp
+from regrow.daemon.control import Connection, ControlError
+from regrow.daemon.core.events import (
+    CountChildren,
+    DeleteChild,
+    GetChildspec,
+    Request,
+    RestartChild,
+    TerminateChild,
+    WhichChildren,
+)
+from regrow.daemon.loop import Timer
+
+if TYPE_CHECKING:
+    from regrow.daemon.root import Root
+
+Answer = Callable[[ReplyUp], None]
+
+
+class Job(Struct):
+    """One client's request over several children: what is still out, and what came of the rest."""
+
+    waiting: set[str]
+    results: dict[str, dict[str, Any]]
+    timer: Timer | None = None
+    over: bool = False
+
+
+class Verbs:
+    """`serve` dispatches one request; it may raise ControlError."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._table: dict[str, Callable[[Connection, Any, Mapping[str, Any]], None]] = {
+            "ping": self._ping,
+            "status": self._status,
+            "events": self._events,
+            "why": self._why,
+            "start": lambda *call: self._many("start", *call),
+            "stop": self._stop,
+            "restart": lambda *call: self._many("restart", *call),
+            "down": self._down,
+            "reload": self._reload,
+            "start_child": self._start_child,
+            "restart_child": lambda *call: self._manage(RestartChild, *call),
+            "terminate_child": lambda *call: self._manage(TerminateChild, *call),
+            "delete_child": lambda *call: self._manage(DeleteChild, *call),
+            "get_childspec": lambda *call: self._manage(GetChildspec, *call),
+            "which_children": lambda *call: self._look_into(WhichChildren, *call),
+            "count_children": lambda *call: self._look_into(CountChildren, *call),
+        }
+
+    def serve(self, connection: Connection, id: Any, verb: str, request: dict[str, Any]) -> None:
+        handler = self._table.get(verb)
+        if handler is None:
+            raise ControlError("bad_request", f"no such verb: {verb}; there are {', '.join(sorted(self._table))}")
+        handler(connection, id, request)
+
+    # looking
+
+    def _ping(self, connection: Connection, id: Any, _request: Mapping[str, Any]) -> None:
+        daemon = self._root.plan.daemon
+        answer = {
+            "pid": os.getpid(),
+            "name": daemon.name,
+            "version": VERSION,
+            "state": self._root.state,
+            "run_dir": daemon.run_dir,
+            "log_dir": daemon.log_dir,
+            "files": list(self._root.plan.files),
+        }
+        connection.answer(id, answer)
+
+    def _status(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
+        names = [found for name in _names(request) for found in self._find(name)]
+        connection.answer(id, self._root.tree.entries(names, everything=bool(request.get("all"))))
+
+    def _events(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
+        since, limit = _int(request, "since", 0), _int(request, "limit", None)
+        wanted = set(_names(request))
+        for name in list(wanted):
+            wanted.update(node.name for found in self._root.tree.find(name) for node in self._root.tree.subtree(found))
+        log = self._root.events
+        connection.answer(id, log.since(since or 0, wanted, limit))
+        if request.get("follow"):
+            key = object()
+
+            def tell(event: dict[str, Any]) -> None:
+                if not wanted or event["name"] in wanted:
+                    connection.send({"id": id, "event": event})
+
+            log.subscribe(key, tell)
+            connection.on_close.append(lambda: log.unsubscribe(key))
+
+    def _why(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
+        name = self._find(_text(request, "name"))[0]
+        tree, log = self._root.tree, self._root.events
+        chain = why.chain_of(log.get(log.latest(name)), log.get)
+        entry = tree.entry(tree.nodes[name])
+        answer = {"name": name, "status": entry, "text": why.explain(entry, chain), "chain": chain}
+        connection.answer(id, answer)
+
+    # acting on many
+
+    def _stop(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
+        if request.get("names"):
+            self._many("stop", connection, id, request)
+        else:
+            self._down(connection, id, request)
+
+    def _down(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
+        connection.answer(id, {"pid": os.getpid()})
+        self._root.stop(now=bool(request.get("now")), text=f"asked by {connection.identity}")
+
+    def _reload(self, connection: Connection, id: Any, _request: Mapping[str, Any]) -> None:
+        self._root.reload(lambda ok: connection.answer(id, ok), lambda error: connection.refuse(id, error))
+
+    def _many(self, verb: str, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
+        names = list(dict.fromkeys(found for name in _names(request) for found in self._find(name)))
+        if not names:
+            raise ControlError("bad_request", f'{verb} needs "names"')
+        timeout_s = _number(request, "timeout_s")
+        job = Job(waiting=set(names), results={})
+
+        def finish() -> None:
+            if not job.over and not job.waiting:
+                job.over = True
+                if job.timer is not None:
+                    job.timer.cancel()
+                connection.answer(id, [job.results[name] for name in names])
+
+        def late() -> None:
+            job.over = True
+            text = f"still waiting for {', '.join(sorted(job.waiting))} after {timeout_s:g} s; it goes on"
+            connection.refuse(id, ControlError("timeout", text, waiting=sorted(job.waiting)))
+
+        if timeout_s is not None:
+            job.timer = self._root.loop.call_later(timeout_s, late)
+        for name in names:
+            self._one(verb, name, connection.identity, lambda result, name=name: self._concluded(job, name, result, finish))
+
+    @staticmethod
+    def _concluded(job: Job, name: str, result: dict[str, Any], finish: Callable[[], None]) -> None:
+        job.results[name] = {"name": name, **result}
+        job.waiting.discard(name)
+        finish()
+
+    def _one(self, verb: str, name: str, by: str, done: Callable[[dict[str, Any]], None]) -> None:
+        if verb == "start":
+            self._start(name, by, done, "started")
+        elif verb == "stop":
+            self._terminate(name, by, done)
+        else:
+            self._terminate(name, by, lambda result: self._restarted(name, by, result, done))
+
+    def _restarted(self, name: str, by: str, stopped: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
+        if "error" in stopped:
+            done(stopped)
+        else:
+            self._start(name, by, done, "restarted")
+
+    def _start(self, name: str, by: str, done: Callable[[dict[str, Any]], None], word: str) -> None:
+        def answered(reply: ReplyUp) -> None:
+            if reply.code is None:
+                done({"result": word, "pid": reply.ok["pid"]})
+            elif reply.code == "running":
+                done({"result": "already_running", "pid": reply.pid})
+            else:
+                done({"result": "refused", "pid": None, "error": _error(reply)})
+
+        self._root.ask(self._parent(name), lambda number: RestartChild(number, name), answered, by=by, about=name)
+
+    def _terminate(self, name: str, by: str, done: Callable[[dict[str, Any]], None]) -> None:
+        node = self._root.tree.nodes.get(name)
+        was_down = node is None or (node.pid is None and node.state not in ("restarting", "waiting", "starting"))
+
+        def answered(reply: ReplyUp) -> None:
+            if reply.code is None:
+                self._root.books.wanted(name, "down")
+                done({"result": "already_stopped" if was_down else "stopped", "pid": None})
+            else:
+                done({"result": "refused", "pid": None, "error": _error(reply)})
+
+        self._root.ask(self._parent(name), lambda number: TerminateChild(number, name), answered, by=by, about=name)
+
+    def _parent(self, name: str) -> str | None:
+        node = self._root.tree.nodes.get(name)
+        return node.parent if node is not None else None
+
+    # OTP's calls
+
+    def _manage(
+        self, kind: Callable[[int, Any], Request], connection: Connection, id: Any, request: Mapping[str, Any]
+    ) -> None:
+        supervisor = self._supervisor(request)
+        child = request.get("child")
+        if not isinstance(child, str | int) or isinstance(child, bool):
+            raise ControlError("bad_request", '"child" is the name of a child')
+        if isinstance(child, int) and kind is not TerminateChild:
+            child = str(child)
+        about = child if isinstance(child, str) else ""
+        self._root.ask(
+            supervisor, lambda number: kind(number, child), _to(connection, id), by=connection.identity, about=about
+        )
+
+    def _look_into(
+        self, kind: Callable[[int], Request], connection: Connection, id: Any, request: Mapping[str, Any]
+    ) -> None:
+        self._root.ask(self._supervisor(request), kind, _to(connection, id))
+
+    def _start_child(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
+        supervisor = self._supervisor(request)
+        raw = request.get("spec")
+        if not isinstance(raw, dict):
+            raise ControlError("bad_request", '"spec" is an object with "id" and the keys of a [worker.X] table')
+        self._root.start_child(supervisor, raw, connection.identity, _to(connection, id))
+
+    def _supervisor(self, request: Mapping[str, Any]) -> str:
+        name = _text(request, "supervisor")
+        node = self._root.tree.nodes.get(name)
+        if node is None or node.kind is not Kind.SUPERVISOR:
+            raise ControlError("noproc", f"there is no supervisor {name}")
+        if node.pid is None:
+            raise ControlError("noproc", f"{name} is not running")
+        return name
+
+    def _find(self, name: str) -> list[str]:
+        found = self._root.tree.find(name)
+        if not found:
+            raise ControlError("not_found", f"there is no {name} in this tree")
+        return found
+
+
+def _to(connection: Connection, id: Any) -> Answer:
+    """Hand a supervisor's answer to the client."""
+
+    def answered(reply: ReplyUp) -> None:
+        if reply.code is None:
+            connection.answer(id, plain(reply.ok))
+        else:
+            error = _error(reply)
+            details = {} if reply.pid is None else {"pid": reply.pid}
+            connection.refuse(id, ControlError(error["code"], error["message"], **details))
+
+    return answered
+
+
+def _error(reply: ReplyUp) -> dict[str, Any]:
+    return {"code": str(reply.code), "message": reply.message}
+
+
+def plain(ok: Any) -> Any:
+    """An answer as JSON objects; a child spec is shown with the words of the file."""
+    if isinstance(ok, Struct):
+        ok = msgspec.to_builtins(ok)
+    if isinstance(ok, dict) and ok.get("type") in ("worker", "supervisor"):
+        return childspec(ok)
+    return ok
+
+
+def childspec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A child spec as `get_childspec` shows it: all keys filled in (S147)."""
+    shutdown = spec["shutdown"]
+    shown = shutdown["timeout_s"] if shutdown["kind"] == ShutdownKind.TIMEOUT else shutdown["kind"]
+    start = {key: spec[key] for key in ("command", "target", "args_json") if spec.get(key)}
+    return {
+        "id": spec["name"],
+        "kind": spec.get("kind", "supervisor"),
+        "type": spec["type"],
+        "restart": spec["restart"],
+        "shutdown": shown,
+        "significant": spec["significant"],
+        "start": start,
+    }
+
+
+def _names(request: Mapping[str, Any]) -> list[str]:
+    names = request.get("names") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ControlError("bad_request", '"names" is a list of names')
+    return names
+
+
+def _text(request: Mapping[str, Any], key: str) -> str:
+    value = request.get(key)
+    if not isinstance(value, str) or not value:
+        raise ControlError("bad_request", f'"{key}" is a name')
+    return value
+
+
+def _int(request: Mapping[str, Any], key: str, default: int | None) -> int | None:
+    value = request.get(key, default)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+        raise ControlError("bad_request", f'"{key}" is a number, 0 or more')
+    return value
+
+
+def _number(request: Mapping[str, Any], key: str) -> float | None:
+    value = request.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e9:
+        raise ControlError("bad_request", f'"{key}" is a number of seconds')
+    return float(value)
+
+

@@ -1,0 +1,103 @@
+"""
+Explanations: the chain of causes behind the present state of one child, in words.
+
+Pure: a function of what the event log kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Event = Mapping[str, Any]
+
+MAX_CHAIN = 32
+
+_TURNING = frozenset(
+    {"exited", "start_failed", "restarting", "waiting", "stopped", "stopping", "gave_up", "auto_shutdown", "starting"}
+)
+
+
+def chain_of(latest: Event | None, get: Callable[[int | None], Event | None]) -> list[Event]:
+    """The events that led to `latest`, oldest first, itself last."""
+    chain: list[Event] = []
+    event = latest
+    while event is not None and len(chain) < MAX_CHAIN:
+        chain.append(event)
+        event = get(event["cause"])
+    chain.reverse()
+    return chain
+
+
+def explain(entry: Mapping[str, Any], chain: list[Event]) -> list[str]:
+    """Sentences, the present state first, then what led to it, newest first, then what it said last."""
+    lines = [_now(entry)]
+    told = [sentence(event) for event in reversed(chain)]
+    lines += [f"  {'because ' if number else ''}{line}" for number, line in enumerate(line for line in told if line)]
+    if entry["last_exit"] is not None and entry["last_exit"]["text"]:
+        lines.append(f"last exit ({words(entry['last_exit'])}) left:")
+        lines += [f"  {line}" for line in entry["last_exit"]["text"].splitlines()]
+    return lines
+
+
+def _now(entry: Mapping[str, Any]) -> str:
+    process = f", pid {entry['pid']}" if entry["pid"] is not None else ""
+    restarts = f", {entry['restarts']} automatic restarts" if entry["restarts"] else ""
+    detail = f": {entry['detail']}" if entry["detail"] else ""
+    return f"{entry['name']} is {entry['state']} (incarnation {entry['incarnation']}{process}{restarts}){detail}"
+
+
+def words(reason: Mapping[str, Any] | None) -> str:
+    """An exit in a few words: `SIGKILL`, `code 3`, `start_timeout, SIGKILL`."""
+    if reason is None:
+        return "for no known reason"
+    how = reason["signal"] or (f"code {reason['code']}" if reason["code"] is not None else "")
+    if reason["reason"] in ("exit", "signal"):
+        return how or str(reason["reason"])
+    return f"{reason['reason']}, {how}" if how else str(reason["reason"])
+
+
+def sentence(event: Event) -> str:
+    """One event as a clause that can follow "because"."""
+    name = event["name"]
+    match event["event"]:
+        case "exited":
+            return f"{name} (incarnation {event['incarnation']}) ended: {words(event['reason'])}{_first_line(event)}"
+        case "start_failed":
+            return f"a start of {name} failed: {words(event['reason'])}{_first_line(event)}"
+        case "restarting":
+            return _restarting(event)
+        case "waiting":
+            return f"{name} waits {event.get('delay_s', 0):g} s before it starts again (backoff)"
+        case "stopping":
+            return f"{name} was asked to stop" + _by(event)
+        case "stopped":
+            return f"{name} was stopped ({words(event['reason'])})" if event["reason"] else f"{name} was stopped"
+        case "killing":
+            return f"{name} did not stop in time and was killed"
+        case "starting":
+            return f"{name} was started (incarnation {event['incarnation']}, pid {event['pid']})" + _by(event)
+        case "ready":
+            return f"{name} became ready"
+        case "gave_up" | "auto_shutdown" | "unhealthy" | "escalated" | "fault":
+            return f"{name}: {event['event'].replace('_', ' ')}{_first_line(event)}"
+        case other:
+            return f"{name}: {other.replace('_', ' ')}{_first_line(event)}"
+
+
+def _by(event: Event) -> str:
+    return f" by {event['by']}" if event.get("by") else ""
+
+
+def _first_line(event: Event) -> str:
+    text = str(event.get("text") or (event["reason"] or {}).get("text") or "")
+    return f" ({text.splitlines()[-1]})" if text.strip() else ""
+
+
+def _restarting(event: Event) -> str:
+    scope = [name for name in event.get("scope", ()) if name != event["name"]]
+    others = f" together with {', '.join(scope)}" if scope else ""
+    return (
+        f"{event['name']} is restarted{others} ({event['strategy']}): "
+        f"restart {event['used']} of {event['intensity']} in {event['period_s']:g} s"
+    )

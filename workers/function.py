@@ -1,0 +1,96 @@
+"""
+Running `function = "module:callable"` in a process that was forked for it and never exec'd.
+
+The process is a `multiprocessing` one in all that user code can see (its name, `parent_process()`, its
+children, its exit handlers); only the fork itself is the supervisor's.
+
+Source: Python's multiprocessing.process and multiprocessing.popen_fork.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import multiprocessing.context
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from regrow.workers.errors import Ignore
+from regrow.workers.notify import notify
+
+MAX_TRACEBACK = 16 * 1024
+
+
+class FunctionProcess(multiprocessing.context.ForkProcess):
+    """A multiprocessing process whose fork has already happened: `bootstrap` is called in the child."""
+
+    def __init__(self, name: str, body: Callable[[], None]) -> None:
+        super().__init__(name=name)
+        self._body = body
+
+    def run(self) -> None:
+        self._body()
+
+    def bootstrap(self) -> int:
+        """Run the body as multiprocessing would; returns the exit status."""
+        parent_fd = os.pidfd_open(os.getppid())  # readable at the parent's death, as multiprocessing expects
+        return int(self._bootstrap(parent_sentinel=parent_fd))  # type: ignore[attr-defined]
+
+
+def run(
+    name: str, target: str, args_json: str, import_path: str, started: Callable[[], None], kwargs: dict[str, Any]
+) -> int:
+    """
+    Import `target`, say `started()`, call it with the arguments, and return the exit status.
+
+    `kwargs` are added to those of `args_json`. An exception is reported to the supervisor with its
+    traceback, printed, and ends the process with status 1; `Ignore` says that the worker is not needed.
+    """
+
+    def body() -> None:
+        try:
+            function = load(target, import_path)
+            started()
+            function(**msgspec.json.decode(args_json), **kwargs)
+        except Ignore:
+            notify("X_REGROW_IGNORE=1")
+        except Exception:
+            report_exception()
+            raise
+
+    _line_buffered()
+    gc.enable()
+    return FunctionProcess(name, body).bootstrap()
+
+
+def load(target: str, import_path: str) -> Callable[..., object]:
+    """The callable that `module:attribute.path` names; `import_path` is looked in first."""
+    if import_path and import_path not in sys.path:
+        sys.path.insert(0, import_path)
+    module_name, _, attribute = target.partition(":")
+    found: Any = importlib.import_module(module_name)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    if not callable(found):
+        raise TypeError(f"cannot run {target}: it is not callable")
+    return found  # type: ignore[no-any-return]
+
+
+def report_exception() -> None:
+    """Tell the supervisor which exception ends this process, while it is being handled."""
+    text = traceback.format_exc().strip()
+    if len(text) > MAX_TRACEBACK:
+        text = f"{text[: MAX_TRACEBACK // 2]}\n…\n{text[-MAX_TRACEBACK // 2 :]}"
+    notify("X_REGROW_EXCEPTION=" + text.replace("\n", "\x1f"))
+
+
+def _line_buffered() -> None:
+    """What is printed is to be seen at once, and to be kept when the process is killed."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
