@@ -51,4 +51,5 @@ def _filled(match: re.Match[str], values: Mapping[str, str], environ: Mapping[st
         raise PlaceholderError("`{index}` has a meaning only for a worker with `replicas`")
     if name in KNOWN:
         raise PlaceholderError(f"`{whole}` has no meaning here")
-    raise PlaceholderError(f"unknown placeholder `{whole}`", did_you_mean(name, KNOWN) or f"write `{{{whole}}}` for braces")
+    hint = did_you_mean(name, KNOWN) or f"write `{{{whole}}}` for braces"
+    raise PlaceholderError(f"unknown placeholder `{whole}`", hint)

@@ -191,6 +191,8 @@ class WorkerSpec(Struct, frozen=True, tag="worker"):
     `args_json` holds the keyword arguments of a target as a JSON object.
     `env` is the complete environment of the file for this child (env_file below env), without the
     daemon's own, which the child inherits beneath it.
+    `cwd` is absolute; the folder of the file unless written. `executable` is the absolute path of `command[0]`.
+    `import_path` is the folder that the target's module is imported from ("": Python finds it by itself).
     """
 
     name: str
@@ -199,7 +201,9 @@ class WorkerSpec(Struct, frozen=True, tag="worker"):
     index: int | None = None
     target: str = ""
     args_json: str = "{}"
+    import_path: str = ""
     command: tuple[str, ...] = ()
+    executable: str = ""
     restart: Restart = Restart.PERMANENT
     shutdown: Shutdown = Shutdown()
     significant: bool = False
@@ -224,7 +228,8 @@ class SupervisorSpec(Struct, frozen=True, tag="supervisor"):
     One supervisor and what it starts, in start order.
 
     `template`, for a dynamic supervisor, holds the keys of the [worker.X] table that every start_child
-    builds upon, as JSON; empty when each start_child brings its whole spec.
+    builds upon, as JSON; empty when each start_child brings its whole spec. `base_dir` is the folder of the file:
+    relative paths of start_child specs begin there, and `preload` modules are searched there first.
     """
 
     name: str
@@ -242,6 +247,7 @@ class SupervisorSpec(Struct, frozen=True, tag="supervisor"):
     escalate: Escalate = Escalate.ON_INTENSITY
     max_children: int | None = None
     template: str = ""
+    base_dir: str = ""
 
     @property
     def kind(self) -> Kind:

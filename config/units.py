@@ -18,7 +18,8 @@ _MEANT_UNITS = {
     "sec": "s", "secs": "s", "second": "s", "seconds": "s", "min": "m", "mins": "m", "minute": "m", "minutes": "m",
     "hour": "h", "hours": "h", "hr": "h", "day": "d", "days": "d", "msec": "ms", "millis": "ms",
     "k": "KiB", "kb": "KiB", "kib": "KiB", "m": "MiB", "mb": "MiB", "mib": "MiB", "g": "GiB", "gb": "GiB",
-    "gib": "GiB", "t": "TiB", "tb": "TiB", "tib": "TiB", "b": "B", "bytes": "B", "byte": "B", "h": "h", "s": "s", "ms": "ms",
+    "gib": "GiB", "t": "TiB", "tb": "TiB", "tib": "TiB", "b": "B", "bytes": "B", "byte": "B",
+    "h": "h", "s": "s", "ms": "ms",
 }  # fmt: skip
 
 
