@@ -66,13 +66,13 @@ def _whole(client: ControlClient, entry: Entry, to: Screen) -> list[str]:
 
 def _log_of(client: ControlClient, name: str) -> tuple[str, list[str]]:
     """Where the child's output is and its last lines; empty when there is none that we may read."""
-    from regrow.workers.system.history import last_lines
+    from regrow.workers.system.logs import log_path, tail_lines
 
     hello: Hello = client.request("ping")
-    path = f"{hello['log_dir']}/{name}.log"
+    path = log_path(hello["log_dir"], name)
     if not os.path.exists(path):
         return "", []
     try:
-        return path, [line.decode(errors="replace") for line in last_lines(path, LOG_LINES)]
+        return path, tail_lines(hello["log_dir"], name, LOG_LINES)
     except OSError:
-        return "", []
+        return path, []
