@@ -1,0 +1,289 @@
+"""
+One log file as the logger writes it: opened by name, grown at its end, rotated, and retried when it fails.
+
+The bytes go from pipe to file inside one splice(2), which takes them out of the pipe only once they are in
+the file and is not left half way by a SIGKILL. Where to write is asked of the file itself (its size), so
+there is no state that a death of the logger could take along. splice refuses files opened with O_APPEND.
+
+Source: splice(2); Linux fs/splice.c, iter_file_splice_write.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from regrow.workers.system.backlog import Backlog, Held, Pending
+from regrow.workers.system.faults import Faults, next_retry_s
+from regrow.workers.system.log_protocol import Position
+from regrow.workers.system.rotation import CUT_AT, portion, room, rotate
+from regrow.workers.system.tail import Tail
+
+DIRECTORY_MODE = 0o755
+FILE_MODE = 0o640
+"""Output may hold secrets: the daemon's user reads it, and its group."""
+
+
+class CannotSplice(Exception):
+    """Raised where the descriptor or the file system knows no splice: the bytes have to be read and written."""
+
+
+class LogFile:
+    """
+    A file and the streams that share it (`tails`, by stream number).
+
+    `error` says why it cannot be written now; then bytes go to the backlog. `cause` is the last such reason,
+    in words. Methods that write raise OSError, upon which the caller calls `fail`.
+    """
+
+    def __init__(self, path: str, held: Held, faults: Faults) -> None:
+        self.path = path
+        self.limit = 0
+        self.keep = 0
+        self.tails: dict[int, Tail] = {}
+        self.backlog = Backlog(held)
+        self.error: OSError | None = None
+        self.cause = ""
+        self.retry_delay_s = 0.0
+        self._faults = faults
+        self._fd = -1
+        self._inode = 0
+        self._size = 0
+        self._writer: int | None = None
+        self._rotation_error: OSError | None = None
+
+    @property
+    def shared(self) -> bool:
+        return len(self.tails) > 1
+
+    @property
+    def position(self) -> Position:
+        """Where the next byte goes; unknown while the file is not open."""
+        return Position(self._inode, self._size) if self._fd >= 0 else Position(0, 0)
+
+    @property
+    def troubled(self) -> bool:
+        """Whether `retry` has something to do."""
+        return self.error is not None or self._rotation_error is not None
+
+    # -- being open ------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Be open at the file's present end; a file that was removed is made anew, a truncated one followed."""
+        if self._fd >= 0:
+            status = os.fstat(self._fd)
+            if status.st_nlink:
+                self._note_size(status.st_size)
+                return
+            self.release()
+        self._open()
+
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        try:
+            fd = os.open(self.path, flags, FILE_MODE)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(self.path), DIRECTORY_MODE, exist_ok=True)
+            fd = os.open(self.path, flags, FILE_MODE)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file")
+        self._fd, self._inode, self._size = fd, status.st_ino, status.st_size
+        for tail in self.tails.values():
+            tail.mark = self._size
+
+    def _note_size(self, size: int) -> None:
+        if size < self._size:  # truncated from outside: what is there now was written since
+            for tail in self.tails.values():
+                tail.mark = min(tail.mark, size)
+        self._size = size
+
+    def release(self) -> None:
+        """Close the file; the tails keep what they need of it. It is opened again when needed."""
+        if self._fd < 0:
+            return
+        self._catch_up()
+        os.close(self._fd)
+        self._fd = -1
+
+    def abandon(self) -> None:
+        """Close the file for good, whatever state it is in."""
+        self.release()
+        self._faults.end(self.path)
+        self._clear_rotation_error()
+
+    def share(self, stream: int, tail: Tail) -> None:
+        """Let one more stream write here."""
+        self._catch_up()
+        tail.mark = self._size
+        self.tails[stream] = tail
+
+    def leave(self, stream: int) -> Tail:
+        """Take a stream out at its end, its line finished, and return its tail."""
+        if not self.error and self._fd >= 0 and self._writer in (stream, None) and self._mid_line():
+            self._write(b"\n")
+        self._catch_up()
+        return self.tails.pop(stream)
+
+    def _catch_up(self) -> None:
+        if self._fd < 0:
+            return
+        for tail in self.tails.values():
+            try:
+                tail.catch_up(self._fd, self._size)
+            except OSError:
+                tail.mark = self._size  # unreadable: the tail is shorter, nothing else hangs on it
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def make_room(self) -> None:
+        """Rotate if it is time; where that is refused, go on until the file is twice as large as wanted."""
+        if self.limit <= 0 or self._size < self.limit:
+            return
+        too_large = self._size >= CUT_AT * self.limit
+        if not too_large and (self._rotation_error or self._mid_line()):
+            return
+        try:
+            self._rotate()
+        except OSError as error:
+            if too_large or self._fd < 0:
+                raise
+            self._rotation_error = error
+            self._faults.begin(f"rotate {self.path}", f"cannot rotate {self.path}: {error.strerror}")
+
+    def _rotate(self) -> None:
+        if self._is_in_place():
+            rotate(self.path, self.keep)
+        self.release()
+        self._open()
+        self._clear_rotation_error()
+
+    def _is_in_place(self) -> bool:
+        """Whether the path still means our file: somebody else may have moved it already."""
+        try:
+            return os.stat(self.path).st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+    def _clear_rotation_error(self) -> None:
+        self._rotation_error = None
+        self._faults.end(f"rotate {self.path}")
+
+    def room(self) -> int | None:
+        """Return how many bytes may be moved without a look at them; None: any number, 0: none."""
+        return room(self._size, self.limit)
+
+    def cut_room(self) -> int:
+        """Return how many bytes of an endless line still fit."""
+        return max(1, CUT_AT * self.limit - self._size)
+
+    def take_turn(self, stream: int) -> None:
+        """Begin to write for `stream`: a line never holds bytes of two streams."""
+        if self._writer != stream and self._writer is not None and self._mid_line():
+            self._write(b"\n")
+        self._writer = stream
+
+    def splice(self, stream: int, pipe: int, count: int) -> int:
+        """
+        Move up to `count` bytes from a pipe to the end of the file, and return how many; 0 is the pipe's end.
+
+        Raises:
+            BlockingIOError: the pipe is empty.
+            CannotSplice
+        """
+        try:
+            moved = os.splice(pipe, self._fd, count, offset_dst=self._size, flags=os.SPLICE_F_NONBLOCK)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise CannotSplice from None
+            raise
+        self._size += moved
+        self._writer = stream
+        return moved
+
+    def read_back(self, count: int) -> bytes:
+        """Return the last `count` bytes written."""
+        return os.pread(self._fd, count, self._size - count)
+
+    def mark_all(self) -> None:
+        """Note that every tail knows what it needs of the file so far."""
+        for tail in self.tails.values():
+            tail.mark = self._size
+
+    def _write(self, said: bytes | bytearray) -> int:
+        self._catch_up()
+        written = os.pwrite(self._fd, said, self._size)
+        self._size += written
+        self.mark_all()
+        return written
+
+    def _mid_line(self) -> bool:
+        return self._size > 0 and os.pread(self._fd, 1, self._size - 1) != b"\n"
+
+    # -- in trouble ------------------------------------------------------------------------------
+
+    def absorb(self, stream: int, said: bytes) -> None:
+        """Take bytes that were read from a stream: into the file if that works, else into the backlog."""
+        self._catch_up()
+        self.tails[stream].remember(said)
+        self.backlog.add(stream, said)
+        if self.error is None:
+            self.flush()
+
+    def fail(self, error: OSError) -> None:
+        """Note that the file cannot be written."""
+        self.error = error
+        self.cause = str(error.strerror)
+        self._faults.begin(self.path, f"cannot write {self.path}: {error.strerror}")
+
+    def retry(self) -> bool:
+        """Try again what failed, and return whether all is well; else `retry_delay_s` says when to come back."""
+        self.error = None
+        self._rotation_error = None
+        self.flush()
+        if not self.troubled:
+            self.retry_delay_s = 0.0
+            return True
+        self.retry_delay_s = next_retry_s(self.retry_delay_s)
+        return False
+
+    def flush(self) -> None:
+        """Write the backlog; fails (see `fail`) rather than raises."""
+        try:
+            self.prepare()
+            self.make_room()
+            for stream, pending in list(self.backlog.pending.items()):
+                self._write_pending(stream, pending)
+        except OSError as error:
+            self.fail(error)
+            return
+        self._faults.end(self.path)
+        if not self._rotation_error:
+            self._clear_rotation_error()
+
+    def _write_pending(self, stream: int, pending: Pending) -> None:
+        self.take_turn(stream)
+        if pending.lost_bytes:
+            self._write_gap(pending)
+        while pending.chunks:
+            self.make_room()
+            chunk = pending.chunks[0]
+            fits = portion(bytes(chunk), self.room(), whole_lines=False)
+            if self.room() == 0:
+                fits = min(fits, self.cut_room())
+            self.backlog.written(pending, self._write(chunk[:fits]))
+        self.backlog.forget(stream)
+
+    def _write_gap(self, pending: Pending) -> None:
+        """Say in the file what is missing here: the whole line, or nothing of it."""
+        begin = self._size
+        text = f"[regrow] {pending.lost_bytes} bytes lost: {self.cause}\n".encode()
+        if self._mid_line():
+            text = b"\n" + text
+        if self._write(text) < len(text):
+            os.ftruncate(self._fd, begin)
+            self._size = begin
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        pending.lost_bytes = 0
