@@ -1,3 +1,149 @@
-"""Interim."""
+"""
+What /proc says about processes: their state, their parents, their children, their environment.
+
+Everything here may be out of date when it is returned, except about our own children: a child, also an
+adopted one, keeps its pid until we reap it. Whoever signals anybody else goes through `identity.pidfd_of`.
+
+Source: proc(5), proc_pid_stat(5), proc_tid_children(5).
+"""
+
+from __future__ import annotations
+
+import os
+
+from msgspec import Struct
+
+_CHUNK_BYTES = 65_536
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Stat(Struct, frozen=True):
+    """
+    One process. `start` is in clock ticks since boot: with the pid it names a process for good.
+
+    `state` is the letter of proc_pid_stat(5).
+    """
+
+    pid: int
+    comm: str
+    state: str
+    ppid: int
+    pgid: int
+    sid: int
+    start: int
+
+    @property
+    def dead(self) -> bool:
+        """Only the entry is left, until its parent reaps it."""
+        return self.state in "ZX"
+
+
+def read_file(path: str) -> bytes:
+    """
+    A whole file of /proc or of a cgroup; a fifth of the cost of `open().read()`.
+
+    Raises:
+        OSError: ENOENT or ESRCH when the process is gone, EACCES when it is not ours to read.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        first = os.read(fd, _CHUNK_BYTES)
+        parts = [first]
+        while parts[-1]:
+            parts.append(os.read(fd, _CHUNK_BYTES))
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
+
+def usable() -> bool:
+    """Whether /proc shows our own pid namespace; when it shows another, its numbers mean other processes here."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
+def stat(pid: int) -> Stat | None:
+    """The process that has `pid` now, or None. A comm with spaces, brackets or newlines does no harm."""
+    try:
+        return parse_stat(read_file(f"/proc/{pid}/stat"))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def parse_stat(line: bytes) -> Stat:
+    """
+    Parse /proc/PID/stat. The comm ends at the last closing bracket, whatever is in it.
+
+    Raises:
+        ValueError, IndexError: not such a line.
+    """
+    head, _, tail = line.rpartition(b")")
+    pid, _, comm = head.partition(b" (")
+    fields = tail.split(None, 20)
+    state = fields[0].decode()
+    return Stat(
+        int(pid), comm.decode(errors="replace"), state, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19])
+    )
+
+
+def environ(pid: int) -> bytes:
+    """The environment of a process, NUL-separated; empty when it is gone, a zombie, or not ours to read."""
+    try:
+        return read_file(f"/proc/{pid}/environ")
+    except OSError:
+        return b""
+
+
 def resident_bytes(pid: int) -> int:
-    return 0
+    """Memory a process holds in RAM now, shared pages included; 0 when it is gone."""
+    try:
+        return int(read_file(f"/proc/{pid}/statm").split(None, 2)[1]) * _PAGE_BYTES
+    except (OSError, IndexError):
+        return 0
+
+
+def all_pids() -> list[int]:
+    """Every process that /proc shows, in no order."""
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def all_stats() -> dict[int, Stat]:
+    """Every process that /proc shows, by pid."""
+    return {found.pid: found for found in map(stat, all_pids()) if found is not None}
+
+
+def children_of_self() -> list[int]:
+    """
+    Our kernel children, oldest first, adopted and unreaped dead ones included.
+
+    For a single-threaded caller, who cannot reap at the same time: then the list misses nobody, because
+    the kernel appends to it and only a reap removes from it. About 0.15 µs per child, 5 µs at least.
+    """
+    pid = os.getpid()
+    try:
+        return list(map(int, read_file(f"/proc/self/task/{pid}/children").split()))
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [found.pid for found in all_stats().values() if found.ppid == pid]
+
+
+def descendants(pid: int) -> list[Stat]:
+    """Everything below `pid`, parents before their children; one scan of /proc."""
+    return descendants_in(all_stats(), [pid])
+
+
+def descendants_in(stats: dict[int, Stat], ancestors: list[int]) -> list[Stat]:
+    """Everything in `stats` below any of `ancestors`, parents before their children, nobody twice."""
+    children: dict[int, list[Stat]] = {}
+    for found in stats.values():
+        children.setdefault(found.ppid, []).append(found)
+    known = set(ancestors)
+    below: list[Stat] = []
+    level = list(ancestors)
+    while level:
+        born = [child for parent in level for child in children.get(parent, ()) if child.pid not in known]
+        known.update(child.pid for child in born)
+        below += born
+        level = [child.pid for child in born]
+    return below
