@@ -32,7 +32,7 @@ def read_supervisor(context: Context, source: Source, name: str, table: dict[str
     if fields.get("start") is Start.PARALLEL and strategy is not Strategy.ONE_FOR_ONE and "strategy" in fields:
         said = f'start = "parallel" is for one_for_one only: {strategy} needs an order'
         at.down("start").wrong(said, code="bad_combination")
-    _check_reach(at, fields)
+    _check_reach(at, fields, table)
     _check_preload(context, at, fields)
     return fields
 
@@ -53,8 +53,12 @@ def _check_dynamic(at: At, strategy: Strategy, fields: Mapping[str, Any], table:
         at.down("auto_shutdown").wrong(said, code="bad_combination")
 
 
-def _check_reach(at: At, fields: Mapping[str, Any]) -> None:
+def _check_reach(at: At, fields: Mapping[str, Any], table: Mapping[str, Any]) -> None:
     """Report a limit that cannot be exceeded under the backoff, unless that is meant."""
+    if "period" in table and "period_s" not in fields or any(
+        key in table and key not in fields for key in ("intensity", "backoff", "escalate")
+    ):
+        return  # one of the numbers is wrong and reported: nothing follows from the others
     backoff = fields.get("backoff")
     intensity = fields.get("intensity", _DEFAULTS.intensity)
     period_s = fields.get("period_s", _DEFAULTS.period_s)
