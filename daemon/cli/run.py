@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,20 +96,32 @@ def schema() -> None:
 @click.argument("directory", metavar="[DIR]", default=".", type=click.Path(file_okay=False))
 @debug_option
 def init(directory: str) -> None:
-    """Write a commented starter file with a working agent."""
-    from regrow.config.starter import FILES
+    """
+    Write a commented starter file with a working example.
 
-    taken = [name for name in FILES if os.path.lexists(os.path.join(directory, name))]
+    It is named after DIR (default: here), which is made if need be. Nothing is overwritten.
+    """
+    from regrow.config.starter import starter_files
+
+    files = starter_files(name_after(directory))
+    taken = [name for name in files if os.path.lexists(os.path.join(directory, name))]
     if taken:
         raise Failed(f"cannot write {', '.join(taken)} into {directory}: already there; choose an empty directory")
-    for name, text in FILES.items():
+    for name, text in files.items():
         path = Path(directory, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x") as file:  # "x": nobody's file is overwritten, whatever happened since we looked
             file.write(text)
         click.echo(f"wrote {path}")
-    first = next((name for name in FILES if name.endswith(".toml")), "")
+    first = next((name for name in files if name.endswith(".toml")), "")
     click.echo(f"now try: regrow up {Path(directory, first)}")
+
+
+def name_after(directory: str) -> str:
+    """A daemon's name made from a directory's: `My Shop` gives `my-shop`."""
+    said = os.path.basename(os.path.abspath(directory)).lower()
+    name = re.sub(r"[^a-z0-9_-]+", "-", said).strip("-_")
+    return name if name[:1].isalpha() else f"tree-{name}".rstrip("-")
 
 
 def count(plan: Plan) -> tuple[int, int]:

@@ -66,6 +66,8 @@ class Watch:
         client.answer(self.follow_id)
         now_s = time.monotonic()
         self.known = {entry["name"]: (entry["state"], now_s) for entry in ask(client, names)}
+        self.waited_for = ""
+        """The names the daemon itself gave, when its own time limit was over."""
         self._terminal = sys.stderr.isatty()
         self._begun_s = now_s
         self._shown = False
@@ -134,6 +136,7 @@ def finished(watch: Watch, request_id: int, what: str, timeout_s: float) -> Any:
     except Refused as error:
         if error.code != "timeout":
             raise
+        watch.waited_for = ", ".join(error.details.get("waiting", ()))
     finally:
         watch.clear()
     raise late(watch, what, timeout_s, "it goes on: look with `regrow status`")
@@ -192,7 +195,7 @@ def open_root(client: ControlClient, told_pid: int) -> int:
 
 def late(watch: Watch, what: str, timeout_s: float, remedy: str) -> Failed:
     """The failure that names what was still under way when the time was over."""
-    held = watch.held_up_by()
+    held = watch.held_up_by() or watch.waited_for
     waiting = f"still waiting for {held}" if held else "the daemon has not said that it is done"
     return Failed(f"cannot see the end of `{what}` within {about(timeout_s)}: {waiting}; {remedy}")
 

@@ -71,7 +71,8 @@ def test_time_over_names_the_culprit(cli: Cli, daemon: FakeDaemon, monkeypatch: 
     done = cli("stop", "redis", "--timeout", "50ms")
     gate.set()
     assert done.status == 1
-    assert done.err.startswith("regrow: cannot see the end of `regrow stop redis` within 50ms: still waiting for redis (")
+    what = "regrow: cannot see the end of `regrow stop redis` within 50ms"
+    assert done.err.startswith(f"{what}: still waiting for redis (stopping, ")
     assert done.err.endswith("); it goes on: look with `regrow status`\n")
 
 
