@@ -95,11 +95,9 @@ class LoggerProcess:
     # -- the process -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start a logger, greet it, and give it every stream that is open."""
+        """Start a logger and wait for its Hello, which is answered with every stream that is open."""
         self.pid = forked(self._run, keep=(self.their_fd,))
         self.next(Hello)
-        for spec, fd in self.streams.values():
-            self.channel.send(spec, fd)
 
     def _run(self) -> None:
         self._preparation()
@@ -179,6 +177,9 @@ class LoggerProcess:
     def _note(self, message: FromLogger) -> None:
         self.received.append(message)
         self._unread.append(message)
+        if isinstance(message, Hello):
+            for spec, fd in self.streams.values():
+                self.channel.send(spec, fd)
         if isinstance(message, Opened) and message.stream in self.streams:
             spec, fd = self.streams[message.stream]
             if not spec.since:
@@ -212,7 +213,11 @@ def write_all(fd: int, said: bytes) -> None:
 def whole_log(path: Path) -> bytes:
     """Everything in the log, oldest file first; files may be missing in between."""
     files = sorted(path.parent.glob(path.name + ".*"), key=lambda file: -int(file.suffix[1:]))
-    return b"".join(file.read_bytes() for file in [*files, path] if file.exists())
+    said = b""
+    for file in [*files, path]:
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            said += file.read_bytes()
+    return said
 
 
 def wait_until(path: Path, true: Callable[[], bool]) -> None:

@@ -82,6 +82,12 @@ class Backlog:
         """Leave out a stream whose part has been written."""
         del self.pending[stream]
 
+    def give_up(self) -> None:
+        """Lose all of it."""
+        for pending in self.pending.values():
+            while pending.chunks:
+                self._lose(pending, len(pending.chunks[0]))
+
     def unreported(self) -> list[tuple[int, int]]:
         """Return (stream, bytes lost since the last call) for those that lost any."""
         lost = [(stream, pending.unreported_bytes) for stream, pending in self.pending.items()]

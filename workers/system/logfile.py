@@ -138,9 +138,14 @@ class LogFile:
 
     # -- writing ---------------------------------------------------------------------------------
 
+    @property
+    def full(self) -> bool:
+        """Whether it is to be rotated before more is written, if a line ends here."""
+        return 0 < self.limit <= self._size
+
     def make_room(self) -> None:
         """Rotate if it is time; where that is refused, go on until the file is twice as large as wanted."""
-        if self.limit <= 0 or self._size < self.limit:
+        if not self.full:
             return
         too_large = self._size >= CUT_AT * self.limit
         if not too_large and (self._rotation_error or self._mid_line()):
@@ -240,20 +245,21 @@ class LogFile:
 
     def retry(self) -> bool:
         """Try again what failed, and return whether all is well; else `retry_delay_s` says when to come back."""
-        self.error = None
-        self._rotation_error = None
-        self.flush()
+        rotate = self._rotation_error is not None
+        self.error = self._rotation_error = None
+        self.flush(rotate)
         if not self.troubled:
             self.retry_delay_s = 0.0
             return True
         self.retry_delay_s = next_retry_s(self.retry_delay_s)
         return False
 
-    def flush(self) -> None:
-        """Write the backlog; fails (see `fail`) rather than raises."""
+    def flush(self, rotate: bool = False) -> None:
+        """Write the backlog, and `rotate` even without one; fails (see `fail`) rather than raises."""
         try:
             self.prepare()
-            self.make_room()
+            if rotate:
+                self.make_room()
             for stream, pending in list(self.backlog.pending.items()):
                 self._write_pending(stream, pending)
         except OSError as error:

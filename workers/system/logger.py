@@ -257,9 +257,12 @@ class Logger:
             file.retry_delay_s = file.retry_delay_s or next_retry_s(0)
             self._after(file.retry_delay_s, f"file {file.path}", lambda: self._retry(file))
 
-    def _retry(self, file: LogFile) -> None:
+    def _report_lost(self, file: LogFile) -> None:
         for stream, count in file.backlog.unreported():
             self._send(Lost(stream, count, file.cause))
+
+    def _retry(self, file: LogFile) -> None:
+        self._report_lost(file)
         if file.retry():
             self._let_go(file)
         else:
@@ -278,6 +281,8 @@ class Logger:
         for file in list(self._files.values()):
             if file.troubled:
                 self._retry(file)
+                file.backlog.give_up()
+                self._report_lost(file)
         for stream in list(self._streams.values()):
             self._drain_stream(stream)
         self._give_last_words()

@@ -86,7 +86,10 @@ class Stream:
     def _splice(self, limit: int, force: bool) -> int:
         file = self.file
         file.prepare()
-        file.make_room()
+        if file.full:
+            if not self._look():
+                return 0  # the end is no reason to rotate, nor is an empty pipe
+            file.make_room()
         room = file.room()
         if file.shared or room == 0:
             count = self._count_after_a_look(room, force)
@@ -102,12 +105,7 @@ class Stream:
         return moved
 
     def _count_after_a_look(self, room: int | None, force: bool) -> int:
-        try:
-            window = self._peek(self.fd)
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                raise CannotSplice from None
-            raise
+        window = self._look()
         if not window:
             return 0
         count = portion(window, room, whole_lines=self.file.shared)
@@ -116,6 +114,15 @@ class Stream:
                 return HELD
             count = len(window)
         return min(count, self.file.cut_room()) if room == 0 else count
+
+    def _look(self) -> bytes:
+        """Return what the pipe holds, b"" at its end. Raises BlockingIOError, CannotSplice."""
+        try:
+            return self._peek(self.fd)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise CannotSplice from None
+            raise
 
     def _read_back(self, count: int) -> None:
         said = self.file.read_back(count)
