@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import time
 from pathlib import Path
 
 
@@ -46,6 +47,16 @@ def state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def freeze(pid: int, timeout_s: float) -> None:
+    """SIGSTOP, and return when the process has really stopped; only its state in proc(5) tells that to a stranger."""
+    kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + timeout_s
+    while state(pid) != "T":
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {pid} does not stop: {state(pid)}")
+        os.sched_yield()
 
 
 def carrying(text: str) -> dict[int, str]:

@@ -249,13 +249,22 @@ class Tree(Daemon):
 
     @contextlib.contextmanager
     def frozen(self, supervisor: str = SUP) -> Iterator[None]:
-        """Stop a supervisor's process for the block, so that what happens meanwhile reaches it at once."""
-        pid = self.pid(supervisor)
-        procs.kill(pid, signal.SIGSTOP)
+        """
+        Stop a supervisor's process for the block, so that what happens meanwhile reaches it all at once.
+
+        Its ancestors are stopped before it, because a supervisor continues its child supervisors.
+        """
+        chain = [supervisor]
+        while above := self.entry(chain[0])["supervisor"]:
+            chain.insert(0, above)
+        pids = [self.call("ping")["pid"], *(self.pid(name) for name in chain)]
+        for pid in pids:
+            procs.freeze(pid, TIMEOUT_S)
         try:
             yield
         finally:
-            procs.kill(pid, signal.SIGCONT)
+            for pid in reversed(pids):
+                procs.kill(pid, signal.SIGCONT)
 
     def crash_together(self, names: str, supervisor: str = SUP) -> dict[str, int]:
         """Kill several children while their supervisor cannot look; returns their pids."""
@@ -291,8 +300,10 @@ class Tree(Daemon):
         """Every test ends so: an orderly stop (unless the tree ended by itself), and nothing is left."""
         try:
             if not self.ended and self.ready:
-                assert self.down() == 0, self.said()
-            assert self.leftovers() == []
+                status = self.down()
+                assert status == 0, (status, self.said())
+            left = self.leftovers()
+            assert not left, left
             assert "Traceback" not in self.said(), self.said()
         finally:
             self.dispose()
