@@ -11,9 +11,10 @@ import click
 from regrow.config.exits import BAD_CONFIG, DONE, REFUSED
 from regrow.daemon.cli.options import Function, daemon_options, format_option, names_argument, reach, timeout_option
 from regrow.daemon.cli.output import dumps, json_list
-from regrow.daemon.cli.report import say
+from regrow.daemon.cli.report import Failed, say
 from regrow.daemon.cli.waiting import Watch, accepted, finished, gone, open_root
-from regrow.ipc.errors import Refused
+from regrow.ipc.control import ControlClient
+from regrow.ipc.errors import Refused, Unreachable
 
 if TYPE_CHECKING:
     from regrow.daemon.cli.app import Register
@@ -115,11 +116,30 @@ def down(now: bool, wait: bool, timeout_s: float, as_json: bool, run_dir: str | 
             client.request("down", now=now)
             if wait:
                 gone(watch, pidfd, "regrow down", timeout_s)
+                _check_orderly(client)
         finally:
             os.close(pidfd)
     result = "stopped" if wait else "stopping"
     fact = {"name": hello["name"], "result": result, "pid": hello["pid"]}
     click.echo(dumps(fact) if as_json else f"{hello['name']}: {result}")
+
+
+def _check_orderly(client: ControlClient) -> None:
+    """
+    A root that ends in order takes its socket's name away.
+
+    Raises:
+        Failed: it was killed on its way, and may have left something behind.
+    """
+    if not os.path.lexists(client.path):
+        return
+    try:
+        ControlClient(client.path, timeout_s=1.0).close()  # somebody has already started the next one
+    except Unreachable:
+        raise Failed(
+            f"cannot say that all is stopped: {client.label} was killed before it was done; "
+            "the next `regrow up FILE` finds and ends what is left"
+        ) from None
 
 
 def act(

@@ -169,7 +169,9 @@ def gone(watch: Watch, pidfd: int, what: str, timeout_s: float) -> None:
     deadline_s = time.monotonic() + timeout_s
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    poll.register(watch.client.fileno(), select.POLLIN)
+    # First what has been read along with an earlier answer: the socket will not announce it again.
+    if _took_in_all(watch):
+        poll.register(watch.client.fileno(), select.POLLIN)
     try:
         while time.monotonic() < deadline_s:
             watch.show()

@@ -188,7 +188,16 @@ def test_down_waits_for_the_root(root: subprocess.Popen[str], tmp_path: Path) ->
     assert not (tmp_path / "lab").exists()
 
 
-def test_down_time_over(root: subprocess.Popen[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_down_of_a_root_that_is_killed(root: subprocess.Popen[str], tmp_path: Path) -> None:
+    """A root that dies before all is stopped is not reported as a good end."""
+    command = OnTerminal([REGROW, "down"], environ(tmp_path / "lab"), on=[2])
+    command.until("waiting for redis (stopping, ")
+    root.kill()
+    assert command.end() == (1, "")
+    assert "was killed before it was done" in command.said
+
+
+def test_down_time_over(root: subprocess.Popen[str], tmp_path: Path) -> None:
     """Down that takes too long names who holds it up and how to end it at once."""
     done = subprocess.run(
         [REGROW, "down", "--timeout", "300ms"],

@@ -95,13 +95,13 @@ def test_order_of_what_is_said(start: Start, environ: dict[str, str], tmp_path: 
     """--run-dir goes before --name, and that before $REGROW_RUN_DIR."""
     first, second = start(tmp_path / "elsewhere"), start(tmp_path / "system/shop")
     environ["REGROW_RUN_DIR"] = str(first.run_dir)
-    for place, said in (
-        (first, {}),
-        (second, {"name": "shop"}),
-        (first, {"name": "shop", "run_dir": str(first.run_dir)}),
+    for meant, name, run_dir in (
+        (first, None, None),
+        (second, "shop", None),
+        (first, "shop", str(first.run_dir)),
     ):
-        with daemons.connect(environ=environ, **said) as client:
-            assert client.run_dir == str(place.run_dir)
+        with daemons.connect(environ=environ, name=name, run_dir=run_dir) as client:
+            assert client.run_dir == str(meant.run_dir)
 
 
 def test_no_answer_to_ping(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -195,7 +196,7 @@ class Terminal:
 )
 def test_colour_only_where_wanted(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], colour: bool) -> None:
     """A terminal gets colour unless NO_COLOR or TERM=dumb say otherwise."""
-    monkeypatch.setattr(output.os, "get_terminal_size", lambda fd: output.os.terminal_size((80, 24)))
+    monkeypatch.setattr(os, "get_terminal_size", lambda fd: os.terminal_size((80, 24)))
     terminal: Any = Terminal()
     shown = output.screen(terminal, environ)
     assert (shown.colour, shown.width) == (colour, 80)
