@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from regrow.workers.system.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
 from regrow.workers.system.log_protocol import Closed, FromLogger, Hello, Open, Opened, Reopen, root_end
 from regrow.workers.system.logger import run
@@ -182,12 +184,7 @@ class LoggerProcess:
                 self.channel.send(spec, fd)
         if isinstance(message, Opened) and message.stream in self.streams:
             spec, fd = self.streams[message.stream]
-            if not spec.since:
-                since = message.position
-                self.streams[message.stream] = (
-                    Open(spec.stream, spec.name, spec.path, spec.max_size_bytes, spec.keep, spec.pattern, since),
-                    fd,
-                )
+            self.streams[message.stream] = (replace(spec, since=message.position), fd)
         if isinstance(message, Closed) and message.stream in self.streams:
             os.close(self.streams.pop(message.stream)[1])
 

@@ -7,8 +7,9 @@ BlockingIOError and the caller keeps the message for when the socket is writable
 The conversation: a logger starts with `Hello`, and root answers with an `Open` for every stream that has
 not met its end. `Hello` may come again from the same logger (it missed a descriptor); streams that it
 has already are left alone. For every `Open` the logger answers `Opened`; root keeps the last position of
-each stream and gives it back as `since` when it opens the stream in a successor, so that the successor
-knows which part of the file is this stream's. After `Matched`, root opens with an empty pattern.
+each stream and gives it back as `since` when it opens the stream in a successor (which repeats it in its own
+`Opened`), so that the successor knows which part of the file is this stream's. After `Matched`, root opens
+with an empty pattern.
 
 Source: unix(7), cmsg(3).
 """

@@ -14,10 +14,11 @@ import errno
 import os
 import stat
 
-from regrow.workers.system.backlog import Backlog, Held, Pending
+from regrow.workers.system.backlog import Backlog, Held
 from regrow.workers.system.faults import Faults, next_retry_s
 from regrow.workers.system.log_protocol import Position
-from regrow.workers.system.rotation import CUT_AT, portion, room, rotate
+from regrow.workers.system.recovery import write_pending
+from regrow.workers.system.rotation import CUT_AT, room, rotate
 from regrow.workers.system.tail import Tail
 
 DIRECTORY_MODE = 0o755
@@ -122,8 +123,8 @@ class LogFile:
 
     def leave(self, stream: int) -> Tail:
         """Take a stream out at its end, its line finished, and return its tail."""
-        if not self.error and self._fd >= 0 and self._writer in (stream, None) and self._mid_line():
-            self._write(b"\n")
+        if not self.error and self._fd >= 0 and self._writer in (stream, None) and self.mid_line():
+            self.write(b"\n")
         self._catch_up()
         return self.tails.pop(stream)
 
@@ -148,7 +149,7 @@ class LogFile:
         if not self.full:
             return
         too_large = self._size >= CUT_AT * self.limit
-        if not too_large and (self._rotation_error or self._mid_line()):
+        if not too_large and (self._rotation_error or self.mid_line()):
             return
         try:
             self._rotate()
@@ -186,8 +187,8 @@ class LogFile:
 
     def take_turn(self, stream: int) -> None:
         """Begin to write for `stream`: a line never holds bytes of two streams."""
-        if self._writer != stream and self._writer is not None and self._mid_line():
-            self._write(b"\n")
+        if self._writer != stream and self._writer is not None and self.mid_line():
+            self.write(b"\n")
         self._writer = stream
 
     def splice(self, stream: int, pipe: int, count: int) -> int:
@@ -217,14 +218,21 @@ class LogFile:
         for tail in self.tails.values():
             tail.mark = self._size
 
-    def _write(self, said: bytes | bytearray) -> int:
+    def write(self, said: bytes | bytearray) -> int:
+        """Write at the end, and return how many bytes there was room for."""
         self._catch_up()
         written = os.pwrite(self._fd, said, self._size)
         self._size += written
         self.mark_all()
         return written
 
-    def _mid_line(self) -> bool:
+    def undo_to(self, size: int) -> None:
+        """Cut off what was written last."""
+        os.ftruncate(self._fd, size)
+        self._size = size
+
+    def mid_line(self) -> bool:
+        """Whether the last line lacks its newline."""
         return self._size > 0 and os.pread(self._fd, 1, self._size - 1) != b"\n"
 
     # -- in trouble ------------------------------------------------------------------------------
@@ -261,35 +269,10 @@ class LogFile:
             if rotate:
                 self.make_room()
             for stream, pending in list(self.backlog.pending.items()):
-                self._write_pending(stream, pending)
+                write_pending(self, stream, pending)
         except OSError as error:
             self.fail(error)
             return
         self._faults.end(self.path)
         if not self._rotation_error:
             self._clear_rotation_error()
-
-    def _write_pending(self, stream: int, pending: Pending) -> None:
-        self.take_turn(stream)
-        if pending.lost_bytes:
-            self._write_gap(pending)
-        while pending.chunks:
-            self.make_room()
-            chunk = pending.chunks[0]
-            fits = portion(bytes(chunk), self.room(), whole_lines=False)
-            if self.room() == 0:
-                fits = min(fits, self.cut_room())
-            self.backlog.written(pending, self._write(chunk[:fits]))
-        self.backlog.forget(stream)
-
-    def _write_gap(self, pending: Pending) -> None:
-        """Say in the file what is missing here: the whole line, or nothing of it."""
-        begin = self._size
-        text = f"[regrow] {pending.lost_bytes} bytes lost: {self.cause}\n".encode()
-        if self._mid_line():
-            text = b"\n" + text
-        if self._write(text) < len(text):
-            os.ftruncate(self._fd, begin)
-            self._size = begin
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        pending.lost_bytes = 0

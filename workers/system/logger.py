@@ -18,7 +18,6 @@ import signal
 import termios
 import time
 from collections import deque
-from collections.abc import Callable
 
 from regrow.workers.system.backlog import Held
 from regrow.workers.system.descriptors import use_all_descriptors
@@ -36,7 +35,7 @@ from regrow.workers.system.log_protocol import (
 from regrow.workers.system.logfile import LogFile
 from regrow.workers.system.peek import Peek
 from regrow.workers.system.stream import HELD, STEP_BYTES, Stream
-from regrow.workers.system.tail import on_alarm
+from regrow.workers.system.waiting import Signals, Timers
 
 MESSAGES_PER_TURN = 64
 LINE_WAIT_S = 0.2
@@ -73,12 +72,11 @@ class Logger:
         self._by_fd: dict[int, Stream] = {}
         self._files: dict[str, LogFile] = {}
         self._outbox: deque[FromLogger] = deque()
-        self._timers: dict[str, tuple[float, Callable[[], None]]] = {}
+        self._timers = Timers()
         self._hello_delay_s = 0.0
         self._stopping = False
-        self._wake_out, self._wake_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._take_signals()
-        for fd in (self._channel.fileno(), self._wake_out):
+        self._signals = Signals()
+        for fd in (self._channel.fileno(), self._signals.fileno()):
             self._epoll.register(fd, select.EPOLLIN)
         self._send(Hello())
 
@@ -87,13 +85,13 @@ class Logger:
     def serve(self) -> None:
         """Serve until told to stop; then drain."""
         while not self._stopping:
-            self._turn(self._epoll.poll(self._wait_s()))
+            self._turn(self._epoll.poll(self._timers.wait_s()))
         self._drain()
 
     def _turn(self, events: list[tuple[int, int]]) -> None:
         """Signals, then bytes, oldest stream first, then messages: an old stream ends before its successor opens."""
         ready = dict(events)
-        if self._wake_out in ready:
+        if self._signals.fileno() in ready:
             self._on_signals()
         pipes = [(self._by_fd[fd].number, fd) for fd in ready if fd in self._by_fd]
         for _, fd in sorted(pipes):
@@ -103,39 +101,10 @@ class Logger:
             self._send_queued()
         if channel_events & ~select.EPOLLOUT:
             self._receive()
-        self._run_timers()
-
-    def _wait_s(self) -> float | None:
-        if not self._timers:
-            return None
-        return max(0.0, min(when_s for when_s, _ in self._timers.values()) - time.monotonic())
-
-    def _after(self, delay_s: float, key: str, callback: Callable[[], None]) -> None:
-        self._timers.setdefault(key, (time.monotonic() + delay_s, callback))
-
-    def _run_timers(self) -> None:
-        if not self._timers:
-            return
-        now_s = time.monotonic()
-        for key, (when_s, callback) in list(self._timers.items()):
-            if when_s <= now_s:
-                del self._timers[key]
-                callback()
-
-    # -- signals ---------------------------------------------------------------------------------
-
-    def _take_signals(self) -> None:
-        """Say by a byte in a pipe which signal came. SIGXFSZ would kill where EFBIG is wanted."""
-        signal.set_wakeup_fd(self._wake_in, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda _number, _frame: None)
-        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGALRM, on_alarm)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGALRM})
+        self._timers.run()
 
     def _on_signals(self) -> None:
-        numbers = os.read(self._wake_out, 4096)
+        numbers = self._signals.arrived()
         if signal.SIGTERM in numbers:
             self._stopping = True
         if signal.SIGHUP in numbers:
@@ -189,7 +158,7 @@ class Logger:
         """The kernel had no descriptor left for us, and dropped the pipe. Root still has it."""
         self._faults.begin("descriptors", f"cannot receive the output of {message.name}: no free descriptors")
         self._hello_delay_s = next_retry_s(self._hello_delay_s)
-        self._after(self._hello_delay_s, "hello", lambda: self._send(Hello()))
+        self._timers.after(self._hello_delay_s, "hello", lambda: self._send(Hello()))
 
     # -- streams and files -----------------------------------------------------------------------
 
@@ -205,7 +174,7 @@ class Logger:
         self._prepare(file)
         self._streams[spec.stream] = stream = Stream(spec, fd, file, self._peek, self._send)
         self._by_fd[fd] = stream
-        self._send(Opened(spec.stream, file.position))
+        self._send(Opened(spec.stream, stream.begin))
 
     def _prepare(self, file: LogFile) -> None:
         if file.error is None:
@@ -228,7 +197,7 @@ class Logger:
             return
         if moved == HELD:
             self._epoll.unregister(stream.fd)
-            self._after(LINE_WAIT_S, f"line {stream.number}", lambda: self._stop_waiting(stream))
+            self._timers.after(LINE_WAIT_S, f"line {stream.number}", lambda: self._stop_waiting(stream))
         elif moved == 0:
             self._epoll.unregister(stream.fd)
             self._close_stream(stream)
@@ -249,13 +218,13 @@ class Logger:
         if not file.tails and not file.backlog:
             file.abandon()
             self._files.pop(file.path, None)
-            self._timers.pop(f"file {file.path}", None)
+            self._timers.cancel(f"file {file.path}")
 
     def _look_after(self, file: LogFile) -> None:
         """Come back to a file in trouble."""
         if file.path in self._files:
             file.retry_delay_s = file.retry_delay_s or next_retry_s(0)
-            self._after(file.retry_delay_s, f"file {file.path}", lambda: self._retry(file))
+            self._timers.after(file.retry_delay_s, f"file {file.path}", lambda: self._retry(file))
 
     def _report_lost(self, file: LogFile) -> None:
         for stream, count in file.backlog.unreported():
@@ -309,7 +278,7 @@ class Logger:
 
     def close(self) -> None:
         """Close every descriptor and give the signals back."""
-        signal.set_wakeup_fd(-1)
+        self._signals.close()
         for stream in self._streams.values():
             os.close(stream.fd)
         for file in self._files.values():
@@ -317,8 +286,6 @@ class Logger:
         self._peek.close()
         self._epoll.close()
         self._channel.close()
-        os.close(self._wake_out)
-        os.close(self._wake_in)
 
 
 def _bytes_waiting(fd: int) -> int:

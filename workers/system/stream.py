@@ -30,7 +30,11 @@ _READ_BYTES = 64 * 1024
 
 
 class Stream:
-    """A pipe's read end, its file, and what is still to be found in what it says. Owns `fd`."""
+    """
+    A pipe's read end, its file, and what is still to be found in what it says. Owns `fd`.
+
+    `begin` is where in the file its bytes begin, whichever logger wrote the first of them.
+    """
 
     def __init__(self, spec: Open, fd: int, file: LogFile, peek: Peek, report: Callable[[FromLogger], None]) -> None:
         self.number = spec.stream
@@ -41,7 +45,9 @@ class Stream:
         self._search = self._compiled(spec.pattern)
         os.set_blocking(fd, False)
         file.share(self.number, Tail())
+        self.begin = file.position
         if spec.since and spec.since.inode:
+            self.begin = spec.since
             self._look_back(spec)
 
     def _compiled(self, pattern: str) -> Search | None:
@@ -53,9 +59,8 @@ class Stream:
 
     def _look_back(self, spec: Open) -> None:
         """Read what a former logger wrote of this stream: its tail, and the awaited line if that is there."""
-        assert spec.since is not None
         try:
-            said = last_bytes(spec.path, spec.since, _LOOK_BACK_BYTES if self._search else _READ_BYTES)
+            said = last_bytes(spec.path, self.begin, _LOOK_BACK_BYTES if self._search else _READ_BYTES)
         except OSError:
             return  # the file is in trouble, which is reported when it is written
         self.file.tails[self.number].remember(said)
