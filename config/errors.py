@@ -46,8 +46,13 @@ class ConfigErrors(Exception):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a hint naming the known word that is nearest to `word`, or nothing."""
-    near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else ""
+    near = nearest(word, known)
+    return f"did you mean `{near}`?" if near else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is nearest to `word`, if any is near."""
+    return next(iter(get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)), None)
 
 
 def key_path(path: Sequence[str | int]) -> str:

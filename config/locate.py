@@ -32,6 +32,7 @@ class Locator:
         self._counted_to = 0
         self._lines_before = 1
         self._places: dict[Path, int] = {}
+        self._implied: dict[Path, int] = {}  # tables that only the header of a table in them mentions
         self._arrays: dict[Path, int] = {}
         try:
             self._document()
@@ -41,9 +42,9 @@ class Locator:
     def line(self, path: Sequence[str | int]) -> int:
         """Return the line (from 1) of `path`, or of the nearest table or key around it that the text has."""
         wanted = tuple(path)
-        while wanted and wanted not in self._places:
+        while wanted and wanted not in self._places and wanted not in self._implied:
             wanted = wanted[:-1]
-        return self._places.get(wanted, 1)
+        return self._places.get(wanted) or self._implied.get(wanted, 1)
 
     def _document(self) -> None:
         table: Path = ()
@@ -66,6 +67,8 @@ class Locator:
         if double:
             self._expect("]")
         self._note(path, at)
+        for length in range(1, len(path)):
+            self._implied.setdefault(path[:length], self._lines_before)
         return path
 
     def _resolved(self, names: tuple[str, ...], opens_element: bool) -> Path:

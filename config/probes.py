@@ -175,6 +175,8 @@ class ProbeTable:
             return at.wrong(f"must be a table, not {shown(value)}")
         written = [name for name in value if name in self._kinds]
         fields = self._table.read(value, at)
+        if not written and any(name not in self._table.keys for name in value):
+            return BAD  # the kind is misspelt, which has been reported
         if len(written) != 1:
             said = f"{', '.join(written)} exclude one another" if written else "says not what to look at"
             return at.wrong(f"{self._noun} {said}", f"exactly one of {', '.join(self._kinds)}")

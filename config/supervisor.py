@@ -55,7 +55,7 @@ def _check_dynamic(at: At, strategy: Strategy, fields: Mapping[str, Any], table:
 
 def _check_reach(at: At, fields: Mapping[str, Any], table: Mapping[str, Any]) -> None:
     """Report a limit that cannot be exceeded under the backoff, unless that is meant."""
-    if "period" in table and "period_s" not in fields or any(
+    if ("period" in table and "period_s" not in fields) or any(
         key in table and key not in fields for key in ("intensity", "backoff", "escalate")
     ):
         return  # one of the numbers is wrong and reported: nothing follows from the others

@@ -141,7 +141,9 @@ class Definitions:
             elif isinstance(node, ast.Assign | ast.AnnAssign):
                 for name in _targets(node):
                     self._bind(name, node.value if isinstance(node.value, ast.Constant) else node)
-                self._visit(node)
+                for target in node.targets if isinstance(node, ast.Assign) else ():
+                    if not isinstance(target, ast.Name):
+                        self._visit(target)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 self._bind(node.id, parent)
             elif not isinstance(node, ast.Lambda):

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from regrow.config.context import Context
-from regrow.config.errors import did_you_mean
+from regrow.config.errors import did_you_mean, nearest
 from regrow.config.sources import Source, Tables
 from regrow.config.spec import ChildSpec, Strategy, SupervisorSpec, WorkerSpec
 from regrow.config.supervisor import check_significant, read_supervisor
@@ -29,6 +29,7 @@ class Tree:
         self._workers: dict[str, list[WorkerSpec]] = {}
         self._parents: dict[str, list[str]] = {}
         self._templates: set[str] = set()
+        self._excused: set[str] = set()  # named wrongly, or meant by a wrong name: not reported as unused as well
 
     def build(self, root: str | None, first: Source) -> SupervisorSpec | None:
         """
@@ -67,6 +68,7 @@ class Tree:
                     code = "duplicate_child_name" if is_replica else "invalid_name"
                     said = "a name has small letters, digits, _ and -, and begins with a letter"
                     self._wrong((family, name), said, hint, code)
+                    self._excused.add(name)
         for name in self._tables.workers:
             if name in self._tables.supervisors:
                 earlier = self._source("supervisor", name)
@@ -79,7 +81,9 @@ class Tree:
             for index, child in enumerate(fields.get("children", ())):
                 path = ("supervisor", name, "children", index)
                 if child not in self._supervisors and child not in self._tables.workers:
-                    hint = did_you_mean(child, (*self._tables.workers, *self._supervisors))
+                    near = nearest(child, (*self._tables.workers, *self._supervisors))
+                    self._excused.add(near or "")
+                    hint = f"did you mean `{near}`?" if near else ""
                     self._wrong(path, f"there is no worker or supervisor `{child}`", hint, "unknown_child")
                     continue
                 parents = self._parents.setdefault(child, [])
@@ -109,7 +113,7 @@ class Tree:
     def _find_root(self, named: str | None) -> str | None:
         """Return the name of the root; report cycles, and whatever does not hang below the root."""
         self._report_cycles()
-        tops = [name for name in self._supervisors if name not in self._parents]
+        tops = [name for name in self._supervisors if name not in self._parents and name not in self._excused]
         root = self._named_root(named) if named is not None else tops[0] if len(tops) == 1 else None
         if named is None and len(tops) > 1:
             said = f"{', '.join(tops)} are nobody's children: there must be one root"
@@ -120,7 +124,7 @@ class Tree:
                 if name != root and root is not None:
                     self._wrong(("supervisor", name), "is nobody's child and not the root", code="several_roots")
         for name in self._tables.workers:
-            if name not in self._parents and name not in self._templates:
+            if name not in self._parents and name not in self._templates and name not in self._excused:
                 hint = "put it into the children of a supervisor"
                 self._wrong(("worker", name), "is nobody's child", hint, "unused")
         return root

@@ -73,7 +73,7 @@ def read_worker(
         spec["executable"] = context.executable(fields["command"][0], cwd, env, at.down("command", 0))
     elif kind is not None and str(kind) in fields:
         spec["target"] = fields[str(kind)]
-        spec["import_path"] = _import_path(context, at.down(str(kind)), fields, spec["target"], kind, cwd, env)
+        spec["import_path"] = _import_path(context, at.down(str(kind)), fields, table, kind, cwd, env)
         spec["args_json"] = json.dumps(fields.get("args", {}))
     ready = fields.get("ready") or Ready(Probe(ReadyKind.NOTIFY if kind is Kind.AGENT else ReadyKind.STARTED))
     spec["ready"] = replace(ready, probe=_probe(context, at.down("ready"), ready.probe, cwd, env))
@@ -122,13 +122,20 @@ def _env(context: Context, at: At, fields: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _import_path(
-    context: Context, at: At, fields: Mapping[str, Any], target: str, kind: Kind, cwd: str, env: Mapping[str, str]
+    context: Context,
+    at: At,
+    fields: Mapping[str, Any],
+    table: Mapping[str, Any],
+    kind: Kind,
+    cwd: str,
+    env: Mapping[str, str],
 ) -> str:
     """Return the folder that the target's module is imported from, "" where Python finds it by itself."""
     folders = import_folders(context, cwd, at.source.folder, env)
-    arguments = fields.get("args", {}) if kind is Kind.FUNCTION else None
+    known = kind is Kind.FUNCTION and ("args" in fields or "args" not in table)
+    arguments = fields.get("args", {}) if known else None
     try:
-        return context.modules.check(target, folders, arguments)
+        return context.modules.check(fields[str(kind)], folders, arguments)
     except SystemProblem as error:
         if context.check_system:
             at.wrong(str(error), error.hint)
