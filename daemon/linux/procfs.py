@@ -134,7 +134,11 @@ def descendants(pid: int) -> list[Stat]:
 
 
 def descendants_in(stats: dict[int, Stat], ancestors: list[int]) -> list[Stat]:
-    """Everything in `stats` below any of `ancestors`, parents before their children, nobody twice."""
+    """
+    Everything in `stats` below any of `ancestors`, parents before their children, nobody twice.
+
+    Nobody is older than his parent: who seems to be has lost his parent, whose pid another got, while we read.
+    """
     children: dict[int, list[Stat]] = {}
     for found in stats.values():
         children.setdefault(found.ppid, []).append(found)
@@ -142,7 +146,12 @@ def descendants_in(stats: dict[int, Stat], ancestors: list[int]) -> list[Stat]:
     below: list[Stat] = []
     level = list(ancestors)
     while level:
-        born = [child for parent in level for child in children.get(parent, ()) if child.pid not in known]
+        born = [
+            child
+            for parent in level
+            for child in children.get(parent, ())
+            if child.pid not in known and parent in stats and child.start >= stats[parent].start
+        ]
         known.update(child.pid for child in born)
         below += born
         level = [child.pid for child in born]

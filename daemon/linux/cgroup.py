@@ -1,0 +1,331 @@
+"""
+Control groups (version 2), where a part of the tree of groups is ours to use.
+
+    <own>/regrow.<first 8 digits of the token>/
+        daemon/              the root
+        @app/                a supervisor: its `daemon/` and a group per child, and so on
+            daemon/
+            @pricer.0/
+
+The names of children begin with @, so that none is a file of the kernel's (`memory.max`) or `daemon`. Processes
+are in leaves only: a group with processes may not hand controllers down.
+
+A group knows all that a child ever forked, whatever it did to its session, parent and environment; and
+it is killed in one call. Moving a *running* process into a group costs a whole RCU grace period (5 to 10 ms,
+unless somebody else has just done the same), so children are born in theirs: `clone.fork_into`.
+
+Everything here that may fail while the tree must go on says so in its result instead of raising.
+
+Source: cgroups(7), the kernel's admin-guide/cgroup-v2.rst, clone3(2) CLONE_INTO_CGROUP; systemd's CGROUP_DELEGATION.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+from regrow.daemon.linux import identity, procfs
+
+PREFIX = "regrow."
+_HOME = "daemon"
+_CONTROLLERS = ("memory", "pids")
+_KILL_ROUNDS = 100
+
+
+class Group:
+    """One group by its path; cheap to make, holds nothing open, and need not exist."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def create(self) -> str:
+        """Make the group if it is not there. Returns what went wrong, or nothing."""
+        try:
+            os.mkdir(self.path, 0o755)
+        except FileExistsError:
+            return ""
+        except OSError as error:
+            return _why(error, f"make {self.path}")
+        return ""
+
+    def child(self, name: str) -> Group:
+        """The group of the child `name`; of a supervisor, `home` and its children's groups are in it."""
+        return Group(f"{self.path}/@{name}")
+
+    def home(self) -> Group:
+        """Where a supervisor's own process is."""
+        return Group(f"{self.path}/{_HOME}")
+
+    def open(self) -> int:
+        """
+        A descriptor for `clone.fork_into`, to be closed by the caller.
+
+        Raises:
+            OSError: there is no such group, or there are no descriptors.
+        """
+        return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def enter(self, pid: int = 0) -> str:
+        """Move a process (0: ourselves) here; takes milliseconds. Returns what went wrong, or nothing."""
+        return self._write("cgroup.procs", str(pid))
+
+    def delegate_controllers(self) -> str:
+        """
+        Let the groups within have the controllers we use; does nothing for those that are not there.
+
+        Returns what went wrong, or nothing.
+        """
+        try:
+            present = procfs.read_file(f"{self.path}/cgroup.controllers").decode().split()
+        except OSError as error:
+            return _why(error, f"read the controllers of {self.path}")
+        reasons = [self._write("cgroup.subtree_control", f"+{name}") for name in _CONTROLLERS if name in present]
+        return next(filter(None, reasons), "")
+
+    def populated(self) -> bool:
+        """Whether any process lives here or below; zombies do not count. One that is gone has none."""
+        return self._count("cgroup.events", "populated") != 0
+
+    def events_fd(self) -> int:
+        """
+        A descriptor that reports EPOLLPRI whenever `populated` may have changed; -1 when the group is gone.
+
+        It must be read from its start (`os.pread`) after each report, or it goes on reporting.
+        """
+        try:
+            fd = os.open(f"{self.path}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return -1
+        os.pread(fd, 256, 0)
+        return fd
+
+    def kill(self) -> str:
+        """SIGKILL to everything here and below, at once. Returns what went wrong, or nothing."""
+        try:
+            self._write_or_raise("cgroup.kill", "1")
+        except FileNotFoundError:  # before Linux 5.14
+            return self._kill_one_by_one() if os.path.isdir(self.path) else ""
+        except OSError as error:
+            return _why(error, f"kill {self.path}")
+        return ""
+
+    def _kill_one_by_one(self) -> str:
+        """For what is born meanwhile: again until a round finds nobody but the dead."""
+        for _ in range(_KILL_ROUNDS):
+            living = [who for pid in self.pids() if (who := identity.process_id(pid)) is not None]
+            if not living:
+                return ""
+            for who in living:
+                pidfd = identity.pidfd_of(who)
+                if pidfd is not None:
+                    try:
+                        if who.pid in self.pids():  # still the one that is in our group
+                            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    except OSError:
+                        pass  # just gone, or not ours to signal
+                    finally:
+                        os.close(pidfd)
+        return f"cannot kill {self.path}: its processes multiply too fast"
+
+    def pids(self) -> list[int]:
+        """The processes here and below, in our pid namespace."""
+        found = []
+        for path in self._tree():
+            try:
+                found += [int(pid) for pid in procfs.read_file(f"{path}/cgroup.procs").split()]
+            except OSError:
+                continue  # just removed
+        return [pid for pid in found if pid > 0]
+
+    def remove(self) -> str:
+        """Remove the group and those below it. Returns what went wrong (EBUSY: somebody lives here), or nothing."""
+        for path in reversed(self._tree()):
+            try:
+                os.rmdir(path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                return _why(error, f"remove {path}")
+        return ""
+
+    def oom_kills(self) -> int:
+        """How many processes here and below the kernel has killed for want of memory; 0 without the controller."""
+        return max(0, self._count("memory.events", "oom_kill"))
+
+    def set_memory_max(self, limit_bytes: int | None) -> str:
+        """
+        Limit the memory of all processes together; None for no limit. An overrun kills all of them at once.
+
+        Returns what went wrong (the controller may not be ours), or nothing.
+        """
+        text = "max" if limit_bytes is None else str(limit_bytes)
+        return (
+            self._write("memory.max", text)
+            or self._write("memory.swap.max", "max" if limit_bytes is None else "0", missing_ok=True)
+            or self._write("memory.oom.group", "0" if limit_bytes is None else "1", missing_ok=True)
+        )
+
+    def set_pids_max(self, limit: int | None) -> str:
+        """Limit the number of processes and threads together. Returns what went wrong, or nothing."""
+        return self._write("pids.max", "max" if limit is None else str(limit))
+
+    def _tree(self) -> list[str]:
+        """The path of this group and of those below, parents first."""
+        paths = [self.path]
+        for path in paths:
+            try:
+                with os.scandir(path) as entries:
+                    paths += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            except OSError:
+                continue
+        return paths
+
+    def _count(self, file: str, key: str) -> int:
+        """A number in a file of `key number` lines; 0 when the file is gone, -1 when the key is."""
+        try:
+            lines = procfs.read_file(f"{self.path}/{file}").split(b"\n")
+        except OSError as error:
+            return 0 if error.errno in (errno.ENOENT, errno.ENODEV) else -1
+        for line in lines:
+            name, _, number = line.partition(b" ")
+            if name == key.encode():
+                return int(number)
+        return -1
+
+    def _write(self, file: str, text: str, *, missing_ok: bool = False) -> str:
+        try:
+            self._write_or_raise(file, text)
+        except OSError as error:
+            if missing_ok and error.errno == errno.ENOENT:
+                return ""
+            return _why(error, f"write {text} to {self.path}/{file}")
+        return ""
+
+    def _write_or_raise(self, file: str, text: str) -> None:
+        fd = os.open(f"{self.path}/{file}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+
+
+def place(token: str) -> tuple[str, str]:
+    """
+    Where the groups of a run belong. Returns (path, "") or ("", why there is no place for them).
+
+    Nothing is made, so that the path can be written down first.
+    """
+    own, reason = own_group()
+    if reason:
+        return "", reason
+    if not os.access(own, os.W_OK | os.X_OK):
+        return "", f"{own} is not writable"
+    if not _delegated(own):
+        return "", f"{own} is not delegated to us (systemd: Delegate=yes)"
+    return f"{own}/{PREFIX}{token[:8]}", ""
+
+
+def open_subtree(path: str) -> tuple[Group | None, str]:
+    """
+    Make the groups at `path` (from `place`) and move the calling process into their `home`; takes milliseconds.
+
+    Returns:
+        (group, "") or (None, why not), and then nothing is left of it. A group whose controllers could not be
+        had is of use all the same: then the reason is there beside it.
+    """
+    group = Group(path)
+    reason = group.create() or group.home().create() or group.home().enter()
+    if reason:
+        group.remove()
+        return None, reason
+    above = Group(os.path.dirname(path))
+    return group, above.delegate_controllers() or group.delegate_controllers()
+
+
+def close_subtree(group: Group) -> str:
+    """
+    Leave the groups for the one above and remove them, as the last of their processes.
+
+    Returns what went wrong, or nothing.
+    """
+    above = Group(os.path.dirname(group.path))
+    reason = above.enter()
+    if reason:  # controllers are handed down from there, so nobody may be in it: take them back first
+        for name in _CONTROLLERS:
+            above._write("cgroup.subtree_control", f"-{name}")
+        reason = above.enter()
+    return reason or group.remove()
+
+
+def own_group() -> tuple[str, str]:
+    """The directory of the group that we are in: (path, "") or ("", why it cannot be told)."""
+    try:
+        return _own_group()
+    except OSError as error:
+        return "", _why(error, "read /proc/self")
+
+
+def _own_group() -> tuple[str, str]:
+    path = own_path(procfs.read_file("/proc/self/cgroup").decode(errors="surrogateescape"))
+    if path is None:
+        return "", "this system has no control groups of version 2"
+    mount = find_mount(procfs.read_file("/proc/self/mountinfo").decode(errors="surrogateescape"), path)
+    if mount is None:
+        return "", "the control groups of version 2 are not mounted where ours could be seen"
+    return mount, ""
+
+
+def own_path(text: str) -> str | None:
+    """The path of version 2 in a /proc/PID/cgroup, or None."""
+    for line in text.splitlines():
+        if line.startswith("0::"):
+            return line[3:].removesuffix(" (deleted)")
+    return None
+
+
+def find_mount(mountinfo: str, path: str) -> str | None:
+    """
+    Where the group `path` can be found, according to a mountinfo; None when no mount shows it.
+
+    A mount may show only a part of the groups (its root is not "/"): then it must be one that we are in.
+    """
+    best = None
+    for line in mountinfo.splitlines():
+        fields, _, rest = line.partition(" - ")
+        if not rest.startswith("cgroup2 "):
+            continue
+        root, point = (_unescape(field) for field in fields.split(" ")[3:5])
+        inside = path if root == "/" else path.removeprefix(root) if (path + "/").startswith(root + "/") else None
+        if inside is not None:
+            best = (point + "/" + inside.strip("/")).rstrip("/")  # the last one mounted hides the others
+    return best
+
+
+def _unescape(field: str) -> str:
+    """Mountinfo writes blanks and backslashes as octal numbers."""
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, char)
+    return field
+
+
+def _delegated(own: str) -> bool:
+    """
+    Whether whoever manages the groups has left this part to us.
+
+    systemd says so in an attribute. Where no systemd runs, the top of our cgroup namespace is ours (a container).
+    """
+    for attribute in ("user.delegate", "trusted.delegate"):
+        try:
+            if os.getxattr(own, attribute) == b"1":
+                return True
+        except OSError:
+            continue  # not set, or not for us to see
+    on_top = own_path(procfs.read_file("/proc/self/cgroup").decode(errors="surrogateescape")) == "/"
+    return on_top and not os.path.isdir("/run/systemd/system")
+
+
+def _why(error: OSError, what: str) -> str:
+    return f"cannot {what}: {error.strerror}"
