@@ -50,6 +50,7 @@ class Problems:
     def add_line(self, file: str, line: int, key: str, problem: str, hint: str = "", code: str = "") -> None:
         """Record one problem at a line of a file, which need not be TOML (an env_file)."""
         order = self._order.setdefault(file, len(self._order))
+        key, problem, hint = map(_on_one_line, (key, problem, hint))
         self._found.append((order, Problem(file, line, key, problem, hint, code)))
 
     def __bool__(self) -> bool:
@@ -65,6 +66,11 @@ class Problems:
         if self._found:
             ordered = sorted(self._found, key=lambda found: (found[0], found[1].line))
             raise ConfigErrors(dict.fromkeys(problem for _, problem in ordered))
+
+
+def _on_one_line(text: str) -> str:
+    """Escape what a terminal would obey rather than show: keys and values are the user's."""
+    return text if text.isprintable() else "".join(it if it.isprintable() else ascii(it)[1:-1] for it in text)
 
 
 class Tables:

@@ -75,12 +75,13 @@ class Modules:
         return self._specs[folder, top]
 
     def _find_below(self, spec: ModuleSpec, below: Sequence[str], folder: str, module: str) -> None:
-        name = spec.name
+        name = spec.name  # the full name; a submodule's spec has only the last one
         for part in below:
             parent, name = name, f"{name}.{part}"
             if (folder, name) not in self._specs:
                 locations = list(spec.submodule_search_locations or ())
-                found = PathFinder.find_spec(name, locations) if locations else None
+                # By its last name only: of a dotted one, a namespace package asks sys.modules for the parent.
+                found = PathFinder.find_spec(part, locations) if locations else None
                 if found is None:
                     near = did_you_mean(part, (known for place in locations for known in _module_names(place)))
                     raise SystemProblem(f"there is no module {module}: {parent} has no {part}", near)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from regrow.config.placeholders import PlaceholderError, fill
 
 VALUES = {"run_dir": "/run/x", "name": "web.0", "index": "0"}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from trees import ENVIRON, problems, write
+
 from regrow.config.errors import ConfigErrors, Problem
 from regrow.config.load import load
-from trees import ENVIRON, problems, write
 
 SUP = '[supervisor.app]\nchildren = ["w"]\n'  # lines 1 and 2
 W = f'{SUP}[worker.w]\ncommand = ["true"]\n'  # the worker's further keys begin in line 5

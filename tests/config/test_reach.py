@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from regrow.config.backoff import backoff_s
 from regrow.config.reach import can_trip, trips_after_s
 from regrow.config.spec import Backoff

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from regrow.config import units
 
 TIMES = [("250ms", 0.25), ("5s", 5.0), ("2m", 120.0), ("1h", 3600.0), ("1.5h", 5400.0), ("1d", 86400.0), ("0s", 0.0)]
 SIZES = [("64KiB", 65536), ("512MiB", 2**29), ("1GiB", 2**30), ("1.5KiB", 1536), ("10B", 10), ("2TiB", 2**41)]
-NO_TIMES = ["", "5", "s", "5 s", "-5s", "5sec", "5S", "1e3s", "٥s", "5s ", "5.s", "inf", "5MiB", "9" * 400 + "h", "infinity"]
+NO_TIMES = ["", "5", "s", "5 s", "-5s", "5sec", "5S", "1e3s", "٥s", "5s ", "5.s", "inf", "5MiB", "9" * 400 + "h"]
 NO_SIZES = ["", "5", "5MB", "5 MiB", "-1KiB", "5mib", "KiB", "9" * 5000 + "KiB", "5TiB5"]
 
 
