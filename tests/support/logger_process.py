@@ -142,12 +142,24 @@ class LoggerProcess:
         read_end, write_end = os.pipe()
         spec = Open(number, f"child{number}", str(path), size, keep, pattern)
         self.streams[number] = (spec, read_end)
-        self.channel.send(spec, read_end)
+        self.send(spec, read_end)
         return write_end
 
     def reopen(self) -> None:
         """Send Reopen."""
-        self.channel.send(Reopen())
+        self.send(Reopen())
+
+    def send(self, message: Open | Reopen, fd: int | None = None) -> None:
+        """Send a message; wait while the socket is full, as root would not."""
+        poll = select.poll()
+        poll.register(self.channel.fileno(), select.POLLOUT)
+        while True:
+            try:
+                self.channel.send(message, fd)
+            except BlockingIOError:
+                assert poll.poll(FAIL_AFTER_S * 1000), "the logger receives nothing"
+            else:
+                return
 
     def next(self, kind: type[Message], stream: int | None = None, timeout_s: float = FAIL_AFTER_S) -> Message:
         """Return the next unread message of this kind, of this stream if given; others stay unread."""
@@ -181,7 +193,7 @@ class LoggerProcess:
         self._unread.append(message)
         if isinstance(message, Hello):
             for spec, fd in self.streams.values():
-                self.channel.send(spec, fd)
+                self.send(spec, fd)
         if isinstance(message, Opened) and message.stream in self.streams:
             spec, fd = self.streams[message.stream]
             self.streams[message.stream] = (replace(spec, since=message.position), fd)

@@ -17,6 +17,7 @@ from logger_process import (
     reap,
     wait_for_bytes,
     wait_readable,
+    wait_until,
     whole_log,
     write_all,
     writer,
@@ -186,7 +187,7 @@ def test_socket_instead_of_a_pipe(logger: LoggerProcess, tmp_path: Path) -> None
     """What cannot be spliced is read and written, with the same result."""
     path = tmp_path / "a.log"
     ours, theirs = socket.socketpair()
-    logger.channel.send(Open(1, "a", str(path), 100, 100, "^3 "), theirs.fileno())
+    logger.send(Open(1, "a", str(path), 100, 100, "^3 "), theirs.fileno())
     logger.next(Opened)
     theirs.close()
     said = b"".join(b"%d line\n" % number for number in range(1000))
@@ -210,6 +211,19 @@ def test_many_streams(logger: LoggerProcess, tmp_path: Path) -> None:
     assert all(logger.closed(number).tail == f"{number}\n" for number in pipes)
 
 
+def test_root_that_does_not_listen(logger: LoggerProcess, tmp_path: Path) -> None:
+    """While root reads nothing the logger goes on; every report arrives, in order, once root does."""
+    numbers = range(1, 61)
+    for number in numbers:
+        pipe = logger.offer(tmp_path / f"{number}.log", number)
+        write_all(pipe, b"%02d\n" % number * 1365)
+        os.close(pipe)
+    wait_until(tmp_path / "1.log", lambda: sum(file.stat().st_size for file in tmp_path.iterdir()) > 10 * 4095)
+    assert [logger.closed(number).tail[:2] for number in numbers] == [f"{number:02d}" for number in numbers]
+    closed = [message.stream for message in logger.received if isinstance(message, Closed)]
+    assert closed == list(numbers)
+
+
 def test_garbage_on_the_channel_is_survived(logger: LoggerProcess, tmp_path: Path) -> None:
     """A packet that is no message is reported as a fault, and the next one is served."""
     raw = socket.socket(fileno=os.dup(logger.channel.fileno()))
@@ -223,7 +237,7 @@ def test_garbage_on_the_channel_is_survived(logger: LoggerProcess, tmp_path: Pat
 def test_stream_opened_twice_is_one(logger: LoggerProcess, tmp_path: Path) -> None:
     """Root may answer Hello with streams that the logger has already."""
     pipe = logger.open(tmp_path / "a.log")
-    logger.channel.send(*logger.streams[1])
+    logger.send(*logger.streams[1])
     os.write(pipe, b"once\n")
     os.close(pipe)
     logger.closed(1)

@@ -150,7 +150,7 @@ def test_path_that_is_no_file(logger: LoggerProcess, tmp_path: Path) -> None:
     """A fifo or a directory under the log's name harms only that log."""
     os.mkfifo(tmp_path / "a.log")
     (tmp_path / "b.log").mkdir()
-    for number, name in enumerate(["a.log", "b.log", "c.log"], 1):
+    for number, name in enumerate(["a.log", "b.log", "n\0l.log", "c.log"], 1):
         pipe = logger.open(tmp_path / name, number)
         os.write(pipe, b"said\n")
         os.close(pipe)

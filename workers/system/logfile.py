@@ -87,6 +87,8 @@ class LogFile:
         except FileNotFoundError:
             os.makedirs(os.path.dirname(self.path), DIRECTORY_MODE, exist_ok=True)
             fd = os.open(self.path, flags, FILE_MODE)
+        except ValueError as error:  # a NUL, or what the file system's encoding cannot say
+            raise OSError(errno.EINVAL, str(error)) from None
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
