@@ -105,7 +105,7 @@ class Books:
 
     def _outer_cause(self, supervisor: str, report: Report) -> int | None:
         """What no report of the same supervisor led to: an operator, or what happened to the supervisor."""
-        if report.child in self._asked_by:
+        if report.child in self._asked_by or report.event not in ("starting", "stopping"):
             return None
         return self._root.events.latest(supervisor if supervisor != ROOT else "")
 

@@ -19,6 +19,7 @@ from regrow.daemon.context import Context
 from regrow.daemon.core.effects import Outcome
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import identity, kernel, spawn
+from regrow.daemon.linux.identity import Marker
 from regrow.daemon.loop import Loop
 from regrow.daemon.process import Process
 from regrow.daemon.tell import complain
@@ -55,8 +56,8 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
 
     def body(status_fd: int) -> int:
         os.close(status_fd)
-        _take_on_name(context, spec, incarnation)
-        return run(context, spec, path, child_fd, incarnations)
+        own = _take_on_name(context, spec, incarnation)
+        return run(context, spec, path, child_fd, incarnations, own)
 
     try:
         pid, status_fd = spawn.fork_call(birth.supervisor_launch(context, death_signal, keep), body)
@@ -73,20 +74,24 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
     return process
 
 
-def _take_on_name(context: Context, spec: SupervisorSpec, incarnation: int) -> None:
-    identity.mark(f"{context.token}:{spec.name}:{incarnation}")
+def _take_on_name(context: Context, spec: SupervisorSpec, incarnation: int) -> Marker:
+    own = Marker(context.token, spec.name, incarnation)
+    identity.mark(str(own))
     identity.set_title(f"regrow: {context.daemon.name}/{spec.name} supervisor")
     kernel.set_name(spec.name)
+    return own
 
 
-def run(context: Context, spec: SupervisorSpec, path: str, fd: int, incarnations: Mapping[str, int]) -> int:
+def run(
+    context: Context, spec: SupervisorSpec, path: str, fd: int, incarnations: Mapping[str, int], own: Marker
+) -> int:
     """Be the supervisor `spec` until it ends. Returns its exit status."""
     from regrow.daemon.runtime import Runtime
 
     try:
         loop = Loop()
         up = Channel(loop, fd, channel.Down, lambda *_: None, lambda: None)
-        runtime = Runtime(context, loop, spec, path, up, incarnations)
+        runtime = Runtime(context, loop, spec, path, up, incarnations, own)
         up.connect(runtime.from_parent, runtime.abandon)
         kernel.set_child_subreaper()
         loop.on_signals(

@@ -17,6 +17,7 @@ from regrow.daemon.errors import SpawnError
 if TYPE_CHECKING:
     from regrow.daemon.channel import Channel
     from regrow.daemon.health import Health
+    from regrow.daemon.linux.cgroup import Group
 
 
 class Process:
@@ -30,6 +31,7 @@ class Process:
         "ended",
         "exception",
         "failure",
+        "group",
         "health",
         "incarnation",
         "last_word",
@@ -49,6 +51,7 @@ class Process:
         self.running = False
         self.health: Health | None = None
         self.channel: Channel | None = None
+        self.group: Group | None = None
         self.failure: SpawnError | None = None
         self.exception = ""
         self.last_word: LastWordUp | None = None

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from regrow.daemon.core.events import Exit
+from regrow.daemon.linux.identity import Marker
+from regrow.daemon.linux.leftovers import Key, Leftovers
 from regrow.daemon.process import Process
 from regrow.daemon.signalling import kill_group, send
 
@@ -23,19 +25,28 @@ if TYPE_CHECKING:
     from regrow.daemon.runtime import Runtime
 
 
+ABANDON_S = 5
+
+
 class Reaper:
     """The only place that reaps; hence a pid in `_by_pid` cannot mean anybody else."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, own: Marker) -> None:
         self._runtime = runtime
         self._by_pid: dict[int, Process] = {}
         self._supervisors: dict[int, Process] = {}
+        self._lingering: dict[Key, Process] = {}
         self._finished: Callable[[], None] | None = None
+        self._leftovers = Leftovers(own, guarded=os.getpid() == 1, watcher=runtime.loop, changed=self.sweep)
 
     def born(self, process: Process) -> None:
+        """Know `process` from now until nothing of it is left."""
         self._by_pid[process.pid] = process
         if process.supervises:
             self._supervisors[process.pid] = process
+        self._leftovers.started(
+            process.name, process.incarnation, process.pid, supervises=process.supervises, group=process.group
+        )
 
     def owner(self, pid: int) -> Process | None:
         """The child that `pid` is the main process of, or in whose session it is."""
@@ -50,24 +61,46 @@ class Reaper:
     def sweep(self) -> None:
         """Reap everything that is dead; deaths of one sweep are one batch, in the kernel's order."""
         self._runtime.drain_notices()
-        dead: list[tuple[Process, Exit]] = []
+        dead: dict[Key, Process] = {}
         while (info := _next_dead()) is not None:
             process = self._by_pid.pop(info.si_pid, None)
             if process is not None:
                 self._supervisors.pop(info.si_pid, None)
                 self._listen(process)
-                # The zombie still holds the group's number, so the signal can reach nobody else.
-                kill_group(process.pid, signal.SIGKILL)
-                dead.append((process, process.exit(info)))
-            _, status = os.waitpid(info.si_pid, os.WNOHANG)
-            if process is None:
-                self._runtime.probes.reaped(info.si_pid, status)
+                process.ended = process.exit(info)
+                dead[process.name, process.incarnation] = process
+            self._reap(info.si_pid)
         for process in self._supervisors.values():
             self._continue(process)
-        for process, exit in dead:
-            self._runtime.exited(process, exit)
+        self._settle(dead)
         if self._finished is not None:
             self.finish(self._finished)
+
+    def _reap(self, pid: int) -> None:
+        """The zombie still holds the number of its group, so what is killed with it can be nobody else's."""
+        self._leftovers.before_reap(pid)
+        _, status = os.waitpid(pid, os.WNOHANG)
+        self._runtime.probes.reaped(pid, status)
+        self._leftovers.reaped(pid)
+
+    def _settle(self, dead: dict[Key, Process]) -> None:
+        """Tell of those of whom nothing is left; the others linger until a later sweep."""
+        gone = [self._lingering.pop(key) for key in self._leftovers.sweep()] if self._lingering else []
+        if dead:
+            left = self._leftovers.dead(dead)
+            for key in left:
+                self._linger(key, dead.pop(key))
+        for process in (*gone, *dead.values()):
+            assert process.ended is not None
+            self._runtime.exited(process, process.ended)
+
+    def _linger(self, key: Key, process: Process) -> None:
+        self._lingering[key] = process
+        pids = self._leftovers.remains(key)
+        if pids:
+            shown = ", ".join(map(str, pids[:8])) + (", …" if len(pids) > 8 else "")
+            text = f"killing what it left behind: {len(pids)} processes ({shown})"
+            self._runtime.note("leftovers", process.name, process.incarnation, text)
 
     def _listen(self, process: Process) -> None:
         """Take what the dead process said last."""
@@ -86,13 +119,26 @@ class Reaper:
             self._runtime.note("continued", process.name, process.incarnation, text)
 
     def finish(self, finished: Callable[[], None]) -> None:
-        """Call `finished` once no descendant is left."""
-        finished()
+        """Call `finished` once no descendant is left; what is left is killed until then."""
+        self._finished = finished
+        if self._leftovers.everything():
+            self._finished = None
+            self._leftovers.close()
+            finished()
 
     def kill_everything(self) -> None:
-        """Without asking, every child and its group; for a supervisor whose parent is gone."""
+        """Without asking, all that is below us, and wait for it; for a supervisor whose parent is gone."""
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(ABANDON_S)  # what cannot be killed by then is for the next root to find
         for pid in self._by_pid:
             kill_group(pid, signal.SIGKILL)
+        while not self._leftovers.everything():
+            try:
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if info is not None:
+                self._reap(info.si_pid)
 
 
 def _next_dead() -> os.waitid_result | None:

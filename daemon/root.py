@@ -48,7 +48,9 @@ from regrow.daemon.core.effects import Code, Outcome
 from regrow.daemon.core.events import Event, Request, StartChild
 from regrow.daemon.events import EventLog
 from regrow.daemon.linux import kernel
+from regrow.daemon.linux.identity import ROOT_NAME, Marker
 from regrow.daemon.linux.notify import notify
+from regrow.daemon.linux.takeover import Taken
 from regrow.daemon.loop import Loop
 from regrow.daemon.runtime import Runtime
 from regrow.daemon.streams import Streams
@@ -96,7 +98,7 @@ def top_spec(user: SupervisorSpec) -> SupervisorSpec:
 class Root:
     """One daemon from its start to its end. `state` is starting, running or stopping."""
 
-    def __init__(self, plan: Plan, token: str) -> None:
+    def __init__(self, plan: Plan, token: str, taken: Taken) -> None:
         self.plan = plan
         self.loop = Loop()
         self.state = "starting"
@@ -118,7 +120,12 @@ class Root:
         books = Books(self)
         self.books = books
         self.streams = Streams(self.loop, own_end, plan.daemon.log_dir, books.printed, books.matched, books.logger_note)
-        self.runtime = Runtime(context, self.loop, top_spec(plan.root), "", books, {})
+        self.runtime = Runtime(context, self.loop, top_spec(plan.root), "", books, {}, Marker(token, ROOT_NAME, 1))
+        if taken.killed:
+            text = f"{taken.killed} processes that an earlier daemon had left were ended"
+            books.daemon_event("leftovers", text)
+        for report in taken.reports:
+            books.daemon_event("fault", report)
         self.verbs = Verbs(self)
         self.server = ControlServer(
             self.loop, os.path.join(plan.daemon.run_dir, "control.sock"), plan.access, self.verbs.serve

@@ -68,6 +68,7 @@ from regrow.daemon.core.supervisor import step
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.health import Health
 from regrow.daemon.linux import spawn
+from regrow.daemon.linux.identity import Marker
 from regrow.daemon.linux.notify import Notice, NotifySocket
 from regrow.daemon.linux.probes import ProbeProcesses
 from regrow.daemon.loop import Loop, Timer
@@ -99,6 +100,7 @@ class Runtime:
         path: str,
         upward: Upward,
         incarnations: Mapping[str, int],
+        own: Marker,
     ) -> None:
         self.context = context
         self.loop = loop
@@ -111,7 +113,7 @@ class Runtime:
         self._incarnations: dict[str, dict[str, int]] = {}
         self.probes = ProbeProcesses(loop)
         self.notify = NotifySocket(f"regrow/{context.token}/{spec.name}")
-        self.reaper = Reaper(self)
+        self.reaper = Reaper(self, own)
         self.light = spec.start is Start.PARALLEL
         self._inbox: deque[Event] = deque()
         self._stepping = False

@@ -28,11 +28,14 @@ def run(plan_fd: int) -> int:
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background daemon may still say something on its terminal
     token = identity.new_token()
     try:
-        _own_run_dir(plan.daemon.run_dir)
-        takeover.take(plan.daemon.run_dir, token, f"regrow: {plan.daemon.name} root")
+        taken = takeover.take(plan.daemon.run_dir, token, f"regrow: {plan.daemon.name} root")
+        for report in taken.reports:
+            complain(report)
         from regrow.daemon.root import Root
 
-        return Root(plan, token).run()
+        status = Root(plan, token, taken).run()
+        takeover.release(plan.daemon.run_dir, taken)
+        return status
     except RunDirError as error:
         complain(str(error))
         return exits.REFUSED
@@ -54,10 +57,3 @@ def _more_descriptors() -> None:
     """A pipe per child: use what the system allows, for this process; children get the limits it came with."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _own_run_dir(run_dir: str) -> None:
-    os.makedirs(run_dir, mode=0o755, exist_ok=True)
-    owner = os.stat(run_dir).st_uid
-    if owner not in (os.geteuid(), 0):
-        raise RunDirError(f"cannot use {run_dir}: it belongs to uid {owner}; choose another [daemon] run_dir")

@@ -28,6 +28,7 @@ def started(turn: Turn, child: str) -> None:
     turn.cancel_start(child)
     turn.change(child, state=SlotState.RUNNING, up_since_s=turn.now_s, request=None)
     turn.report("ready", child)
+    turn.change(child, report=None)  # whatever ends it later is no consequence of its start
     turn.reply(slot.request, {"pid": slot.pid})
     lifecycle.start_concluded(turn, child)
 
