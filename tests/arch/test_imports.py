@@ -26,6 +26,12 @@ LEAN = [
     "regrow.config.exits",
     "regrow.config.backoff",
     "regrow.config.reach",
+    "regrow.daemon.core.supervisor",
+    "regrow.daemon.loop",
+    "regrow.daemon.root",
+    "regrow.daemon.runtime",
+    "regrow.daemon.cli.fast",
+    "regrow.workers.system.logger",
 ]
 FAT = {
     "argparse", "asyncio", "click", "concurrent", "ctypes.util", "json", "lmdb", "logging",
