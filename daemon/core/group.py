@@ -90,6 +90,7 @@ def _stop_next(turn: Turn, batch: Batch) -> bool:
     if batch.delay_s > 0:
         _wait(turn, batch)
         return False
+    turn.change(batch.pivot, state=SlotState.UNDEFINED, counted=False)  # like all that a failing start leaves (S82)
     pending = tuple(child for child in batch.scope if child in turn.slots)
     turn.operation = replace(batch, stopping=False, pending=pending)
     return True

@@ -82,7 +82,7 @@ def _start_child(turn: Turn, request: StartChild) -> None:
     elif spec.name in turn.slots:
         _refuse_known(turn, request.request, spec.name)
         return
-    turn.slots[spec.name] = Slot(spec=spec, added=True, incarnation=request.incarnation)
+    turn.slots[spec.name] = Slot(spec, added=True, incarnation=max(request.incarnation, _used(turn, spec.name)))
     turn.order = (*turn.order, spec.name)
     turn.report("child_added", spec.name, extra={"kind": str(spec.kind)})
     _start(turn, spec.name, request.request)
@@ -97,6 +97,11 @@ def _combination_fault(turn: Turn, spec: WorkerSpec | SupervisorSpec) -> str:
     if spec.restart is Restart.PERMANENT:
         return "bad combination: significant = true with restart = permanent"
     return ""
+
+
+def _used(turn: Turn, name: str) -> int:
+    """The newest incarnation this supervisor ever made under a name that has no slot."""
+    return turn.forgotten.get(name, 0)
 
 
 def _free_name(turn: Turn, name: str) -> str:
@@ -234,8 +239,8 @@ def _plan_changed(turn: Turn, request: PlanChanged) -> None:
     """
     new = {child.name: child for child in request.spec.children}
     for name, spec in new.items():
-        slot = turn.slots.get(name)
-        turn.slots[name] = Slot(spec=spec) if slot is None else replace(slot, spec=spec, added=False)
+        slot = turn.slots.get(name) or Slot(spec, incarnation=_used(turn, name))
+        turn.slots[name] = replace(slot, spec=spec, added=False)
     turn.order = (*new, *(name for name in turn.order if name not in new))
     turn.set_spec(request.spec)
     turn.report("reloaded")

@@ -122,7 +122,8 @@ class SupervisorState(Struct, frozen=True):
     """
     `order` is start order (S61). `restarts_s` is the intensity window, oldest first. While `operation`
     runs, what it must not meet waits in `mailbox`, in order of arrival. `failures` and `up_since_s`
-    are the group's, for backoff.
+    are the group's, for backoff. `forgotten` holds the newest incarnation of names that lost their slot, the
+    latest last: a name that comes again goes on counting, so that what is still said of the old one is stale.
     """
 
     spec: SupervisorSpec
@@ -135,6 +136,7 @@ class SupervisorState(Struct, frozen=True):
     failures: int = 0
     up_since_s: float | None = None
     reports: int = 0
+    forgotten: Mapping[str, int] = {}
 
     @property
     def independent(self) -> bool:

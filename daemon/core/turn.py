@@ -36,6 +36,9 @@ from regrow.daemon.core.state import (
     SupervisorState,
 )
 
+FORGOTTEN = 256
+"""Names without a slot whose newest incarnation is remembered, the oldest are dropped."""
+
 
 class Turn:
     """The scratch pad of one step. `finish` gives the new state and the effects, in order."""
@@ -53,6 +56,7 @@ class Turn:
         self.failures = state.failures
         self.up_since_s = state.up_since_s
         self.reports = state.reports
+        self.forgotten = state.forgotten
         self.effects: list[Effect] = []
         self.independent = state.independent
         self.dynamic = state.dynamic
@@ -75,6 +79,7 @@ class Turn:
             failures=self.failures,
             up_since_s=self.up_since_s,
             reports=self.reports,
+            forgotten=self.forgotten,
         )
         return state, tuple(self.effects)
 
@@ -193,7 +198,11 @@ class Turn:
         """Remove the child's spec."""
         if self.slots[child].state is SlotState.WAITING:
             self.cancel(TimerKind.RETRY, child)
-        del self.slots[child]
+        newest = {name: number for name, number in self.forgotten.items() if name != child}
+        newest[child] = self.slots.pop(child).incarnation
+        if len(newest) > FORGOTTEN:
+            del newest[next(iter(newest))]
+        self.forgotten = newest
         self.order = tuple(name for name in self.order if name != child)
         self.effects.append(Forget(child))
 
