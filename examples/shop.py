@@ -12,6 +12,7 @@ from pathlib import Path
 
 def rates(file: str, every_s: float) -> None:
     """Write fresh exchange rates for ever, whole each time. One process writes, so many may read."""
+    Path(file).unlink(missing_ok=True)  # an old one would make us ready too early
     while True:
         content = json.dumps({"EUR": 1.0, "USD": round(random.uniform(1.05, 1.15), 4)})
         new = Path(f"{file}.new")

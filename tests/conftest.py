@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 
 import processes
@@ -12,6 +13,12 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     """Adopt every orphan that a test makes, so that it is seen."""
     processes.become_subreaper()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what only root can do, where we are not root."""
+    if os.geteuid() != 0 and item.get_closest_marker("root") is not None:
+        pytest.skip("needs root")
 
 
 @pytest.fixture(autouse=True)

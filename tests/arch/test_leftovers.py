@@ -46,8 +46,8 @@ def test_leak_fails_its_test(leak: str, tmp_path: Path) -> None:
 def test_net_is_cheap() -> None:
     """Looking for leftovers takes far less than a millisecond per test."""
     rounds = 200
-    start_s = time.perf_counter()
+    start_s = time.process_time()  # ours alone: the machine may be busy
     for _ in range(rounds):
         processes.children()
         processes.descriptors()
-    assert (time.perf_counter() - start_s) / rounds < 0.0005
+    assert (time.process_time() - start_s) / rounds < 0.0005
