@@ -38,6 +38,13 @@ _DEBRIS: Key = ("", 0)
 """The owner of what came from below a dead supervisor, whose children's names only it knew."""
 
 
+_DYING: Key = ("", -1)
+"""The owner of what is about to die unseen: nothing can be said before it is reaped and its children are ours."""
+
+
+_LOOKS = 20
+
+
 class Watcher(Protocol):
     """The part of `Loop` that is needed here."""
 
@@ -109,7 +116,8 @@ class Leftovers:
         To be called for every zombie before it is reaped: only until then is the number of its group surely
         its own. A group is killed as a whole even while it forks.
         """
-        if pid not in self._by_pid and not self._doomed(self._owner(pid)):
+        owner = self._owner(pid)
+        if pid not in self._by_pid and (owner == _DYING or not self._doomed(owner)):
             return
         try:
             group = os.getpgid(pid)
@@ -160,7 +168,7 @@ class Leftovers:
             return []
         if child.group is not None:
             return child.group.pids()
-        owners = (key, _DEBRIS) if child.supervises else (key,)
+        owners = (key, _DYING, _DEBRIS) if child.supervises else (key, _DYING)
         return [pid for pid in self._adopted() if self._owner(pid) in owners]
 
     def everything(self) -> bool:
@@ -178,7 +186,7 @@ class Leftovers:
         children = (pid for pid in procfs.children_of_self() if pid not in self._strangers)
         ours = [pid for pid in children if self._doomed(self._owner(pid))]
         for pid in ours:
-            _kill(pid)
+            _kill(pid)  # to the dying, it does nothing
         groups = (child.group for child in (*self._living.values(), *self._waiting.values()))
         return not ours and not any(group is not None and group.populated() for group in groups)
 
@@ -191,7 +199,7 @@ class Leftovers:
         """Kill what belongs to the dead, and stop waiting for those of whom nothing was found."""
         left = set() if all(child.group is not None for child in self._waiting.values()) else self._hunt()
         for key, child in list(self._waiting.items()):
-            if key in left or (child.supervises and _DEBRIS in left):
+            if key in left or _DYING in left or (child.supervises and _DEBRIS in left):
                 continue
             if child.group is not None and child.group.populated():
                 child.group.kill()
@@ -207,8 +215,9 @@ class Leftovers:
         for pid in self._adopted():
             owner = self._owner(pid)
             if owner is not None and self._doomed(owner):
-                _kill(pid)
                 found.add(owner)
+                if owner != _DYING:
+                    _kill(pid)
         return found
 
     def _adopted(self) -> list[int]:
@@ -217,7 +226,7 @@ class Leftovers:
         return [pid for pid in procfs.children_of_self() if pid not in known and pid not in strangers]
 
     def _doomed(self, owner: Key | None) -> bool:
-        """Whether a process of this owner is to be killed: its child is dead, or all is to end."""
+        """Whether a process of this owner is to be gone: its child is dead, or all is to end."""
         if owner is None:
             return self._ending and not self._guarded
         return self._ending or (owner not in self._living and owner != self._own_key)
@@ -229,15 +238,21 @@ class Leftovers:
         if pid in self._owners:
             return self._owners[pid]
         owner = self._find_owner(pid)
-        if owner is not None or procfs.environ(pid):  # else it may be about to die, and nothing can be seen of it
+        if owner is not None:
             self._owners[pid] = owner
-        return owner
+            return owner
+        stat = procfs.stat(pid)
+        if stat is None or stat.dying:
+            return _DYING
+        if procfs.environ(pid):  # without one, it may be in the middle of an exec
+            self._owners[pid] = None
+        return None
 
     def _find_owner(self, pid: int) -> Key | None:
         by_group = self._by_group(pid)
         if by_group is not None:
             return by_group
-        marker = find_marker(procfs.environ(pid))
+        marker = _marker(pid)
         if marker is not None and marker.token == self._own.token and marker.name and marker != self._own:
             key = (marker.name, marker.incarnation)
             return key if key in self._living or key in self._waiting else _DEBRIS
@@ -300,6 +315,16 @@ class Leftovers:
                 self._watcher.unwatch(child.events_fd)
             os.close(child.events_fd)
             child.events_fd = -1
+
+
+def _marker(pid: int) -> Marker | None:
+    """The marker of a process, which cannot be read for a moment while it execs: hence more than one look."""
+    for _ in range(_LOOKS):
+        environ = procfs.environ(pid)
+        if environ:
+            return find_marker(environ)
+        os.sched_yield()
+    return None
 
 
 def _kill(pid: int) -> None:

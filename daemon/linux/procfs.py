@@ -21,7 +21,7 @@ class Stat(Struct, frozen=True):
     """
     One process. `start` is in clock ticks since boot: with the pid it names a process for good.
 
-    `state` is the letter of proc_pid_stat(5).
+    `state` is the letter of proc_pid_stat(5), `vsize_bytes` its address space.
     """
 
     pid: int
@@ -31,6 +31,12 @@ class Stat(Struct, frozen=True):
     pgid: int
     sid: int
     start: int
+    vsize_bytes: int = 0
+
+    @property
+    def dying(self) -> bool:
+        """Runs no code of its own any more; a process without memory is on its way out (or a kernel thread)."""
+        return self.dead or self.vsize_bytes == 0
 
     @property
     def dead(self) -> bool:
@@ -81,11 +87,10 @@ def parse_stat(line: bytes) -> Stat:
     """
     head, _, tail = line.rpartition(b")")
     pid, _, comm = head.partition(b" (")
-    fields = tail.split(None, 20)
-    state = fields[0].decode()
-    return Stat(
-        int(pid), comm.decode(errors="replace"), state, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19])
-    )
+    fields = tail.split(None, 21)
+    ppid, pgid, sid = map(int, fields[1:4])
+    state, start, vsize = fields[0].decode(), int(fields[19]), int(fields[20])
+    return Stat(int(pid), comm.decode(errors="replace"), state, ppid, pgid, sid, start, vsize)
 
 
 def environ(pid: int) -> bytes:
