@@ -26,6 +26,23 @@ def test_shared_file_keeps_lines_whole(logger: LoggerProcess, tmp_path: Path) ->
     assert sorted(lines) == [b"new one", b"new two", b"old begins", b"old ends"]
 
 
+def test_line_begun_before_sharing_is_finished_first(logger: LoggerProcess, tmp_path: Path) -> None:
+    """A line that was half written when a second stream came is not broken."""
+    path = tmp_path / "a.log"
+    old = logger.open(path, 1)
+    os.write(old, b"old be")
+    wait_for_bytes(path, b"old be")
+    new = logger.open(path, 2)
+    os.write(new, b"new\n")
+    os.write(old, b"gins\n")
+    wait_for_bytes(path, b"new\n")
+    os.close(old)
+    os.close(new)
+    logger.closed(1)
+    logger.closed(2)
+    assert path.read_bytes() == b"old begins\nnew\n"
+
+
 def test_unfinished_line_in_shared_file_is_not_held_for_ever(logger: LoggerProcess, tmp_path: Path) -> None:
     """A prompt without a newline is written after a moment, and another stream's line begins below it."""
     path = tmp_path / "a.log"

@@ -187,9 +187,17 @@ class LogFile:
         """Return how many bytes of an endless line still fit."""
         return max(1, CUT_AT * self.limit - self._size)
 
+    def in_line_of_another(self, stream: int) -> bool:
+        """Whether another stream, which may still finish it, is in the middle of a line."""
+        return self._writer != stream and self._writer in self.tails and self.mid_line()
+
     def take_turn(self, stream: int) -> None:
-        """Begin to write for `stream`: a line never holds bytes of two streams."""
-        if self._writer != stream and self._writer is not None and self.mid_line():
+        """
+        Begin to write for `stream` in a shared file: a line never holds bytes of two streams.
+
+        Whose line a former logger left unfinished is not known: it may be broken in two here.
+        """
+        if self._writer != stream and self.mid_line():
             self.write(b"\n")
         self._writer = stream
 

@@ -22,7 +22,8 @@ def write_pending(file: LogFile, stream: int, pending: Pending) -> None:
     Raises:
         OSError: the rest is still pending, nothing of it twice.
     """
-    file.take_turn(stream)
+    if len(file.backlog.pending) > 1 or file.shared:
+        file.take_turn(stream)
     if pending.lost_bytes:
         _write_gap(file, pending)
     while pending.chunks:

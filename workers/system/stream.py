@@ -20,7 +20,7 @@ STEP_BYTES = 1024 * 1024
 """One stream's share of a turn: a flooding child delays the others by no more than this."""
 
 HELD = -1
-"""What `move` returns when only an unfinished line is there, and it should wait for its end."""
+"""What `move` returns when an unfinished line, its own or another stream's, should be waited for."""
 
 LINE_WAITS_BELOW_BYTES = 4096
 """PIPE_BUF. A longer unfinished line in a shared file is not waited for."""
@@ -96,6 +96,8 @@ class Stream:
                 return 0  # the end is no reason to rotate, nor is an empty pipe
             file.make_room()
         room = file.room()
+        if not force and file.shared and file.in_line_of_another(self.number):
+            return HELD
         if file.shared or room == 0:
             count = self._count_after_a_look(room, force)
             if count <= 0:
