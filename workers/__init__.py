@@ -1,4 +1,4 @@
 """What runs in a worker process: functions, agents, and regrow's own system workers."""
 
 if not __name__.startswith("regrow."):
-    raise ImportError(f"{__name__} is part of regrow: import it as regrow.workers; the repository's root is on sys.path")
+    raise ImportError(f"{__name__} is part of regrow: import it as regrow.workers (the repository is on sys.path)")
