@@ -16,7 +16,6 @@ from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import identity, kernel, spawn
 from regrow.daemon.linux.spawn import Launch, Target
 
-
 LOGGER = "regrow.logger"
 """The internal worker that inherits the logger's end of its channel."""
 

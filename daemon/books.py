@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from regrow.config.spec import Kind
 from regrow.daemon.channel import (
+    BatchUp,
     DetailUp,
     ForgottenUp,
     LastWordUp,
@@ -44,8 +45,9 @@ class Books:
     def send(self, message: Up, fd: int | None = None) -> None:
         """Take one message of the root's own runtime, or of any supervisor below; `fd` stays the caller's."""
         match message:
-            case ReportUp():
-                self._report(message)
+            case BatchUp():
+                for report in message.reports:
+                    self._report(report)
             case ReplyUp():
                 self._root.answered(message)
             case StreamUp() if fd is not None:
@@ -60,6 +62,13 @@ class Books:
                 self._root.became_ready()
             case LastWordUp():
                 self.final_text = self.final_text or message.text
+
+    def put(self, message: ReportUp) -> None:
+        """Take one report of the root's own runtime."""
+        self._report(message)
+
+    def flush(self) -> None:
+        """Nothing is kept back here."""
 
     # reports
 

@@ -42,6 +42,12 @@ class ReportUp(Struct, frozen=True, tag=True):
     report: Report
 
 
+class BatchUp(Struct, frozen=True, tag=True):
+    """Reports in order, in one message: one packet and one wake-up for all that one event led to."""
+
+    reports: tuple[ReportUp, ...]
+
+
 class ReplyUp(Struct, frozen=True, tag=True):
     request: int
     ok: Any = None
@@ -91,7 +97,7 @@ class LastWordUp(Struct, frozen=True, tag=True):
     text: str
 
 
-Up: TypeAlias = ReadyUp | ReportUp | ReplyUp | StreamUp | DetailUp | NoteUp | ForgottenUp | LastWordUp
+Up: TypeAlias = ReadyUp | BatchUp | ReplyUp | StreamUp | DetailUp | NoteUp | ForgottenUp | LastWordUp
 
 
 class RequestDown(Struct, frozen=True, tag=True):
@@ -149,16 +155,30 @@ class Channel:
         self._partial = bytearray()
         self._partial_fd: int | None = None
         self._queue: deque[tuple[bytes, int | None]] = deque()
+        self._put: list[ReportUp] = []
         self.dropped = 0
         self.closed = False
         loop.watch(fd, select.EPOLLIN, self._ready)
+
+    def put(self, report: ReportUp) -> None:
+        """Send with the next `flush`, or ahead of the next message."""
+        self._put.append(report)
+
+    def flush(self) -> None:
+        """Send the reports that were put."""
+        if self._put:
+            batch = BatchUp(tuple(self._put))
+            self._put.clear()
+            self.send(batch)
 
     def send(self, message: Up | Down, fd: int | None = None) -> None:
         """Send, or queue, one message; a duplicate of `fd` goes with it and `fd` stays the caller's."""
         if self.closed:
             return
+        if self._put:
+            self.flush()
         data = _encode(message)
-        if len(self._queue) >= QUEUE_LIMIT and isinstance(message, ReportUp | DetailUp | NoteUp):
+        if len(self._queue) >= QUEUE_LIMIT and isinstance(message, BatchUp | DetailUp | NoteUp):
             self.dropped += 1
             return
         packets = [data[at : at + PACKET] for at in range(0, len(data), PACKET)] or [b""]

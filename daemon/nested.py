@@ -7,7 +7,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -115,6 +114,8 @@ def run(
         up.flush_blocking(LAST_WORD_S)
         return status_of(runtime)
     except Exception:  # noqa: BLE001 - the outermost frame: report, and let the parent restart this supervisor
+        import traceback
+
         complain(f"internal error in supervisor {spec.name}, which ends:\n{traceback.format_exc()}")
         return exits.INTERNAL
 

@@ -15,7 +15,6 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from regrow.daemon.core.events import Exit
 from regrow.daemon.linux.identity import Marker
 from regrow.daemon.linux.leftovers import Key, Leftovers
 from regrow.daemon.process import Process

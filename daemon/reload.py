@@ -26,7 +26,7 @@ def plan(old: Plan) -> bytes:
     return msgspec.msgpack.encode(load(old.files))
 
 
-def worker(old: Plan, raw: Mapping[str, Any], template: str) -> bytes:
+def worker(old: Plan, raw: Mapping[str, Any], supervisor: SupervisorSpec) -> bytes:
     """
     Turn the "spec" object of start_child into a worker spec, laid over the template where there is one.
 
@@ -35,7 +35,7 @@ def worker(old: Plan, raw: Mapping[str, Any], template: str) -> bytes:
     """
     from regrow.config.load import worker_spec
 
-    return msgspec.msgpack.encode(worker_spec(raw, plan=old, template=template))
+    return msgspec.msgpack.encode(worker_spec(raw, supervisor=supervisor, daemon=old.daemon))
 
 
 def fault(old: Plan, new: Plan) -> str:

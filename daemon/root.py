@@ -25,7 +25,6 @@ from regrow.config.spec import (
     Backoff,
     Escalate,
     Kind,
-
     Output,
     OutputKind,
     Plan,
@@ -35,13 +34,12 @@ from regrow.config.spec import (
     Restart,
     Shutdown,
     ShutdownKind,
-
     SupervisorSpec,
     WorkerSpec,
 )
 from regrow.daemon import birth, channel, errand, nested, reload
-from regrow.daemon.channel import MatchedDown, ReplyUp, RequestDown
 from regrow.daemon.books import Books
+from regrow.daemon.channel import MatchedDown, ReplyUp, RequestDown
 from regrow.daemon.context import Context, inheritable_environ
 from regrow.daemon.control import ControlError, ControlServer
 from regrow.daemon.core.effects import Code, Outcome
@@ -63,7 +61,7 @@ INTENSITY, PERIOD_S = 50, 10.0
 
 
 def system_spec() -> SupervisorSpec:
-    """regrow's own workers. They are restarted for ever: without them the tree still lives, if less is seen of it."""
+    """Regrow's own workers. They are restarted for ever: without them the tree still lives, if less is seen of it."""
     logger = WorkerSpec(
         name=birth.LOGGER,
         kind=Kind.FUNCTION,
@@ -143,6 +141,7 @@ class Root:
                 signal.SIGUSR2: lambda: None,
             }
         )
+        birth.prepare(kinds_in(self.plan.root))  # here once, for all supervisors to share
         gc.collect()
         gc.freeze()
         if self._watchdog_s:
@@ -217,8 +216,8 @@ class Root:
 
     def start_child(self, supervisor: str, raw: Mapping[str, Any], by: str, answer: Answer) -> None:
         """Check the spec in a process of its own, then have `supervisor` start it."""
-        node = self.tree.nodes[supervisor]
-        template = node.spec.template if isinstance(node.spec, SupervisorSpec) else ""
+        above = self.tree.nodes[supervisor].spec
+        assert isinstance(above, SupervisorSpec)
         name = raw.get("id")
         self._refuse_taken(supervisor, name)
 
@@ -230,7 +229,7 @@ class Root:
             used = self.books.incarnation_of(spec.name)
             self.ask(supervisor, lambda number: StartChild(number, spec, used), answer, by=by, about=spec.name)
 
-        errand.run(self.loop, lambda: reload.worker(self.plan, raw, template), checked)
+        errand.run(self.loop, lambda: reload.worker(self.plan, raw, above), checked)
 
     def _refuse_taken(self, supervisor: str, name: object) -> None:
         """A name is an address in the whole tree; one that is taken elsewhere is refused (S135)."""
@@ -264,13 +263,16 @@ class Root:
         waiting = {name for name, _ in changes}
         told = {"supervisors": [name for name, _ in changes]}
 
-        def answered(name: str) -> None:
-            waiting.discard(name)
-            if not waiting:
-                done(told)
+        def answered(name: str) -> Answer:
+            def answer(_reply: ReplyUp) -> None:
+                waiting.discard(name)
+                if not waiting:
+                    done(told)
+
+            return answer
 
         for name, make in changes:
-            self.ask(name, make, lambda _reply, name=name: answered(name))
+            self.ask(name, make, answered(name))
         if not changes:
             done(told)
 
@@ -301,6 +303,15 @@ class Root:
 
     def decided(self, _event: Event) -> None:
         """A place for the record of the root's own decisions."""
+
+
+def kinds_in(spec: SupervisorSpec) -> frozenset[Kind]:
+    """The kinds of all children below `spec`."""
+    kinds = {child.kind for child in spec.children}
+    for child in spec.children:
+        if isinstance(child, SupervisorSpec):
+            kinds |= kinds_in(child)
+    return frozenset(kinds)
 
 
 def _devnull() -> tuple[int, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import select
 import signal
 from collections import deque
@@ -20,6 +19,7 @@ from regrow.config import exits
 from regrow.config.spec import Kind, ReadyKind, Start, SupervisorSpec, WorkerSpec
 from regrow.daemon import birth, nested
 from regrow.daemon.channel import (
+    BatchUp,
     DetailUp,
     ForgottenUp,
     LastWordUp,
@@ -88,6 +88,12 @@ class Upward(Protocol):
     def send(self, message: Up, fd: int | None = None) -> None:
         """Deliver one message without waiting; a duplicate of `fd` goes with it."""
 
+    def put(self, message: ReportUp) -> None:
+        """Deliver one message at the next `flush`, or before the next `send`; in order."""
+
+    def flush(self) -> None:
+        """Deliver what was put."""
+
 
 class Runtime:
     """One supervisor's processes, timers and messages around the pure core."""
@@ -111,6 +117,7 @@ class Runtime:
         self.processes: dict[str, Process] = {}
         self.end: End | None = None
         self._incarnations: dict[str, dict[str, int]] = {}
+        self._pid = os.getpid()
         self.probes = ProbeProcesses(loop)
         self.notify = NotifySocket(f"regrow/{context.token}/{spec.name}")
         self.reaper = Reaper(self, own)
@@ -119,7 +126,6 @@ class Runtime:
         self._stepping = False
         self._timers: dict[tuple[str, str, int], Timer] = {}
         self._shortages: dict[str, Spawn] = {}
-        self._random = random.Random()
         self._do: dict[type[Any], Callable[[Any], None]] = {
             Spawn: self._spawn,
             Signal: self._signal,
@@ -150,6 +156,7 @@ class Runtime:
                 self._step(self._inbox.popleft())
         finally:
             self._stepping = False
+            self.upward.flush()
 
     def _step(self, event: Event) -> None:
         now_s = self.loop.now()
@@ -261,7 +268,7 @@ class Runtime:
         self.upward.send(ReplyUp(effect.request, code=effect.code, message=effect.message, pid=effect.pid))
 
     def _report(self, effect: Report) -> None:
-        self.upward.send(ReportUp(self.spec.name, os.getpid(), self.loop.now(), effect))
+        self.upward.put(ReportUp(self.spec.name, self._pid, self.loop.now(), effect))
         if effect.event == "ready":
             process = self.processes.get(effect.child)
             if process is not None and process.health is not None:
@@ -320,7 +327,7 @@ class Runtime:
                 exit = Exit(exit.reason, exit.code, exit.signal, missing)
         if self.processes.get(process.name) is process:
             del self.processes[process.name]
-        jitter = self._random.uniform(-1.0, 1.0)
+        jitter = int.from_bytes(os.urandom(4), "little") / 2**31 - 1.0
         self.feed(ChildExited(process.name, process.incarnation, exit, jitter))
 
     def _notices(self, _events: int = 0) -> None:
@@ -356,13 +363,20 @@ class Runtime:
                 self.feed(ChildReady(process.name, process.incarnation))
             elif isinstance(message, LastWordUp):
                 process.last_word = message
+            elif isinstance(message, BatchUp):
+                for report in message.reports:
+                    self._passes(process, report)
+                self.upward.send(message)
             else:
-                if isinstance(message, ReportUp) and message.report.event == "starting":
-                    self._incarnations.setdefault(process.name, {})[message.report.child] = message.report.incarnation
                 self.upward.send(message, fd)
         finally:
             if fd is not None:
                 os.close(fd)
+
+    def _passes(self, process: Process, message: ReportUp) -> None:
+        """Remember the numbers of incarnations below a supervisor, for when it must be made anew."""
+        if message.report.event == "starting":
+            self._incarnations.setdefault(process.name, {})[message.report.child] = message.report.incarnation
 
     def from_parent(self, message: RequestDown | MatchedDown, _fd: int | None = None) -> None:
         """A request for this supervisor or for one below it."""

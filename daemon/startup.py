@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import traceback
 
 import msgspec
 
@@ -43,6 +42,8 @@ def run(plan_fd: int) -> int:
         complain(f"cannot use {plan.daemon.run_dir}: {error.strerror or error}; choose another [daemon] run_dir")
         return exits.REFUSED
     except Exception:  # noqa: BLE001 - the outermost frame
+        import traceback
+
         complain(f"internal error, the daemon ends:\n{traceback.format_exc()}")
         return exits.INTERNAL
 

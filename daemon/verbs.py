@@ -156,13 +156,16 @@ class Verbs:
         if timeout_s is not None:
             job.timer = self._root.loop.call_later(timeout_s, late)
         for name in names:
-            self._one(verb, name, connection.identity, lambda result, name=name: self._concluded(job, name, result, finish))
+            self._one(verb, name, connection.identity, self._concluded(job, name, finish))
 
     @staticmethod
-    def _concluded(job: Job, name: str, result: dict[str, Any], finish: Callable[[], None]) -> None:
-        job.results[name] = {"name": name, **result}
-        job.waiting.discard(name)
-        finish()
+    def _concluded(job: Job, name: str, finish: Callable[[], None]) -> Callable[[dict[str, Any]], None]:
+        def done(result: dict[str, Any]) -> None:
+            job.results[name] = {"name": name, **result}
+            job.waiting.discard(name)
+            finish()
+
+        return done
 
     def _one(self, verb: str, name: str, by: str, done: Callable[[dict[str, Any]], None]) -> None:
         if verb == "start":

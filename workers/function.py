@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import importlib
 import multiprocessing.context
+import multiprocessing.util  # multiprocessing itself would load it in every child
 import os
 import sys
 import traceback
