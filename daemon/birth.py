@@ -66,9 +66,10 @@ def worker(
             umask=spec.umask,
             credentials=spec.credentials,
             cwd=spec.cwd,
+            executes=spec.kind is Kind.COMMAND,
             keep_fds=(context.logger_fd,) if spec.name == LOGGER else (),
         )
-        pid, status_fd = _make(spec, incarnation, launch, light)
+        pid, status_fd = _make(context, spec, launch, light)
     except SpawnError:
         if outputs.read_fd >= 0:
             os.close(outputs.read_fd)
@@ -79,20 +80,20 @@ def worker(
     return Born(pid, status_fd, outputs.read_fd, env)
 
 
-def _make(spec: WorkerSpec, incarnation: int, launch: Launch, light: bool) -> tuple[int, int]:
+def _make(context: Context, spec: WorkerSpec, launch: Launch, light: bool) -> tuple[int, int]:
     if spec.kind is Kind.COMMAND:
         executable = spec.executable or spec.command[0]
         if light and launch.plain and spec.watchdog_s is None:
             return spawn.spawn_plain(launch, executable, spec.command), -1
         return spawn.fork_exec(launch, executable, spec.command)
-    return spawn.fork_call(launch, _function_body(spec, incarnation, launch))
+    return spawn.fork_call(launch, _function_body(context, spec, launch))
 
 
-def _function_body(spec: WorkerSpec, incarnation: int, launch: Launch) -> Callable[[int], int]:
+def _function_body(context: Context, spec: WorkerSpec, launch: Launch) -> Callable[[int], int]:
     from regrow.workers import function  # loaded before the first fork, by `prepare`
 
     def body(status_fd: int) -> int:
-        _become_worker(spec, launch.env)
+        _become_worker(context, spec, launch.env)
 
         def started() -> None:
             os.write(status_fd, spawn.RUNNING)
@@ -104,10 +105,12 @@ def _function_body(spec: WorkerSpec, incarnation: int, launch: Launch) -> Callab
     return body
 
 
-def _become_worker(spec: WorkerSpec, env: Mapping[str, str]) -> None:
+def _become_worker(context: Context, spec: WorkerSpec, env: Mapping[str, str]) -> None:
     """A forked process takes on the environment and the name that an exec would have given it."""
-    os.environ.clear()
-    os.environ.update(env)
+    known = context.environ  # what the daemon's processes have already; setting a variable anew is not cheap
+    for name, value in env.items():
+        if known.get(name) != value:
+            os.environ[name] = value
     if spec.watchdog_s is not None:
         os.environ["WATCHDOG_PID"] = str(os.getpid())
     identity.mark(env["REGROW_CHILD"])

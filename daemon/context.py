@@ -30,8 +30,10 @@ class Context(Struct, frozen=True):
 
 
 def inheritable_environ() -> dict[str, str]:
-    """The daemon's environment less what was meant for the daemon itself."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    """Clear the environment of what was meant for the daemon itself; what remains is its children's."""
+    for name in [name for name in os.environ if name.startswith(_OURS)]:
+        del os.environ[name]
+    return dict(os.environ)
 
 
 def child_environ(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
 
 import msgspec
 
@@ -24,6 +25,7 @@ def run(plan_fd: int) -> int:
     plan = _read_plan(plan_fd)
     os.umask(0o022)
     _more_descriptors()
+    _line_buffered()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background daemon may still say something on its terminal
     token = identity.new_token()
     try:
@@ -52,6 +54,13 @@ def _read_plan(fd: int) -> Plan:
     with os.fdopen(fd, "rb") as plan:
         plan.seek(0)
         return msgspec.msgpack.decode(plan.read(), type=Plan)
+
+
+def _line_buffered() -> None:
+    """What a function prints is to be seen at once, and to be kept when its process is killed; forks inherit this."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
 
 
 def _more_descriptors() -> None:

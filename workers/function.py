@@ -64,7 +64,6 @@ def run(
             report_exception()
             raise
 
-    _line_buffered()
     gc.enable()
     return FunctionProcess(name, body).bootstrap()
 
@@ -88,10 +87,3 @@ def report_exception() -> None:
     if len(text) > MAX_TRACEBACK:
         text = f"{text[: MAX_TRACEBACK // 2]}\n…\n{text[-MAX_TRACEBACK // 2 :]}"
     notify("X_REGROW_EXCEPTION=" + text.replace("\n", "\x1f"))
-
-
-def _line_buffered() -> None:
-    """What is printed is to be seen at once, and to be kept when the process is killed."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True)

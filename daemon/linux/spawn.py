@@ -35,20 +35,11 @@ EXEC_FAILED_STATUS = 127
 RUNNING = b"R"
 """On the status pipe of a function: user code is about to run."""
 
-_RESET_TO_DEFAULT = tuple(
-    number
-    for number in (
-        signal.SIGHUP,
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGCHLD,
-        signal.SIGPIPE,
-        signal.SIGXFSZ,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-    )
-)
+_HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
+"""What a supervisor handles; an exec resets it by itself."""
 
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
+"""What Python ignores, and a program that it execs must not."""
 
 _ALL_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
@@ -79,7 +70,7 @@ class Launch(Struct, frozen=True):
     credentials: Credentials | None = None
     cwd: str = ""
     death_signal: int = signal.SIGKILL
-    title: str = ""
+    executes: bool = False
     keep_fds: tuple[int, ...] = ()
 
     @property
@@ -165,7 +156,7 @@ def spawn_plain(launch: Launch, executable: str, argv: tuple[str, ...]) -> int:
     ]
     try:
         return os.posix_spawn(
-            executable, argv, launch.env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_RESET_TO_DEFAULT
+            executable, argv, launch.env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_IGNORED
         )
     except OSError as error:
         raise SpawnError("exec", error.errno or 0, executable) from None
@@ -217,7 +208,7 @@ def _set_up(launch: Launch, status_fd: int, parent: int) -> None:
         os.setsid()
         stage = "reset signals"
         signal.set_wakeup_fd(-1)
-        for number in _RESET_TO_DEFAULT:
+        for number in _IGNORED if launch.executes else _HANDLED:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         stage, subject = "join the cgroup", ""
@@ -248,8 +239,6 @@ def _set_up(launch: Launch, status_fd: int, parent: int) -> None:
         kernel.set_pdeathsig(launch.death_signal)
         if os.getppid() != parent:
             os._exit(EXEC_FAILED_STATUS)
-        if launch.title:
-            kernel.set_name(launch.title)
     except OSError as error:
         raise _Stage(stage, error.errno or 0, subject) from None
     except ValueError as error:  # setrlimit refuses numbers this way
