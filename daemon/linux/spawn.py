@@ -41,6 +41,9 @@ _HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """What Python ignores, and a program that it execs must not."""
 
+JOURNAL = "/run/systemd/journal/stdout"
+"""Where the journal takes streams."""
+
 _ALL_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
@@ -54,6 +57,11 @@ class Target(Struct, frozen=True):
     fd: int | None = None
     path: str = ""
     journal: str = ""
+
+    @property
+    def described(self) -> str:
+        """What could not be opened, for an error."""
+        return JOURNAL if self.journal else self.path
 
 
 class Launch(Struct, frozen=True):
@@ -108,7 +116,22 @@ def _exec(executable: str, argv: tuple[str, ...], env: Mapping[str, str]) -> _St
     try:
         os.execve(executable, argv, env)
     except OSError as error:
-        return _Stage("exec", error.errno or 0, executable)
+        return _Stage("exec", error.errno or 0, executable + _lacking(executable, error.errno))
+
+
+def _lacking(executable: str, number: int | None) -> str:
+    """What `No such file` is about when the file is there: the interpreter of a script (execve(2))."""
+    if number != errno.ENOENT:
+        return ""
+    try:
+        with open(executable, "rb") as script:
+            words = script.readline(256).split()
+    except OSError:
+        return ""
+    if not words or not words[0].startswith(b"#!"):
+        return ""
+    interpreter = words[0][2:] or b"".join(words[1:2])
+    return f" (its interpreter {os.fsdecode(interpreter)})"
 
 
 def fork_call(launch: Launch, body: Callable[[int], int]) -> tuple[int, int]:
@@ -227,9 +250,9 @@ def _set_up(launch: Launch, status_fd: int, parent: int) -> None:
         stage, subject = "enter", launch.cwd
         if launch.cwd:
             os.chdir(launch.cwd)
-        stage, subject = "open stdout", launch.stdout.path
+        stage, subject = "open stdout", launch.stdout.described
         out = _open(launch.stdout)
-        stage, subject = "open stderr", launch.stderr.path
+        stage, subject = "open stderr", launch.stderr.described
         err = out if launch.stderr == launch.stdout else _open(launch.stderr)
         stage, subject = "set up descriptors", ""
         _place(launch.stdin_fd, out, err)
@@ -269,7 +292,7 @@ def _open_journal(name: str) -> int:
     import socket  # only children that log there need it
 
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    stream.connect("/run/systemd/journal/stdout")
+    stream.connect(JOURNAL)
     stream.sendall(f"{name}\n\n6\n1\n0\n0\n0\n".encode())
     return stream.detach()
 
