@@ -1,0 +1,46 @@
+"""Fixtures of the daemon's tests: one running farm per file, trees of a test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from configs import Config
+from farm import Farm, running_farm
+from tree import Tree, short_directory
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Farm]:
+    """The farm of this file, running."""
+    yield from running_farm()
+
+
+@pytest.fixture
+def farm(running: Farm) -> Iterator[Farm]:
+    """The farm, which the test must not have harmed."""
+    yield running
+    running.assert_unharmed()
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A short-named directory of this test's own, that other users may enter."""
+    with short_directory() as path:
+        path.chmod(0o755)
+        yield path
+
+
+@pytest.fixture
+def config(directory: Path) -> Config:
+    """An empty configuration in that directory."""
+    return Config(directory)
+
+
+@pytest.fixture
+def tree(directory: Path, config: Config) -> Iterator[Tree]:
+    """The tree of `config`, not started yet; after the test it is stopped and must have left nothing."""
+    tree = Tree(directory, config)
+    yield tree
+    tree.finish()
