@@ -128,10 +128,8 @@ def preload(spec: SupervisorSpec) -> str:
     """Import the modules that the supervisor shares with its children; says what went wrong, if anything did."""
     import importlib
 
-    for child in spec.children:
-        path = child.import_path if isinstance(child, WorkerSpec) else ""
-        if spec.preload and path and path not in sys.path:
-            sys.path.insert(0, path)
+    if spec.preload and spec.base_dir and spec.base_dir not in sys.path:
+        sys.path.insert(0, spec.base_dir)
     for name in spec.preload:
         try:
             importlib.import_module(name)

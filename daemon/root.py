@@ -43,7 +43,7 @@ from regrow.daemon.channel import MatchedDown, ReplyUp, RequestDown
 from regrow.daemon.context import Context, inheritable_environ
 from regrow.daemon.control import ControlError, ControlServer
 from regrow.daemon.core.effects import Code, Outcome
-from regrow.daemon.core.events import Event, Request, StartChild
+from regrow.daemon.core.events import Request, StartChild
 from regrow.daemon.events import EventLog
 from regrow.daemon.linux import kernel
 from regrow.daemon.linux.identity import ROOT_NAME, Marker
@@ -300,9 +300,6 @@ class Root:
 
         self.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
         self.reload(lambda _ok: self.tell_systemd("READY=1"), failed)
-
-    def decided(self, _event: Event) -> None:
-        """A place for the record of the root's own decisions."""
 
 
 def kinds_in(spec: SupervisorSpec) -> frozenset[Kind]:

@@ -37,7 +37,6 @@ from regrow.daemon.core.effects import (
     ArmTimer,
     CancelTimer,
     Code,
-    Effect,
     End,
     Forget,
     Ready,
@@ -74,6 +73,7 @@ from regrow.daemon.linux.probes import ProbeProcesses
 from regrow.daemon.loop import Loop, Timer
 from regrow.daemon.process import Process
 from regrow.daemon.reaping import Reaper
+from regrow.daemon.recording import Recording
 from regrow.daemon.signalling import kill_group, send
 
 PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC})
@@ -122,6 +122,7 @@ class Runtime:
         self.notify = NotifySocket(f"regrow/{context.token}/{spec.name}")
         self.reaper = Reaper(self, own)
         self.light = spec.start is Start.PARALLEL
+        self._recording = Recording(loop, spec.name)
         self._inbox: deque[Event] = deque()
         self._stepping = False
         self._timers: dict[tuple[str, str, int], Timer] = {}
@@ -143,6 +144,9 @@ class Runtime:
         """Take up the supervisor's duties: watch, then start the children."""
         birth.prepare(frozenset(child.kind for child in self.spec.children))
         self.loop.watch(self.notify.fd, select.EPOLLIN, self._notices)
+        if self.context.record and (recording := self._recording.open()) is not None:
+            self.upward.send(*recording)
+            os.close(recording[1])
         self.feed(Started())
 
     def feed(self, event: Event) -> None:
@@ -160,13 +164,11 @@ class Runtime:
 
     def _step(self, event: Event) -> None:
         now_s = self.loop.now()
-        self.state, effects = step(self.state, event, now_s)
+        before = self.state
+        self.state, effects = step(before, event, now_s)
         for effect in effects:
             self._do[type(effect)](effect)
-        self.decided(event, now_s, effects)
-
-    def decided(self, event: Event, now_s: float, effects: tuple[Effect, ...]) -> None:
-        """Called after each step; a place for the record."""
+        self._recording.step(before, event, now_s, self.state, effects)
 
     # effects
 
@@ -289,6 +291,7 @@ class Runtime:
         """Nothing is left, strays included."""
         end = self.end
         assert end is not None
+        self._recording.flush()
         self.upward.send(LastWordUp(end.outcome, end.text))
         self.loop.stop()
 

@@ -1,0 +1,68 @@
+"""
+Where a supervisor's record goes: a pipe to the logger, never waited for.
+
+Source: pipe(7) on O_NONBLOCK and partial writes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from regrow.config.spec import LogRotation
+from regrow.daemon.channel import StreamUp
+from regrow.daemon.core.effects import Effect
+from regrow.daemon.core.events import Event
+from regrow.daemon.core.state import SupervisorState
+from regrow.daemon.loop import Loop, Timer
+from regrow.daemon.record import Recorder
+
+FLUSH_S = 0.02
+"""A burst of steps is written in one go: the logger is not to wake for each while processes are being made."""
+
+MAX_UNWRITTEN = 1 << 20
+ROTATION = LogRotation(max_size_bytes=10 * 1024 * 1024, keep=2)
+
+
+class Recording:
+    """The record of one supervisor, in `<log_dir>/<supervisor>.steps.log`."""
+
+    def __init__(self, loop: Loop, supervisor: str) -> None:
+        self._loop = loop
+        self._fd = -1
+        self._unwritten = bytearray()
+        self._timer: Timer | None = None
+        self._supervisor = supervisor
+        self._recorder = Recorder(supervisor, self._write)
+
+    def open(self) -> tuple[StreamUp, int] | None:
+        """Make the pipe. Returns what the root must be given, or None when there are no descriptors for it."""
+        try:
+            read_fd, self._fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return None
+        return StreamUp(f"{self._supervisor}.steps", 0, ROTATION), read_fd
+
+    def step(
+        self, before: SupervisorState, event: Event, now_s: float, after: SupervisorState, effects: tuple[Effect, ...]
+    ) -> None:
+        if self._fd >= 0:
+            self._recorder.step(before, event, now_s, after, effects)
+
+    def _write(self, line: bytes) -> None:
+        if len(self._unwritten) > MAX_UNWRITTEN:  # nobody reads; the next snapshot begins the record anew
+            self._recorder.lost()
+            return
+        self._unwritten += line
+        if self._timer is None:
+            self._timer = self._loop.call_later(FLUSH_S, self.flush)
+
+    def flush(self) -> None:
+        """Write what the pipe takes now; the rest when more comes."""
+        self._timer = None
+        try:
+            while self._unwritten:
+                del self._unwritten[: os.write(self._fd, self._unwritten[:65536])]
+        except BlockingIOError:
+            self._timer = self._loop.call_later(1.0, self.flush)
+        except OSError:
+            self._fd = -1  # the root is gone, and soon this process too
