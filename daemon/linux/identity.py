@@ -87,11 +87,13 @@ def padded_argv(argv: list[str]) -> list[str]:
 
 def locate() -> bool:
     """
-    Find the areas to overwrite; to be called once, in the root, before its first fork: forks share addresses.
+    Find the areas to overwrite; to be called in the root, before its first fork: forks share addresses. Idempotent.
 
     Returns:
         Whether there is a placeholder; without one, `mark` has no effect on what /proc shows.
     """
+    if _areas.marker is not None:
+        return True
     fields = procfs.read_file("/proc/self/stat").rpartition(b")")[2].split()
     arg_start, arg_end, env_start, env_end = map(int, fields[45:49])
     _areas.title = _find_title(arg_start, arg_end - arg_start)

@@ -14,6 +14,8 @@ import os
 from msgspec import Struct
 
 _CHUNK_BYTES = 65_536
+_PF_EXITING = 0x4  # include/linux/sched.h
+_SIGKILL_BIT = 1 << 8
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -21,7 +23,7 @@ class Stat(Struct, frozen=True):
     """
     One process. `start` is in clock ticks since boot: with the pid it names a process for good.
 
-    `state` is the letter of proc_pid_stat(5), `vsize_bytes` its address space.
+    `state` is the letter of proc_pid_stat(5), `flags` the kernel's PF_ bits.
     """
 
     pid: int
@@ -31,12 +33,12 @@ class Stat(Struct, frozen=True):
     pgid: int
     sid: int
     start: int
-    vsize_bytes: int = 0
+    flags: int = 0
 
     @property
     def dying(self) -> bool:
-        """Runs no code of its own any more; a process without memory is on its way out (or a kernel thread)."""
-        return self.dead or self.vsize_bytes == 0
+        """Runs no code of its own any more."""
+        return self.dead or bool(self.flags & _PF_EXITING)
 
     @property
     def dead(self) -> bool:
@@ -87,10 +89,23 @@ def parse_stat(line: bytes) -> Stat:
     """
     head, _, tail = line.rpartition(b")")
     pid, _, comm = head.partition(b" (")
-    fields = tail.split(None, 21)
+    fields = tail.split(None, 20)
     ppid, pgid, sid = map(int, fields[1:4])
-    state, start, vsize = fields[0].decode(), int(fields[19]), int(fields[20])
-    return Stat(int(pid), comm.decode(errors="replace"), state, ppid, pgid, sid, start, vsize)
+    state, flags, start = fields[0].decode(), int(fields[6]), int(fields[19])
+    return Stat(int(pid), comm.decode(errors="replace"), state, ppid, pgid, sid, start, flags)
+
+
+def killed(pid: int) -> bool:
+    """Whether a process is dead, dying, or has been sent a SIGKILL that it has not met yet."""
+    found = stat(pid)
+    if found is None or found.dying:
+        return True
+    try:
+        lines = read_file(f"/proc/{pid}/status").splitlines()
+    except OSError:
+        return True
+    pending = (int(line.split()[1], 16) for line in lines if line.startswith((b"SigPnd:", b"ShdPnd:")))
+    return any(signals & _SIGKILL_BIT for signals in pending)
 
 
 def environ(pid: int) -> bytes:

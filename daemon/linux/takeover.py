@@ -34,6 +34,7 @@ END_TIMEOUT_S = 10.0
 """How long what a killed root left may take to die of SIGKILL; more only in a dead file system."""
 
 _DYING_ROOT_S = 2.0
+_ENDING_ROOT_S = 0.05
 _LOCK = "lock"
 _IDENTITY = "identity"
 _STALE = ("control.sock",)
@@ -138,14 +139,36 @@ def _lock(run_dir: str) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(os.path.join(run_dir, _LOCK), flags, 0o600)
     try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = _holder(fd)
+        if not _try_lock(fd):
+            holder = _holder(fd)
+            _await_end(holder)
+            if not _try_lock(fd):
+                raise Refused(run_dir, _holder(fd) or holder)
+    except BaseException:
         os.close(fd)
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            raise Refused(run_dir, holder) from None
         raise
     return fd
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _await_end(pid: int) -> None:
+    """Give a root that was just killed, or is ending, the moment that its death takes."""
+    who = identity.process_id(pid)
+    pidfd = identity.pidfd_of(who) if who is not None else None
+    if pidfd is not None:
+        try:
+            _dead([pidfd], _DYING_ROOT_S if procfs.killed(pid) else _ENDING_ROOT_S)
+        finally:
+            os.close(pidfd)
 
 
 def _holder(fd: int) -> int:

@@ -119,6 +119,13 @@ def escape_and_stay(*bodies: Callable[[], object]) -> None:
     block()
 
 
+def fork_and_stay(*bodies: Callable[[], object]) -> None:
+    """Make children that run these, and live until killed."""
+    for body in bodies:
+        spawn(body)
+    block()
+
+
 class Told:
     """Processes tell their identity to whoever made this; `pids` waits for so many of them."""
 
@@ -133,6 +140,11 @@ class Told:
         """Say so, then live until killed."""
         self.tell()
         block()
+
+    def become(self, env: dict[str, str]) -> None:
+        """Say so, then be a program with this environment until killed."""
+        self.tell()
+        exec_blocking(env)
 
     def pids(self, count: int) -> list[int]:
         """The next `count` that tell."""

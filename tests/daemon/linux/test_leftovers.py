@@ -149,8 +149,7 @@ def test_daemons_that_watch_over_each_other_are_caught() -> None:
 
 
 def _nameless(told: Told) -> None:
-    told.tell()
-    forks.exec_blocking({})
+    told.become({})
 
 
 def test_nameless_daemon_of_an_only_child_is_killed() -> None:
@@ -282,7 +281,10 @@ assert os.getpid() == 1 and procfs.usable()
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
 assert identity.locate()
 mini, told = forks.Mini(guarded=True), forks.Told()
-stranger = forks.spawn(lambda: forks.exec_blocking({}))
+stranger = forks.spawn(lambda: told.become({}))
+told.pids(1)
+while procfs.environ(stranger):
+    os.sched_yield()
 main = mini.child("a", lambda: forks.escape_and_stay(told.stay))
 escaped, = told.pids(1)
 os.kill(main, signal.SIGKILL)
