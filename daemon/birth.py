@@ -144,15 +144,10 @@ def _personal(spec: WorkerSpec, env: dict[str, str]) -> None:
         env["REGROW_INDEX"] = str(spec.index)
     if spec.watchdog_s is not None:
         env["WATCHDOG_USEC"] = str(int(spec.watchdog_s * 1_000_000))
-    identity_of_user = spec.credentials
-    if identity_of_user is not None and identity_of_user.user:
-        for name, value in (
-            ("HOME", identity_of_user.home),
-            ("USER", identity_of_user.user),
-            ("LOGNAME", identity_of_user.user),
-        ):
-            if name not in spec.env:
-                env[name] = value
+    user = spec.credentials
+    if user is not None and user.user:
+        personal = {"HOME": user.home, "USER": user.user, "LOGNAME": user.user}
+        env.update({name: value for name, value in personal.items() if name not in spec.env})
 
 
 def _outputs(context: Context, spec: WorkerSpec) -> Outputs:

@@ -21,6 +21,7 @@ from regrow.config import exits
 from regrow.config.spec import Plan
 from regrow.daemon.linux import identity
 from regrow.daemon.linux.notify import NotifySocket
+from regrow.daemon.tell import complain
 
 PROGRAM = "from regrow.daemon.root import main; main()"
 LOG_NAME = "daemon.log"
@@ -38,7 +39,7 @@ def launch(plan: Plan, *, detach: bool, timeout_s: float | None = None) -> int:
     try:
         return _detached(plan, timeout_s)
     except OSError as error:
-        print(f"regrow: cannot start the daemon: {error.strerror}: {error.filename or ''}", file=sys.stderr)
+        complain(f"cannot start the daemon: {error.strerror}: {error.filename or ''}")
         return exits.REFUSED
 
 
@@ -65,13 +66,10 @@ def _detached(plan: Plan, timeout_s: float | None) -> int:
         _be_detached(plan, log, socket.address)
     ready = _await_ready(socket, pid, timeout_s)
     if ready is None:
-        print(
-            f"regrow: {name} is not ready after {timeout_s:g} s; it goes on starting: see `regrow status --name {name}`",
-            file=sys.stderr,
-        )
+        complain(f"{name} is not ready after {timeout_s:g} s and goes on starting: see `regrow status --name {name}`")
         return exits.REFUSED
     if ready:
-        print(f"{name} is ready (pid {pid})")
+        sys.stdout.write(f"{name} is ready (pid {pid})\n")
         return exits.DONE
     with open(log_path, encoding="utf-8", errors="replace") as said:
         said.seek(said_before)

@@ -213,7 +213,7 @@ class Runtime:
             born.env,
             self.probes,
             lambda: self.feed(ChildReady(process.name, process.incarnation)),
-            lambda exit: self.feed(ChildUnhealthy(process.name, process.incarnation, exit)),
+            lambda why: self.feed(ChildUnhealthy(process.name, process.incarnation, why)),
         )
         return process
 

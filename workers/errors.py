@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class Ignore(Exception):
-    """This worker is not needed: its start counts as a success and nothing runs (S30)."""
+    """Raised by a worker that is not needed: its start counts as a success and nothing runs (S30)."""

@@ -171,7 +171,8 @@ def spawn_plain(launch: Launch, executable: str, argv: tuple[str, ...]) -> int:
     Raises:
         SpawnError: with stage "exec"; there is no process.
     """
-    assert launch.stdout.fd is not None and launch.stderr.fd is not None
+    assert launch.stdout.fd is not None
+    assert launch.stderr.fd is not None
     actions = [
         (os.POSIX_SPAWN_DUP2, launch.stdin_fd, 0),
         (os.POSIX_SPAWN_DUP2, launch.stdout.fd, 1),
@@ -299,7 +300,8 @@ def _open_journal(name: str) -> int:
 
 def set_limits(limits: Limits) -> None:
     """
-    Set resource limits of the calling process, soft and hard alike.
+    Set resource limits of the calling process, soft and hard alike, but for the CPU time: at its soft limit
+    SIGXCPU comes, which says why the process ended, at the hard one SIGKILL, which does not.
 
     Memory is not among them: RLIMIT_AS counts address space, which many runtimes reserve and never use. It is
     the cgroup's business, or is watched by the supervisor.
@@ -308,11 +310,16 @@ def set_limits(limits: Limits) -> None:
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_NPROC, limits.processes),
         (resource.RLIMIT_CORE, limits.core_bytes),
-        (resource.RLIMIT_CPU, limits.cpu_s),
         (resource.RLIMIT_FSIZE, limits.file_size_bytes),
     ):
         if value is not None:
             resource.setrlimit(which, (value, value))
+    if limits.cpu_s is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        more = limits.cpu_s + 1
+        resource.setrlimit(
+            resource.RLIMIT_CPU, (limits.cpu_s, more if hard == resource.RLIM_INFINITY else min(more, hard))
+        )
 
 
 def _become(credentials: Credentials) -> None:
