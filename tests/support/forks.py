@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import socket
 import traceback
@@ -107,9 +108,19 @@ def exec_blocking(env: dict[str, str]) -> NoReturn:
 
 
 def escape(then: Callable[[], object]) -> None:
-    """Leave session and parent the way a daemon does, then run `then` until killed. Returns at once."""
-    middle = spawn(lambda: spawn(then))
-    os.waitpid(middle, 0)
+    """Leave session and parent the way a daemon does, then run `then`, as an orphan. Returns at once."""
+
+    def middle() -> None:
+        pidfd = os.pidfd_open(os.getpid())
+
+        def orphan() -> None:
+            select.select([pidfd], [], [])  # readable once the kernel has found the children a new parent
+            os.close(pidfd)
+            then()
+
+        spawn(orphan)
+
+    os.waitpid(spawn(middle), 0)
 
 
 def escape_and_stay(*bodies: Callable[[], object]) -> None:
@@ -131,6 +142,7 @@ class Told:
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC)
+        self._said: list[int] = []
 
     def tell(self) -> None:
         """Say that this process is there; one line, whole."""
@@ -148,12 +160,12 @@ class Told:
 
     def pids(self, count: int) -> list[int]:
         """The next `count` that tell."""
-        said = b""
-        while said.count(b"\n") < count:
-            more = os.read(self._reader, 4096)
+        while len(self._said) < count:
+            more = os.read(self._reader, 4096)  # whole lines: each is written at once
             assert more
-            said += more
-        return [int(pid) for pid in said.split()]
+            self._said += map(int, more.split())
+        found, self._said = self._said[:count], self._said[count:]
+        return found
 
     def close(self) -> None:
         os.close(self._reader)
