@@ -52,5 +52,5 @@ def test_command_line_says_what_it_did() -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "seed 5"
     assert " events in " in lines[1]
-    assert " checks of 22 invariants" in lines[2]
+    assert " checks of 23 invariants" in lines[2]
     assert lines[-1] == "every invariant held"

@@ -43,6 +43,7 @@ RULES = (
     "late events change nothing",
     "reports are numbered",
     "slots know their processes",
+    "who waits is waited for",
     "ready is said once",
     "comes to rest",
 )
@@ -138,6 +139,8 @@ class Checker:
                 self._stop_order(after, effect)
             case ArmTimer():
                 must("no timer outlives its purpose", effect.after_s >= 0, effect)
+                wanted = effect.kind is TimerKind.STOP or not self.stopping
+                must("nothing is spawned after stop", wanted, effect)
             case Reply() | Refuse():
                 known = self.node.requests.pop(effect.request, None)
                 must("every request is answered once", known is not None, effect)
@@ -216,7 +219,12 @@ class Checker:
         must("slots know their processes", all(child in state.slots for child in state.order), state.order)
         if state.phase is Phase.RUNNING and state.operation is None:
             must("comes to rest", not state.mailbox, "work waits although nothing is in its way")
+            for child, slot in state.slots.items():
+                armed = (TimerKind.RETRY, child, slot.incarnation) in node.timers
+                must("who waits is waited for", armed == (slot.state is SlotState.WAITING), f"{child} is {slot.state}")
         if state.phase is Phase.ENDED:
+            down = all(slot.state is SlotState.UNDEFINED for slot in state.slots.values())
+            must("nothing outlives its supervisor", down, f"{node.name} ended and knows better")
             must("no timer outlives its purpose", not node.timers, f"{node.name} ended with {list(node.timers)} armed")
             must("every request is answered once", not node.requests, f"{node.name} ended with {node.requests} open")
         return 5 + len(node.timers) + len(node.children)

@@ -30,7 +30,7 @@ from regrow.daemon.core.events import (
     TimerKind,
     WhichChildren,
 )
-from regrow.daemon.core.state import Phase
+from regrow.daemon.core.state import Phase, SlotState
 from simulator.trees import Grower, Size
 from simulator.violation import Violation
 from simulator.world import KILLED, SPONTANEOUS, Line, Node, Process, World
@@ -86,7 +86,7 @@ class Scenario:
     def _live(self) -> str:
         world = self.world
         top = world.boot(self.grower.tree())
-        world.after(0.0, self._strike)
+        world.after(self.random.choice((0.0, 1.0, 3.0)), self._strike)  # mostly once the tree is up
         world.run(events=self.events)
         if self.random.random() < 0.75:
             world.wild = 0.0
@@ -125,22 +125,22 @@ class Scenario:
         if world.wild == 0.0 or world.events >= self.events or self._after_end > 5:
             return
         self._after_end += world.nodes[0].state.phase is Phase.ENDED
-        for _ in range(1 if self.random.random() < 0.8 else self.random.randint(2, 5)):
-            self._fault()
+        self.world.nodes = [node for node in self.world.nodes if node.alive]
+        node = self.random.choice(self.world.nodes)
+        for _ in range(1 if self.random.random() < 0.7 else self.random.randint(2, 6)):
+            self._fault(node)
         world.after(self.random.expovariate(1 / self.every_s), self._strike)
 
-    def _fault(self) -> None:
+    def _fault(self, node: Node) -> None:
         random = self.random
-        self.world.nodes = [node for node in self.world.nodes if node.alive]
-        node = random.choice(self.world.nodes)
         chance = random.random()
-        if chance < 0.35:
+        if chance < 0.3:
             self.world.request(node, self._request(node))
-        elif chance < 0.85 and node.children:
+        elif chance < 0.9 and node.children:
             self._hurt(random.choice(list(node.children.values())))
         elif chance < 0.97:
             self._late(node)
-        elif random.random() < 0.2:
+        elif random.random() < 0.3:
             self.world.deliver(node, StopRequested(now=random.random() < 0.3))
 
     def _hurt(self, process: Process) -> None:
@@ -154,23 +154,23 @@ class Scenario:
 
     def _late(self, node: Node) -> None:
         """Let the supervisor hear once more of an incarnation that is over, or of a stranger."""
-        names = [name for name in node.state.slots if name not in node.children]
-        name = self.random.choice([*names, "stranger"])
+        name, incarnation = self.random.choice([*node.past, ("stranger", 1)])
         slot = node.state.slots.get(name)
-        incarnation = slot.incarnation - self.random.randint(0, 2) if slot is not None else 1
+        if slot is not None and slot.dead is not None:
+            return  # heard of, but not yet handled
         events: list[Event] = [
             ChildExited(name, incarnation, KILLED),
             ChildReady(name, incarnation),
             TimerElapsed(TimerKind.START, name, incarnation),
             TimerElapsed(TimerKind.STOP, name, incarnation),
         ]
-        self.world.deliver(node, self.random.choice(events))
+        self.world.deliver_late(node, self.random.choice(events))
 
     def _request(self, node: Node) -> Request:
         random = self.random
         self._requests += 1
         number = self._requests
-        child = random.choice([*node.state.order, "nobody"]) if node.state.order else "nobody"
+        child = self._child(node)
         calls: list[Callable[[], Request]] = [
             lambda: StartChild(number, self._new_child(node)),
             lambda: StartChild(number, self._new_child(node)),
@@ -187,6 +187,12 @@ class Scenario:
             return PlanChanged(number, self.grower.reloaded(node.state.spec, children))
         return random.choice(calls)()
 
+    def _child(self, node: Node) -> str:
+        """A child to ask something about, most often one that is not simply running."""
+        slots = node.state.slots
+        odd = [child for child, slot in slots.items() if slot.state is not SlotState.RUNNING]
+        return self.random.choice(odd if odd and self.random.random() < 0.5 else [*slots, "nobody"])
+
     def _address(self, node: Node, child: str) -> str | int:
         """A name, or sometimes a pid."""
         slot = node.state.slots.get(child)
@@ -195,12 +201,21 @@ class Scenario:
         return child
 
     def _new_child(self, node: Node) -> ChildSpec:
+        """A child that was there before, or a new one."""
+        if not node.offered or self.random.random() < 0.5:
+            node.offered.append(self._unheard_of(node))
+        return self.random.choice(node.offered)
+
+    def _unheard_of(self, node: Node) -> ChildSpec:
         random = self.random
         slots = node.state.slots
         if slots and not node.state.dynamic and random.random() < 0.2:
             return slots[random.choice(list(slots))].spec
         rule = random.choice((node.state.spec.auto_shutdown, AutoShutdown.ANY_SIGNIFICANT))
         if random.random() < 0.1:
-            return replace(self.grower.supervisor(1, rule), name=self.grower.name("t"))
+            below = self.grower.supervisor(1, rule)
+            if node.state.dynamic:  # there may be several of it, and a name is unique in the whole tree
+                below = replace(below, children=())
+            return replace(below, name=self.grower.name("t"))
         name = f"{node.name}job" if node.state.dynamic and random.random() < 0.5 else self.grower.name("n")
         return self.grower.worker(name, rule)

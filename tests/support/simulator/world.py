@@ -35,7 +35,7 @@ from regrow.daemon.core.events import (
 )
 from regrow.daemon.core.state import Phase, SupervisorState, initial
 from regrow.daemon.core.supervisor import ProcessEvent, event_kind, step
-from simulator.invariants import Checker
+from simulator.invariants import Checker, must
 from simulator.violation import Violation
 
 TimerKey: TypeAlias = tuple[TimerKind, str, int]
@@ -87,8 +87,10 @@ class Node:
         self.state: SupervisorState = initial(spec)
         self.alive = True
         self.children: dict[str, Process] = {}  # by name; until their death has been told
+        self.past: deque[tuple[str, int]] = deque(maxlen=10)  # incarnations whose death has been told
         self.timers: dict[TimerKey, object] = {}
         self.requests: dict[int, Request] = {}
+        self.offered: list[ChildSpec] = []  # by start_child, whatever became of it
         self.outcome: Outcome | None = None
         self.checker = Checker(self)
 
@@ -151,6 +153,12 @@ class World:
         self.after(self.pause_s(), lambda: self.deliver(node, Started()))
         return node
 
+    def deliver_late(self, node: Node, event: Event) -> None:
+        """Let the supervisor hear of a process that is no more to it: nothing may come of that."""
+        before = node.state
+        self.deliver(node, event)
+        must("late events change nothing", node.state == before, event)
+
     def request(self, node: Node, request: Request) -> None:
         node.requests[request.request] = request
         self.deliver(node, request)
@@ -182,6 +190,7 @@ class World:
         if process is not None and process.incarnation == incarnation:
             process.told = True
             del node.children[child]
+            node.past.append((child, incarnation))
 
     # effects
 
@@ -228,7 +237,7 @@ class World:
     def _live(self, process: Process, spec: WorkerSpec, gentle: float) -> None:
         """Draw the life of a worker: ready soon and for ever, unless it misbehaves."""
         random = self.random
-        start_s = random.choice((0.0, 0.001, 0.05))
+        start_s = random.choice((0.0, 0.001, 0.05, 0.8))
         if not self.misbehaves(0.5 * gentle):
             self.after(start_s, lambda: self._becomes_ready(process))
             if self.misbehaves():
@@ -301,7 +310,7 @@ class World:
         """Stop as asked: at once, slowly, or, where a kill will follow, not at all."""
         shutdown = process.spec.shutdown
         delay_s = self.random.choice((0.0, 0.001, 0.1))
-        if self.misbehaves(0.5):
+        if self.misbehaves(2.0):
             if shutdown.kind is ShutdownKind.TIMEOUT and self.random.random() < 0.5:
                 return
             delay_s = self.random.choice((0.5, 1.0, 7.0))
