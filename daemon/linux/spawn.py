@@ -27,7 +27,8 @@ from msgspec import Struct
 
 from regrow.config.spec import Credentials, Limits
 from regrow.daemon.errors import SpawnError
-from regrow.daemon.linux import kernel
+from regrow.daemon.linux import clone, kernel
+from regrow.daemon.linux.cgroup import Group
 
 EXEC_FAILED_STATUS = 127
 """What a child that never ran its program exits with; the pipe tells the reason."""
@@ -38,8 +39,8 @@ RUNNING = b"R"
 _HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 """What a supervisor handles; an exec resets it by itself."""
 
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
-"""What Python ignores, and a program that it execs must not."""
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTOU, signal.SIGQUIT)
+"""What Python, the root, or a shell that put it into the background ignores; an exec'd program must not."""
 
 JOURNAL = "/run/systemd/journal/stdout"
 """Where the journal takes streams."""
@@ -71,7 +72,7 @@ class Launch(Struct, frozen=True):
     stdout: Target
     stderr: Target
     stdin_fd: int
-    cgroup_fd: int | None = None
+    group: Group | None = None
     limits: Limits = Limits()
     nice: int = 0
     umask: int | None = None
@@ -85,7 +86,7 @@ class Launch(Struct, frozen=True):
     def plain(self) -> bool:
         """Whether posix_spawn can do all of it."""
         return (
-            self.cgroup_fd is None
+            self.group is None
             and self.limits == Limits()
             and self.nice == 0
             and self.umask is None
@@ -110,6 +111,22 @@ def fork_exec(launch: Launch, executable: str, argv: tuple[str, ...]) -> tuple[i
         raise _exec(executable, argv, launch.env)
 
     return fork_call(launch, body)
+
+
+def _fork_into(group: Group) -> int:
+    """Fork a child that is born in `group`; where the kernel or a sandbox cannot do that, it enters at once."""
+    fd = group.open()
+    try:
+        return clone.fork_into(fd)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+    finally:
+        os.close(fd)
+    pid = os.fork()
+    if pid == 0:
+        group.enter()
+    return pid
 
 
 def _exec(executable: str, argv: tuple[str, ...], env: Mapping[str, str]) -> _Stage:
@@ -152,7 +169,7 @@ def fork_call(launch: Launch, body: Callable[[int], int]) -> tuple[int, int]:
     # written there and be taken for the parent's own: hence none is delivered in between.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
     try:
-        pid = os.fork()
+        pid = os.fork() if launch.group is None else _fork_into(launch.group)
         if pid == 0:
             _be_child(launch, body, child_fd, parent)
     except OSError as error:
@@ -235,9 +252,6 @@ def _set_up(launch: Launch, status_fd: int, parent: int) -> None:
         for number in _IGNORED if launch.executes else _HANDLED:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        stage, subject = "join the cgroup", ""
-        if launch.cgroup_fd is not None:
-            os.write(launch.cgroup_fd, b"0")
         stage = "set limits"
         set_limits(launch.limits)
         stage, subject = "set nice", str(launch.nice)
