@@ -264,9 +264,13 @@ class Durability(StrEnum):
 
 
 class CgroupUse(StrEnum):
-    """`auto`: a leaf cgroup per child where a cgroup v2 subtree is delegated to the daemon."""
+    """
+    `auto`: a control group per child where the service manager has delegated a cgroup v2 subtree to the daemon;
+    `on`: also at the top of a cgroup namespace that nobody manages, and a complaint where there is none.
+    """
 
     AUTO = "auto"
+    ON = "on"
     OFF = "off"
 
 

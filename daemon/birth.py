@@ -14,6 +14,7 @@ from regrow.config.spec import Kind, Output, OutputKind, ReadyKind, SupervisorSp
 from regrow.daemon.context import Context, child_environ
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import identity, kernel, spawn
+from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.spawn import Launch, Target
 
 LOGGER = "regrow.logger"
@@ -42,7 +43,14 @@ class Outputs(Struct, frozen=True):
 
 
 def worker(
-    context: Context, spec: WorkerSpec, incarnation: int, *, supervisor: str, notify_address: str, light: bool
+    context: Context,
+    spec: WorkerSpec,
+    incarnation: int,
+    *,
+    supervisor: str,
+    notify_address: str,
+    light: bool,
+    group: Group | None,
 ) -> Born:
     """
     Make a command or a function. `light` allows posix_spawn, whose children do not die with their parent.
@@ -61,6 +69,7 @@ def worker(
             stdout=outputs.stdout,
             stderr=outputs.stderr,
             stdin_fd=context.devnull[0],
+            group=group,
             limits=spec.limits,
             nice=spec.nice or 0,
             umask=spec.umask,
@@ -186,7 +195,9 @@ def pattern(spec: WorkerSpec) -> str:
     return spec.ready.probe.pattern if spec.ready.probe.kind is ReadyKind.LINE else ""
 
 
-def supervisor_launch(context: Context, death_signal: int, keep_fds: tuple[int, ...]) -> Launch:
+def supervisor_launch(
+    context: Context, death_signal: int, keep_fds: tuple[int, ...], group: Group | None
+) -> Launch:
     """How a nested supervisor's process is set up; its standard streams are the daemon's."""
     return Launch(
         env={},
@@ -195,6 +206,7 @@ def supervisor_launch(context: Context, death_signal: int, keep_fds: tuple[int, 
         stdin_fd=context.devnull[0],
         death_signal=death_signal,
         keep_fds=keep_fds,
+        group=group,
     )
 
 

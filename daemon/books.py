@@ -40,6 +40,7 @@ class Books:
         self._root = root
         self._asked_by: dict[str, str] = {}
         self._left: OrderedDict[str, int] = OrderedDict()
+        root.tree.leaving = self._leaves
         self.final_text = ""
 
     def send(self, message: Up, fd: int | None = None) -> None:
@@ -197,10 +198,13 @@ class Books:
         node = self._root.tree.nodes.get(message.child)
         if node is None or node.parent != message.supervisor:
             return
+        self._root.tree.forgotten(message.supervisor, message.child)
+
+    def _leaves(self, node: Node) -> None:
+        """Remember its last incarnation: the name may come again, also after a death of its supervisor."""
         self._left[node.name] = node.incarnation
         if len(self._left) > REMEMBERED_NAMES:
             self._root.events.forget_name(self._left.popitem(last=False)[0])
-        self._root.tree.forgotten(message.supervisor, message.child)
 
     def incarnation_of(self, name: str) -> int:
         """The newest incarnation ever used under `name`."""

@@ -18,6 +18,7 @@ from regrow.daemon.context import Context
 from regrow.daemon.core.effects import Outcome
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import identity, kernel, spawn
+from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.identity import Marker
 from regrow.daemon.loop import Loop
 from regrow.daemon.process import Process
@@ -52,14 +53,16 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
     death_signal = PARENT_DIED if spec.start is Start.PARALLEL else signal.SIGKILL
     path = f"{parent.path}/{spec.name}" if parent.path else spec.name
     incarnations = parent.incarnations_below(spec.name)
+    group = parent.group_of(spec.name)
+    home = parent.home_of(group)
 
     def body(status_fd: int) -> int:
         os.close(status_fd)
         own = _take_on_name(context, spec, incarnation)
-        return run(context, spec, path, child_fd, incarnations, own)
+        return run(context, spec, path, child_fd, incarnations, own, group)
 
     try:
-        pid, status_fd = spawn.fork_call(birth.supervisor_launch(context, death_signal, keep), body)
+        pid, status_fd = spawn.fork_call(birth.supervisor_launch(context, death_signal, keep, home), body)
     except SpawnError:
         os.close(parent_fd)
         raise
@@ -67,6 +70,7 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
         os.close(child_fd)
     process = Process(spec.name, incarnation, spec, pid)
     process.status_fd = status_fd
+    process.group = group
     process.channel = Channel(
         parent.loop, parent_fd, channel.Up, lambda message, fd: parent.from_child(process, message, fd), lambda: None
     )
@@ -82,7 +86,13 @@ def _take_on_name(context: Context, spec: SupervisorSpec, incarnation: int) -> M
 
 
 def run(
-    context: Context, spec: SupervisorSpec, path: str, fd: int, incarnations: Mapping[str, int], own: Marker
+    context: Context,
+    spec: SupervisorSpec,
+    path: str,
+    fd: int,
+    incarnations: Mapping[str, int],
+    own: Marker,
+    group: Group | None,
 ) -> int:
     """Be the supervisor `spec` until it ends. Returns its exit status."""
     from regrow.daemon.runtime import Runtime
@@ -90,7 +100,7 @@ def run(
     try:
         loop = Loop()
         up = Channel(loop, fd, channel.Down, lambda *_: None, lambda: None)
-        runtime = Runtime(context, loop, spec, path, up, incarnations, own)
+        runtime = Runtime(context, loop, spec, path, up, incarnations, own, group)
         up.connect(runtime.from_parent, runtime.abandon)
         kernel.set_child_subreaper()
         loop.on_signals(

@@ -36,6 +36,7 @@ class Process:
         "incarnation",
         "last_word",
         "name",
+        "oom_kills",
         "pid",
         "running",
         "spec",
@@ -52,6 +53,7 @@ class Process:
         self.health: Health | None = None
         self.channel: Channel | None = None
         self.group: Group | None = None
+        self.oom_kills = 0
         self.failure: SpawnError | None = None
         self.exception = ""
         self.last_word: LastWordUp | None = None
@@ -72,6 +74,8 @@ class Process:
             return Exit(_REASONS[self.last_word.outcome], code, signal, self.last_word.text)
         if self.exception:
             return Exit(ExitReason.EXCEPTION, code, signal, self.exception)
+        if signal is not None and self.group is not None and self.group.oom_kills() > self.oom_kills:
+            return Exit(ExitReason.OOM, None, signal, "killed by the kernel: out of memory")
         if signal is not None:
             return Exit(ExitReason.SIGNAL, None, signal)
         if code == SHUTDOWN and not (isinstance(self.spec, WorkerSpec) and code in self.spec.normal_exit):

@@ -46,6 +46,7 @@ from regrow.daemon.core.effects import Code, Outcome
 from regrow.daemon.core.events import Request, StartChild
 from regrow.daemon.events import EventLog
 from regrow.daemon.linux import kernel
+from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.identity import ROOT_NAME, Marker
 from regrow.daemon.linux.notify import notify
 from regrow.daemon.linux.takeover import Taken
@@ -96,7 +97,7 @@ def top_spec(user: SupervisorSpec) -> SupervisorSpec:
 class Root:
     """One daemon from its start to its end. `state` is starting, running or stopping."""
 
-    def __init__(self, plan: Plan, token: str, taken: Taken) -> None:
+    def __init__(self, plan: Plan, token: str, taken: Taken, group: Group | None) -> None:
         self.plan = plan
         self.loop = Loop()
         self.state = "starting"
@@ -117,8 +118,11 @@ class Root:
         )
         books = Books(self)
         self.books = books
-        self.streams = Streams(self.loop, own_end, plan.daemon.log_dir, books.printed, books.matched, books.logger_note)
-        self.runtime = Runtime(context, self.loop, top_spec(plan.root), "", books, {}, Marker(token, ROOT_NAME, 1))
+        self.streams = Streams(
+            self.loop, own_end, plan.daemon.log_dir, books.printed, books.matched, books.logger_note
+        )
+        own = Marker(token, ROOT_NAME, 1)
+        self.runtime = Runtime(context, self.loop, top_spec(plan.root), "", books, {}, own, group)
         if taken.killed:
             text = f"{taken.killed} processes that an earlier daemon had left were ended"
             books.daemon_event("leftovers", text)

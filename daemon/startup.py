@@ -12,9 +12,9 @@ import sys
 import msgspec
 
 from regrow.config import exits
-from regrow.config.spec import Plan
+from regrow.config.spec import CgroupUse, Plan
 from regrow.daemon.errors import RunDirError
-from regrow.daemon.linux import identity, takeover
+from regrow.daemon.linux import cgroup, identity, takeover
 from regrow.daemon.tell import complain
 
 
@@ -29,12 +29,16 @@ def run(plan_fd: int) -> int:
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background daemon may still say something on its terminal
     token = identity.new_token()
     try:
-        taken = takeover.take(plan.daemon.run_dir, token, f"regrow: {plan.daemon.name} root")
+        path = _cgroup_path(plan.daemon.cgroup, token)
+        taken = takeover.take(plan.daemon.run_dir, token, f"regrow: {plan.daemon.name} root", path)
+        group = _open_groups(path)
         for report in taken.reports:
             complain(report)
         from regrow.daemon.root import Root
 
-        status = Root(plan, token, taken).run()
+        status = Root(plan, token, taken, group).run()
+        if group is not None:
+            cgroup.close_subtree(group)
         takeover.release(plan.daemon.run_dir, taken)
         return status
     except RunDirError as error:
@@ -48,6 +52,25 @@ def run(plan_fd: int) -> int:
 
         complain(f"internal error, the daemon ends:\n{traceback.format_exc()}")
         return exits.INTERNAL
+
+
+def _cgroup_path(use: CgroupUse, token: str) -> str:
+    """Where control groups for the children are to be, or empty."""
+    if use is CgroupUse.OFF:
+        return ""
+    path, reason = cgroup.place(token, attested=use is CgroupUse.AUTO)
+    if reason and use is CgroupUse.ON:
+        complain(f"the children get no control groups: {reason}")
+    return path
+
+
+def _open_groups(path: str) -> cgroup.Group | None:
+    if not path:
+        return None
+    group, reason = cgroup.open_subtree(path)
+    if reason:
+        complain(f"control groups are not all that they could be: {reason}")
+    return group
 
 
 def _read_plan(fd: int) -> Plan:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -56,11 +56,16 @@ class Node(Struct):
 
 
 class Tree:
-    """Nodes by name; `tops` are the subtrees below the root, the user's first."""
+    """
+    Nodes by name; `tops` are the subtrees below the root, the user's first.
+
+    `leaving` is called with each node that leaves the tree.
+    """
 
     def __init__(self, user: SupervisorSpec, system: SupervisorSpec) -> None:
         self.nodes: dict[str, Node] = {}
         self.tops = (user.name, system.name)
+        self.leaving: Callable[[Node], None] = lambda _node: None
         self._add(user, None)
         self._add(system, None)
 
@@ -216,9 +221,9 @@ class Tree:
 
     def _reset(self, node: Node) -> None:
         """A supervisor begins anew with its static list (S111)."""
-        for name in list(node.children):
-            if self.nodes[name].added:
-                self._leave(self.nodes[name])
+        for below in list(self.subtree(node.name)):
+            if below.added and below.name in self.nodes:
+                self._leave(below)
         if isinstance(node.spec, SupervisorSpec):
             self._add(node.spec, node.parent)
 
@@ -258,6 +263,7 @@ class Tree:
             parent.children.remove(node.name)
         for below in list(self.subtree(node.name)):
             self.nodes.pop(below.name, None)
+            self.leaving(below)
 
 
 _UNREADY = frozenset({"starting", "exited", "stopped", "start_failed", "ignored", "stopping"})

@@ -212,10 +212,11 @@ class Group:
             os.close(fd)
 
 
-def place(token: str) -> tuple[str, str]:
+def place(token: str, *, attested: bool = False) -> tuple[str, str]:
     """
     Where the groups of a run belong. Returns (path, "") or ("", why there is no place for them).
 
+    With `attested` only a manager's own word counts as delegation, not that we are on top of our namespace.
     Nothing is made, so that the path can be written down first.
     """
     own, reason = own_group()
@@ -223,7 +224,7 @@ def place(token: str) -> tuple[str, str]:
         return "", reason
     if not os.access(own, os.W_OK | os.X_OK):
         return "", f"{own} is not writable"
-    if not _delegated(own):
+    if not _delegated(own, attested=attested):
         return "", f"{own} is not delegated to us (systemd: Delegate=yes)"
     return f"{own}/{PREFIX}{token[:8]}", ""
 
@@ -311,7 +312,7 @@ def _unescape(field: str) -> str:
     return field
 
 
-def _delegated(own: str) -> bool:
+def _delegated(own: str, *, attested: bool) -> bool:
     """
     Whether whoever manages the groups has left this part to us.
 
@@ -323,6 +324,8 @@ def _delegated(own: str) -> bool:
                 return True
         except OSError:
             continue  # not set, or not for us to see
+    if attested:
+        return False
     on_top = own_path(procfs.read_file("/proc/self/cgroup").decode(errors="surrogateescape")) == "/"
     return on_top and not os.path.isdir("/run/systemd/system")
 

@@ -95,6 +95,7 @@ class Leftovers:
         self._by_pid: dict[int, Key] = {}
         self._sessions: dict[int, Key] = {}
         self._owners: dict[int, Key | None] = {}
+        self._children = procfs.OwnChildren()
         self._ending = False
 
     def started(
@@ -183,7 +184,7 @@ class Leftovers:
         for child in (*self._living.values(), *self._waiting.values()):
             if child.group is not None:
                 self._close_in(child)
-        children = (pid for pid in procfs.children_of_self() if pid not in self._strangers)
+        children = (pid for pid in self._children.pids() if pid not in self._strangers)
         ours = [pid for pid in children if self._doomed(self._owner(pid))]
         for pid in ours:
             _kill(pid)  # to the dying, it does nothing
@@ -192,6 +193,7 @@ class Leftovers:
 
     def close(self) -> None:
         """Release the descriptors."""
+        self._children.close()
         for child in self._waiting.values():
             self._let_go(child)
 
@@ -223,7 +225,7 @@ class Leftovers:
     def _adopted(self) -> list[int]:
         known = self._by_pid
         strangers = self._strangers
-        return [pid for pid in procfs.children_of_self() if pid not in known and pid not in strangers]
+        return [pid for pid in self._children.pids() if pid not in known and pid not in strangers]
 
     def _doomed(self, owner: Key | None) -> bool:
         """Whether a process of this owner is to be gone: its child is dead, or all is to end."""
