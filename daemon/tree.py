@@ -164,7 +164,7 @@ class Tree:
         if report.event in ("waiting", "restarting"):
             delay_s = report.extra.get("delay_s", 0)
             node.detail = f"starts again in {delay_s:g} s" if delay_s else ""
-        elif report.event in ("ready", "stopped", "exited"):
+        elif report.event in ("stopped", "exited"):
             node.detail = ""
 
     def _starting(self, node: Node, report: Report) -> None:
