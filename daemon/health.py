@@ -47,6 +47,7 @@ class Health:
         self._liveness: LivenessWatch | None = None
         self._timers: dict[str, Timer] = {}
         self._over = False
+        self._missed: str | None = None
 
     def running(self) -> None:
         """The child's own code runs: begin to ask, where the spec says so."""
@@ -96,9 +97,18 @@ class Health:
             timer.cancel()
         self._timers["watchdog"] = self._loop.call_later(watchdog_s, self._no_progress)
 
+    def killed(self) -> None:
+        """It is being ended: what a check finds from now on is the end itself."""
+        if self._missed is None:
+            self._missed = self.missing
+        if self._ready_wait is not None:
+            self._ready_wait.cancel()
+
     @property
     def missing(self) -> str:
         """What a start that takes too long is still waiting for; empty when nobody can say."""
+        if self._missed is not None:
+            return self._missed
         if self._ready_wait is not None:
             return self._ready_wait.last_failure
         kind = self._spec.ready.probe.kind
