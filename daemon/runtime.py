@@ -267,6 +267,8 @@ class Runtime:
                 self.feed(ChildExited(effect.child, effect.incarnation, exit))
             return
         if effect.kind is SignalKind.KILL:
+            if process.health is not None:
+                process.health.killed()
             kill_group(process.pid, signal.SIGKILL)
         elif process.supervises:
             send(process.pid, signal.SIGTERM)
