@@ -120,6 +120,7 @@ class Runtime:
         self.state: SupervisorState = initial(spec, incarnations)
         self.processes: dict[str, Process] = {}
         self.end: End | None = None
+        self._inherited = incarnations
         self._incarnations: dict[str, dict[str, int]] = {}
         self._pid = os.getpid()
         self.probes = ProbeProcesses(loop)
@@ -433,7 +434,7 @@ class Runtime:
 
     def incarnations_below(self, supervisor: str) -> Mapping[str, int]:
         """The newest incarnation of each name below a child supervisor, over all its own incarnations."""
-        return self._incarnations.setdefault(supervisor, {})
+        return {**self._inherited, **self._incarnations.get(supervisor, {})}
 
     def abandon(self) -> None:
         """The parent is gone, and with it the right to go on: end everything at once."""
