@@ -1,0 +1,13 @@
+"""A storm at length: `python -m tests.chaos --kills 2000 --seed 1`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+if __name__ == "__main__":
+    from storm.command import main
+
+    raise SystemExit(main())

@@ -1,0 +1,220 @@
+"""
+The storm: one random death after the other, and several at once; whatever happens comes from one seed.
+
+The kernel's timing is not seeded: the same seed makes the same choices only as far as the same processes live.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import select
+import signal
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any
+
+from harness import DaemonEnded
+from msgspec import Struct
+from storm.forest import DYNAMIC
+from storm.garden import Garden
+from storm.gauges import Size
+from storm.violation import Violation
+from storm.witness import RUN
+
+BURSTS = (1, 1, 1, 2, 2, 3, 5, 8)
+PAUSES_S = (0.0, 0.0, 0.0, 0.002, 0.01, 0.04)
+SPARED = frozenset({"app", "ofo", "ofa", "rfo", "par", DYNAMIC, "regrow.system"})
+"""Supervisors that live through the second half of a storm, as the root does, so that growth would show."""
+
+WILD = {"worker": 60, "supervisor": 16, "regrow.system": 3, "regrow.logger": 3, "root": 4, "stop worker": 8,
+        "stop supervisor": 6}  # fmt: skip
+CALM = {"worker": 70, "supervisor": 8, "regrow.logger": 2, "stop worker": 10, "stop supervisor": 10}
+"""What happens how often, in the first half and in the second."""
+
+STARTUP_KILLS = 0.3
+STARTUP_S = 1.5
+
+
+class Recovery(Struct, frozen=True):
+    """How long the tree took to be whole again, and after what."""
+
+    seconds: float
+    after: str
+
+
+class Report(Struct):
+    """What came of a storm. `sizes` are taken in the second half: (kills so far, sizes by supervisor)."""
+
+    kills: Counter[str] = Counter()
+    stops: Counter[str] = Counter()
+    recoveries: list[Recovery] = []
+    root_recoveries: list[Recovery] = []
+    sizes: list[tuple[int, dict[str, Size]]] = []
+
+    @property
+    def killed(self) -> int:
+        return sum(self.kills.values())
+
+
+class Storm:
+    """Strikes a garden."""
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self.garden = Garden(directory, f"{os.getpid()}-{seed}")
+        self.seed = seed
+        self.report = Report()
+        self._random = random.Random(seed)
+        self._history: deque[str] = deque(maxlen=40)
+        self._held: list[int] = []
+        self._spared: frozenset[str] = frozenset()
+        self._weights = WILD
+
+    def run(self, kills: int, *, calm: float = 0.5) -> Report:
+        """
+        Rage until `kills` processes were killed; the last part `calm` of them spares the root and `SPARED`.
+
+        Raises:
+            Violation: with the seed, what was done last, and the last events.
+        """
+        try:
+            self.garden.plant()
+            self._rage(int(kills * (1 - calm)))
+            self._spared, self._weights = SPARED, CALM
+            while self.report.killed < kills:
+                done = self.report.killed
+                self._rage(min(kills, done + max(1, int(kills * calm / 12))))
+                self.report.sizes.append((self.report.killed, self.garden.sizes()))
+            self.garden.down()
+        except (Violation, TimeoutError, DaemonEnded) as error:
+            raise Violation(self._story(error)) from error
+        finally:
+            for pidfd in self._held:
+                os.close(pidfd)
+            self._held.clear()
+        return self.report
+
+    def _story(self, error: Exception) -> str:
+        keys = ("seq", "event", "name", "incarnation", "pid", "cause", "reason", "text")
+        with contextlib.suppress(Violation, EOFError, OSError):
+            self.garden.take_events(0)
+        events = [str({k: event[k] for k in keys if event.get(k) is not None}) for event in self.garden.recent]
+        said = [*self.garden.lives.outputs[-2:], self.garden.lives.said()]
+        parts = [f"seed {self.seed}, {self.report.killed} kills:", str(error), "before that:", *self._history]
+        return "\n".join([*parts, "events:", *events, "the daemon said:", *said])
+
+    def _rage(self, kills: int) -> None:
+        while self.report.killed < kills:
+            struck = [self._strike() for _ in range(self._random.choice(BURSTS))]
+            self._let_go()
+            begun_s = time.monotonic()
+            self.garden.settle()
+            self.report.recoveries.append(Recovery(time.monotonic() - begun_s, ", ".join(struck)))
+            self._note(f"whole after {time.monotonic() - begun_s:.3f} s")
+
+    def _note(self, text: str) -> None:
+        self._history.append(f"  {time.monotonic():.3f} {text}")
+
+    def _strike(self) -> str:
+        """Do one thing to one process. Returns what was done."""
+        what = self._random.choices(list(self._weights), list(self._weights.values()))[0]
+        if what == "root":
+            done = self._kill_root()
+        else:
+            done = self._strike_one(what, self.garden.entries())
+        self.garden.take_events(self._random.choice(PAUSES_S))
+        self.garden.watch()
+        return done
+
+    def _strike_one(self, what: str, entries: dict[str, dict[str, Any]]) -> str:
+        """One process other than the root."""
+        supervisors = self.garden.forest.supervisors - {"regrow.system"}
+        if what.startswith("regrow."):
+            names = [what]
+        elif what == "supervisor":
+            names = sorted(supervisors - self._spared)
+        elif what == "stop supervisor":
+            names = sorted(supervisors)
+        else:
+            names = sorted(entries.keys() - supervisors - {"regrow.system", "regrow.logger"})
+        name = self._random.choice(names)
+        pid = entries[name]["pid"] if name in entries else None
+        number = signal.SIGSTOP if what.startswith("stop") else signal.SIGKILL
+        pidfd = self._open(pid) if pid else None
+        done = f"{number.name} {name} ({pid}, {entries.get(name, {}).get('state')})"
+        if pidfd is None:
+            return f"no {done}"
+        self._note(done)
+        if not self._send(pidfd, number):
+            os.close(pidfd)
+            return f"no {done}"
+        if number == signal.SIGKILL:
+            self.report.kills[what] += 1
+        else:
+            self.report.stops[what] += 1
+        if what == "stop worker":
+            self._held.append(pidfd)
+        else:
+            os.close(pidfd)
+        return done
+
+    def _let_go(self) -> None:
+        """Processes that were stopped and not yet seen to die: continue one, kill another."""
+        for pidfd in self._held:
+            number = self._random.choice((signal.SIGCONT, signal.SIGKILL))
+            if self._send(pidfd, number) and number == signal.SIGKILL:
+                self.report.kills["worker, stopped"] += 1
+            os.close(pidfd)
+        self._held.clear()
+
+    def _kill_root(self) -> str:
+        """SIGKILL, and `up` again; sometimes it is killed while it starts."""
+        lives = self.garden.lives
+        begun_s = time.monotonic()
+        self._note(f"SIGKILL root ({lives.pid})")
+        lives.die()
+        self.report.kills["root"] += 1
+        while self._random.random() < STARTUP_KILLS:
+            lives.launch()
+            after_s = self._random.uniform(0, STARTUP_S)
+            lives.ended_within(after_s)
+            self._note(f"SIGKILL root at start-up after {after_s:.3f} s ({lives.pid})")
+            lives.die()
+            self.report.kills["root, starting"] += 1
+        begun_s = time.monotonic()
+        self.garden.rise()
+        self.report.root_recoveries.append(Recovery(time.monotonic() - begun_s, "up"))
+        self._note(f"up again after {time.monotonic() - begun_s:.3f} s ({lives.pid})")
+        return "root"
+
+    def _open(self, pid: int) -> int | None:
+        """A pidfd of a process that is certainly one of this run's."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return None
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                ours = f"{RUN}={self.garden.lives.run}".encode() in file.read().split(b"\0")
+        except OSError:
+            ours = False
+        if not ours:
+            os.close(pidfd)
+            return None
+        return pidfd
+
+    def _send(self, pidfd: int, number: int) -> bool:
+        """Whether there was still somebody to get the signal; a zombie does not count."""
+        if select.select([pidfd], [], [], 0)[0]:
+            return False
+        try:
+            signal.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def dispose(self) -> None:
+        """Whatever happened: leave nothing behind."""
+        self.garden.lives.dispose()
