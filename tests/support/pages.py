@@ -141,7 +141,16 @@ class Session:
 
     def _pattern(self, expected: str) -> str:
         lines = [line.strip() for line in expected.split("\n")]
-        return "".join(r"(?:[^\n]*\n)*?" if line == "…" else rf"{self._line(line)}\n" for line in lines)
+        pattern = "".join(r"(?:[^\n]*\n)*?" if line == "…" else rf"{self._line(line)}\n" for line in lines)
+        seen: set[str] = set()
+
+        def same(match: re.Match[str]) -> str:
+            if match[1] in seen:
+                return rf"(?P={match[1]})"
+            seen.add(match[1])
+            return match[0]
+
+        return re.sub(r"\(\?P<(pid\d+)>\\d\+\)", same, pattern)
 
     def _line(self, line: str) -> str:
         pieces, at = [r"[ \t]*"], 0
