@@ -128,7 +128,7 @@ class Leftovers:
             pass  # its members run under another user, who is not ours to signal
 
     def reaped(self, pid: int) -> None:
-        """Forget the number: from now on it may mean anybody."""
+        """Forget the number: from now on it may mean anybody. To be called directly after the reaping of every process."""
         self._by_pid.pop(pid, None)
         self._owners.pop(pid, None)
         self._strangers.discard(pid)
@@ -223,9 +223,7 @@ class Leftovers:
         return found
 
     def _adopted(self) -> list[int]:
-        known = self._by_pid
-        strangers = self._strangers
-        return [pid for pid in self._children.pids() if pid not in known and pid not in strangers]
+        return [pid for pid in self._children.others(self._by_pid) if pid not in self._strangers]
 
     def _doomed(self, owner: Key | None) -> bool:
         """Whether a process of this owner is to be gone: its child is dead, or all is to end."""

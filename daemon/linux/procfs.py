@@ -10,6 +10,7 @@ Source: proc(5), proc_pid_stat(5), proc_tid_children(5).
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -160,11 +161,26 @@ class OwnChildren:
         For a single-threaded caller, who cannot reap at the same time: then the list misses nobody, because
         the kernel appends to it and only a reap removes from it. About 0.15 µs per child, 5 µs at least.
         """
+        return list(map(int, self._listing().split()))
+
+    def others(self, known: Mapping[int, object]) -> list[int]:
+        """
+        Those that are not in `known`, oldest first; all of `known` must be unreaped children.
+
+        Where there is none, which is as good as always, counting shows it, at half the cost of `pids`.
+        """
+        listing = self._listing()
+        if listing.count(b" ") == len(known):
+            return []
+        return [pid for pid in map(int, listing.split()) if pid not in known]
+
+    def _listing(self) -> bytes:
+        """Pids, each with a blank after it."""
         if self._fd < 0:
             pid = os.getpid()
-            return [found.pid for found in all_stats().values() if found.ppid == pid]
+            return b"".join(b"%d " % found.pid for found in all_stats().values() if found.ppid == pid)
         os.lseek(self._fd, 0, os.SEEK_SET)
-        return list(map(int, _read_all(self._fd).split()))
+        return _read_all(self._fd)
 
     def close(self) -> None:
         """Release the descriptor; `pids` works on, at a higher price."""

@@ -22,7 +22,8 @@ from regrow.daemon.linux.identity import Marker, ProcessId
 from regrow.daemon.linux.leftovers import Key, Leftovers
 
 TIMEOUT_S = 20.0
-TOKEN = "0123456789abcdef" * 2
+TOKEN = identity.new_token()
+"""Of this run of the tests alone: others may run on the machine at the same time."""
 
 
 def in_fork(body: Callable[[], None]) -> None:

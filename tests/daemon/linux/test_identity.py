@@ -15,6 +15,8 @@ from forks import TOKEN, Told, in_fork, spawn
 from regrow.daemon.linux import identity, kernel, procfs
 from regrow.daemon.linux.identity import Marker, ProcessId
 
+ANY_TOKEN = "0123456789abcdef" * 2
+
 ROOT = """
 import os, sys
 from regrow.daemon.linux import identity, kernel, procfs
@@ -120,13 +122,13 @@ def test_name_that_does_not_fit_is_left_out() -> None:
         b":",
         b"::",
         b"abc:a:1",
-        TOKEN.encode(),
-        f"{TOKEN}:a:".encode(),
-        f"{TOKEN}:a:-1".encode(),
-        f"{TOKEN}:a:x".encode(),
+        ANY_TOKEN.encode(),
+        f"{ANY_TOKEN}:a:".encode(),
+        f"{ANY_TOKEN}:a:-1".encode(),
+        f"{ANY_TOKEN}:a:x".encode(),
         f"{'g' * 32}:a:1".encode(),
-        TOKEN.encode() + b":\xff:1",
-        f"{TOKEN}:a:{'9' * 40}".encode(),
+        ANY_TOKEN.encode() + b":\xff:1",
+        f"{ANY_TOKEN}:a:{'9' * 40}".encode(),
     ],
 )
 def test_what_is_no_marker(text: bytes) -> None:
@@ -137,13 +139,13 @@ def test_what_is_no_marker(text: bytes) -> None:
 @pytest.mark.parametrize("around", ["{}", "A=1\0{}", "{}\0B=2", "A=1\0{}\0B=2\0\0\0"])
 def test_marker_is_found_anywhere(around: str) -> None:
     """First, last, or amid other variables, with or without padding."""
-    environment = around.format(f"REGROW_CHILD={TOKEN}:a.0:12").encode()
-    assert identity.find_marker(environment) == Marker(TOKEN, "a.0", 12)
+    environment = around.format(f"REGROW_CHILD={ANY_TOKEN}:a.0:12").encode()
+    assert identity.find_marker(environment) == Marker(ANY_TOKEN, "a.0", 12)
 
 
 def test_other_variables_are_no_marker() -> None:
     """A variable that ends in the same letters, or a value that holds the marker, is not ours."""
-    for environment in (f"X_REGROW_CHILD={TOKEN}:a:1", f"NOTE=REGROW_CHILD={TOKEN}:a:1", "REGROW_CHILDREN=3"):
+    for environment in (f"X_REGROW_CHILD={ANY_TOKEN}:a:1", f"NOTE=REGROW_CHILD={ANY_TOKEN}:a:1", "REGROW_CHILDREN=3"):
         assert identity.find_marker(environment.encode()) is None
 
 
@@ -214,7 +216,7 @@ def test_children_and_descendants(monkeypatch: pytest.MonkeyPatch) -> None:
         below = [found.pid for found in procfs.descendants(os.getpid())]
         assert set(below) == {*pids, grandchild}
         assert below.index(pids[0]) < below.index(grandchild)
-        monkeypatch.setattr(procfs, "read_file", _without_children_files)
+        monkeypatch.setattr(os, "open", _without_children_files)
         assert sorted(procfs.children_of_self()) == sorted(pids)
         forks.kill_and_reap(*pids)
         forks.kill_and_reap(grandchild)
@@ -223,13 +225,13 @@ def test_children_and_descendants(monkeypatch: pytest.MonkeyPatch) -> None:
     told.close()
 
 
-_read_file = procfs.read_file
+_open = os.open
 
 
-def _without_children_files(path: str) -> bytes:
+def _without_children_files(path: str, flags: int) -> int:
     if path.endswith("/children"):
         raise FileNotFoundError(path)
-    return _read_file(path)
+    return _open(path, flags)
 
 
 def test_cost_of_taking_on_a_name() -> None:

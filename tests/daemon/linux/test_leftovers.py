@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -336,6 +337,24 @@ def _one_death(mini: Mini, number: int) -> float:
     start_s = time.perf_counter()
     assert mini.left.dead(batch) == set()
     return before_s + time.perf_counter() - start_s
+
+
+def test_without_free_descriptors() -> None:
+    """A death is heard out when no descriptor is left to look with."""
+
+    def body() -> None:
+        mini = Mini()
+        mini.child("a", lambda: None)
+        forks.next_death()
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+        with pytest.raises(OSError):
+            os.dup(0)
+        assert mini.sweep() == {("a", 1)}
+        assert mini.left.everything()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    in_fork(body)
 
 
 def test_unmarked_supervisor_does_not_guess() -> None:

@@ -17,7 +17,7 @@ from regrow.daemon.linux import cgroup, identity, procfs, takeover
 from regrow.daemon.linux.identity import Marker
 from regrow.daemon.linux.takeover import Identity, Refused, Taken
 
-NEXT = "f" * 32
+NEXT = identity.new_token()
 TITLE = "regrow: test root"
 
 
@@ -153,16 +153,13 @@ def test_takeover_at_the_moment_of_death(run_dir: str) -> None:
 
     def body() -> None:
         told = Told()
-        for number in range(10):
-            pid = root(run_dir, told, lambda: forks.fork_and_stay(marked("app", told.stay)), f"{number:032x}")
+        for _ in range(10):
+            pid = root(run_dir, told, lambda: forks.fork_and_stay(marked("app", told.stay)))
             told.pids(1)
             os.kill(pid, signal.SIGKILL)
-            waiting = forks.spawn(lambda: take(run_dir))
-            _, status = os.waitpid(waiting, 0)
-            assert status == 0 or takeover.read(run_dir) is not None
-            os.waitpid(pid, 0)
-            for left in procfs.children_of_self():
-                forks.kill_and_reap(left)
+            _, status = os.waitpid(forks.spawn(lambda: take(run_dir)), 0)
+            assert status == 0
+            assert reap_adopted() == 2
 
     in_fork(body)
 
@@ -204,7 +201,7 @@ def test_strangers_are_not_touched(run_dir: str) -> None:
         forks.kill_and_reap(root(run_dir, told))
 
         def other_run() -> None:
-            identity.mark(str(Marker("a" * 32, "app", 1)))
+            identity.mark(str(Marker(identity.new_token(), "app", 1)))
             told.stay()
 
         strangers = [
