@@ -128,7 +128,7 @@ class Leftovers:
             pass  # its members run under another user, who is not ours to signal
 
     def reaped(self, pid: int) -> None:
-        """Forget the number: from now on it may mean anybody. To be called directly after the reaping of every process."""
+        """Forget the number, directly after the reaping of any process: from now on it may mean anybody."""
         self._by_pid.pop(pid, None)
         self._owners.pop(pid, None)
         self._strangers.discard(pid)
