@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import struct
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +21,10 @@ import msgspec
 
 from regrow.config.spec import AccessSpec
 from regrow.daemon.loop import Loop, Timer
+from regrow.daemon.tell import complain
 
 MAX_LINE = 1 << 20
+MAX_ID = 1_000
 MAX_UNSENT = 32 << 20
 MAX_CONNECTIONS = 2_000
 CHUNK = 1 << 16
@@ -120,7 +123,7 @@ class Connection:
             request = _decode(line)
             if not isinstance(request, dict):
                 raise ControlError("bad_request", "a request is a JSON object")
-            id = request.get("id")
+            id = _id(request.get("id"))
             verb = request.get("verb")
             if not isinstance(verb, str):
                 raise ControlError("bad_request", 'a request names its "verb"')
@@ -131,6 +134,9 @@ class Connection:
             self.refuse(id, ControlError("bad_request", f"a request is a JSON object on one line: {error}"))
         except ControlError as error:
             self.refuse(id, error)
+        except Exception:  # noqa: BLE001 - whatever one request sets off, it must not end the supervision of all
+            complain(f"internal error in a request of {self.identity}:\n{traceback.format_exc()}")
+            self.refuse(id, ControlError("internal", "this request met a mistake in regrow; see the daemon's output"))
 
     def _flush(self) -> None:
         try:
@@ -157,6 +163,15 @@ class Connection:
             self._socket.close()
             for call in self.on_close:
                 call()
+
+
+def _id(id: Any) -> Any:
+    """The id as it can be sent back: anything else might not be encodable, and an answer must always be."""
+    if id is None or isinstance(id, bool | float) or (isinstance(id, str) and len(id) <= MAX_ID):
+        return id
+    if isinstance(id, int) and -(1 << 63) <= id < 1 << 64:
+        return id
+    raise ControlError("bad_request", f'"id" is a number of 64 bits, or a text of up to {MAX_ID} characters')
 
 
 class ControlServer:
