@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from regrow.config.spec import Kind, Output, OutputKind, ReadyKind, SupervisorSpec, WorkerSpec
-from regrow.daemon.context import Context, child_environ
+from regrow.daemon.context import Context, child_environ, shared_environ
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import identity, kernel, spawn
 from regrow.daemon.linux.cgroup import Group
@@ -47,8 +48,6 @@ def worker(
     spec: WorkerSpec,
     incarnation: int,
     *,
-    supervisor: str,
-    notify_address: str,
     light: bool,
     group: Group | None,
 ) -> Born:
@@ -58,9 +57,7 @@ def worker(
     Raises:
         SpawnError: there is no process, and no descriptor is left open.
     """
-    env = child_environ(
-        context, spec.env, name=spec.name, incarnation=incarnation, supervisor=supervisor, notify=notify_address
-    )
+    env = child_environ(context, spec.env, name=spec.name, incarnation=incarnation)
     _personal(spec, env)
     outputs = _outputs(context, spec)
     try:
@@ -127,10 +124,21 @@ def _become_worker(context: Context, spec: WorkerSpec, env: Mapping[str, str]) -
     kernel.set_name(spec.name)
 
 
-def prepare(kinds: frozenset[Kind]) -> None:
-    """Load what children of these kinds will need, once, so that their forks share it."""
-    if kinds & {Kind.FUNCTION, Kind.AGENT}:
-        import regrow.workers.function  # noqa: F401
+def prepare(context: Context, spec: SupervisorSpec, notify_address: str) -> Context:
+    """
+    Do once in a supervisor what its children would each do after their fork.
+
+    Loads what runs functions, finds (but does not import) the modules that they are in, and sets the variables that
+    all children share. Returns the context with these among its `environ`.
+    """
+    functions = [child for child in spec.children if isinstance(child, WorkerSpec) and child.kind is Kind.FUNCTION]
+    if functions:
+        import regrow.workers.function
+
+        for child in functions:
+            regrow.workers.function.locate(child.target, child.import_path)
+    os.environ.update(shared_environ(context, supervisor=spec.name, notify=notify_address))
+    return replace(context, environ=dict(os.environ))
 
 
 def preload(spec: SupervisorSpec) -> str:

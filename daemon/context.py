@@ -36,9 +36,16 @@ def inheritable_environ() -> dict[str, str]:
     return dict(os.environ)
 
 
-def child_environ(
-    context: Context, spec_env: Mapping[str, str], *, name: str, incarnation: int, supervisor: str, notify: str
-) -> dict[str, str]:
+def shared_environ(context: Context, *, supervisor: str, notify: str) -> dict[str, str]:
+    """What all children of one supervisor find in their environment."""
+    return {
+        "REGROW_SUPERVISOR": supervisor,
+        "REGROW_RUN_DIR": context.daemon.run_dir,
+        "NOTIFY_SOCKET": notify,
+    }
+
+
+def child_environ(context: Context, spec_env: Mapping[str, str], *, name: str, incarnation: int) -> dict[str, str]:
     """The environment of one incarnation, but for what only workers of one kind get."""
     return {
         **context.environ,
@@ -46,7 +53,4 @@ def child_environ(
         "REGROW_CHILD": f"{context.token}:{name}:{incarnation}",
         "REGROW_NAME": name,
         "REGROW_INCARNATION": str(incarnation),
-        "REGROW_SUPERVISOR": supervisor,
-        "REGROW_RUN_DIR": context.daemon.run_dir,
-        "NOTIFY_SOCKET": notify,
     }

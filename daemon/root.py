@@ -145,7 +145,8 @@ class Root:
                 signal.SIGUSR2: lambda: None,
             }
         )
-        birth.prepare(kinds_in(self.plan.root))  # here once, for all supervisors to share
+        if Kind.FUNCTION in kinds_in(self.plan.root):
+            import regrow.workers.function  # noqa: F401 - here once, for all supervisors to share
         gc.collect()
         gc.freeze()
         if self._watchdog_s:

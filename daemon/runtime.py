@@ -147,7 +147,7 @@ class Runtime:
 
     def begin(self) -> None:
         """Take up the supervisor's duties: watch, then start the children."""
-        birth.prepare(frozenset(child.kind for child in self.spec.children))
+        self.context = birth.prepare(self.context, self.spec, self.notify.address)
         self.loop.watch(self.notify.fd, select.EPOLLIN, self._notices)
         if self.context.record and (recording := self._recording.open()) is not None:
             self.upward.send(*recording)
@@ -202,8 +202,6 @@ class Runtime:
             self.context,
             spec,
             effect.incarnation,
-            supervisor=self.spec.name,
-            notify_address=self.notify.address,
             light=self.light,
             group=group,
         )

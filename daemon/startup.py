@@ -14,7 +14,7 @@ import msgspec
 from regrow.config import exits
 from regrow.config.spec import CgroupUse, Plan
 from regrow.daemon.errors import RunDirError
-from regrow.daemon.linux import cgroup, identity, takeover
+from regrow.daemon.linux import cgroup, identity, kernel, takeover
 from regrow.daemon.tell import complain
 
 
@@ -25,6 +25,7 @@ def run(plan_fd: int) -> int:
     plan = _read_plan(plan_fd)
     os.umask(0o022)
     _more_descriptors()
+    _keep_descriptors()
     _line_buffered()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background daemon may still say something on its terminal
     token = identity.new_token()
@@ -77,6 +78,17 @@ def _read_plan(fd: int) -> Plan:
     with os.fdopen(fd, "rb") as plan:
         plan.seek(0)
         return msgspec.msgpack.decode(plan.read(), type=Plan)
+
+
+def _keep_descriptors() -> None:
+    """Whatever this process was given but the standard streams is not for the programs that it will run."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
+        except OSError:
+            pass  # the descriptor of the listing itself
+    kernel.close_from(1 << 30)  # nothing is there; asks once, for all forks, whether this can be done in one call
 
 
 def _line_buffered() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import multiprocessing.context
 import multiprocessing.util  # multiprocessing itself would load it in every child
 import os
@@ -79,6 +80,16 @@ def load(target: str, import_path: str) -> Callable[..., object]:
     if not callable(found):
         raise TypeError(f"cannot run {target}: it is not callable")
     return found  # type: ignore[no-any-return]
+
+
+def locate(target: str, import_path: str) -> None:
+    """Look for the module without importing it, so that the forks of this process find it at once."""
+    if import_path and import_path not in sys.path:
+        sys.path.insert(0, import_path)
+    try:
+        importlib.util.find_spec(target.partition(":")[0].partition(".")[0])
+    except (ImportError, ValueError):
+        pass  # the child will say so, with its traceback
 
 
 def report_exception() -> None:

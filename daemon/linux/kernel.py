@@ -29,7 +29,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_GET_NO_NEW_PRIVS = 39
 
 _NR_CLOSE_RANGE = 436  # one number on every architecture, as for all calls since Linux 5.1
-_MAX_FD = 2**32 - 1
+_MAX_FD = 2**31 - 2
 _COMM_BYTES = 15
 
 _UCRED = struct.Struct("iII")
@@ -127,6 +127,9 @@ def get_name() -> str:
     return buffer.value.decode(errors="replace")
 
 
+_close_range_works: bool | None = None
+
+
 def close_from(first: int, keep: Iterable[int] = ()) -> None:
     """Close every descriptor from `first` on but those in `keep`; unknown numbers in `keep` are harmless."""
     low = first
@@ -138,6 +141,9 @@ def close_from(first: int, keep: Iterable[int] = ()) -> None:
 
 
 def _close_range(low: int, high: int) -> None:
+    if _has_close_range():
+        os.closerange(low, high + 1)  # one system call, made from C
+        return
     if _LIBC.syscall(ctypes.c_long(_NR_CLOSE_RANGE), ctypes.c_uint(low), ctypes.c_uint(high), ctypes.c_uint(0)) == 0:
         return
     if ctypes.get_errno() not in (errno.ENOSYS, errno.EPERM):  # EPERM: an old container's seccomp filter
@@ -148,6 +154,15 @@ def _close_range(low: int, high: int) -> None:
                 os.close(int(entry))
             except OSError:
                 pass  # the descriptor of the listing itself
+
+
+def _has_close_range() -> bool:
+    """Whether the system call works here, asked once; without it, `os.closerange` tries every number there is."""
+    global _close_range_works
+    if _close_range_works is None:
+        low = ctypes.c_uint(_MAX_FD - 1)
+        _close_range_works = _LIBC.syscall(ctypes.c_long(_NR_CLOSE_RANGE), low, low, ctypes.c_uint(0)) == 0
+    return _close_range_works
 
 
 def pidfd_open(pid: int) -> int:

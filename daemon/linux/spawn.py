@@ -19,7 +19,7 @@ import gc
 import os
 import resource
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
 import msgspec
@@ -36,16 +36,28 @@ EXEC_FAILED_STATUS = 127
 RUNNING = b"R"
 """On the status pipe of a function: user code is about to run."""
 
-_HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
-"""What a supervisor handles; an exec resets it by itself."""
+_HANDLED = tuple(
+    int(number) for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
+)
+"""What a supervisor handles; an exec resets it by itself. Few, because each one blocked costs microseconds."""
 
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTOU, signal.SIGQUIT)
+_IGNORED = tuple(int(number) for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTOU, signal.SIGQUIT))
 """What Python, the root, or a shell that put it into the background ignores; an exec'd program must not."""
+
+# The wrappers of the signal module turn every number into an enumeration member, which between fork and exec costs
+# more than the system calls themselves.
+_set_handler: Callable[[int, int], object] = getattr(signal.signal, "__wrapped__", signal.signal)
+_set_mask: Callable[[int, Iterable[int]], object] = getattr(
+    signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask
+)
+_DEFAULT = int(signal.SIG_DFL)
+_BLOCK, _UNBLOCK = int(signal.SIG_BLOCK), int(signal.SIG_UNBLOCK)
 
 JOURNAL = "/run/systemd/journal/stdout"
 """Where the journal takes streams."""
 
-_ALL_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+
+NO_LIMITS = Limits()
 
 
 class Target(Struct, frozen=True):
@@ -73,7 +85,7 @@ class Launch(Struct, frozen=True):
     stderr: Target
     stdin_fd: int
     group: Group | None = None
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     nice: int = 0
     umask: int | None = None
     credentials: Credentials | None = None
@@ -87,7 +99,7 @@ class Launch(Struct, frozen=True):
         """Whether posix_spawn can do all of it."""
         return (
             self.group is None
-            and self.limits == Limits()
+            and self.limits == NO_LIMITS
             and self.nice == 0
             and self.umask is None
             and self.credentials is None
@@ -167,7 +179,7 @@ def fork_call(launch: Launch, body: Callable[[int], int]) -> tuple[int, int]:
         raise SpawnError("make a status pipe", error.errno or 0) from None
     # A signal that reaches the child before it has let go of the parent's wakeup descriptor would be
     # written there and be taken for the parent's own: hence none is delivered in between.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+    _set_mask(_BLOCK, _HANDLED)
     try:
         pid = os.fork() if launch.group is None else _fork_into(launch.group)
         if pid == 0:
@@ -176,7 +188,7 @@ def fork_call(launch: Launch, body: Callable[[int], int]) -> tuple[int, int]:
         os.close(status_fd)
         raise SpawnError("fork", error.errno or 0) from None
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _set_mask(_UNBLOCK, _HANDLED)
         os.close(child_fd)
     return pid, status_fd
 
@@ -250,10 +262,11 @@ def _set_up(launch: Launch, status_fd: int, parent: int) -> None:
         stage = "reset signals"
         signal.set_wakeup_fd(-1)
         for number in _IGNORED if launch.executes else _HANDLED:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            _set_handler(number, _DEFAULT)
+        _set_mask(_UNBLOCK, _HANDLED)
         stage = "set limits"
-        set_limits(launch.limits)
+        if launch.limits is not NO_LIMITS and launch.limits != NO_LIMITS:
+            set_limits(launch.limits)
         stage, subject = "set nice", str(launch.nice)
         if launch.nice:
             os.setpriority(os.PRIO_PROCESS, 0, launch.nice)
@@ -271,7 +284,8 @@ def _set_up(launch: Launch, status_fd: int, parent: int) -> None:
         err = out if launch.stderr == launch.stdout else _open(launch.stderr)
         stage, subject = "set up descriptors", ""
         _place(launch.stdin_fd, out, err)
-        kernel.close_from(3, keep=(status_fd, *launch.keep_fds))
+        if not launch.executes:  # an exec closes them by itself
+            kernel.close_from(3, keep=(status_fd, *launch.keep_fds))
         stage = "bind to its supervisor"
         # After the change of user, which would clear it; then look whether the parent died before that.
         kernel.set_pdeathsig(launch.death_signal)
