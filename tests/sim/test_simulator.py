@@ -30,7 +30,7 @@ def test_invariants_hold(portion: int) -> None:
 
 def test_every_transition_is_taken() -> None:
     """The simulator reaches every state of a child with every event that can meet it there."""
-    sums, _ = run(1, 60_000)
+    sums, _ = run(3, 60_000)
     meaningful = {
         f"{state} {kind}" for (state, kind), handler in TRANSITIONS.items() if handler.__name__ != "_stale"
     }

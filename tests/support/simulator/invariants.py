@@ -103,6 +103,9 @@ class Checker:
                 process.ready = True
         for effect in effects:
             self._effect(after, effect, now_s)
+        spawns = [effect for effect in effects if isinstance(effect, Spawn)]
+        if spawns:
+            self._start_order(after, spawns[-1])
         if self.steps % WRITE_EVERY == 0:
             self._repeat(before, event, after, effects, now_s)
         return 12 + len(effects)
@@ -133,7 +136,6 @@ class Checker:
                 self.stopping |= effect.child == "" and effect.event in ("stopping", "gave_up", "auto_shutdown")
             case Spawn():
                 must("nothing is spawned after stop", not self.stopping, effect)
-                self._start_order(after, effect)
                 self.account.spawned(effect, after)
             case Signal():
                 self._stop_order(after, effect)
@@ -153,9 +155,10 @@ class Checker:
                 self.ended = True
 
     def _start_order(self, after: SupervisorState, effect: Spawn) -> None:
+        """Check the last start of a step: the only one that can be the operation's."""
         operation = after.operation
         scope = after.order if isinstance(operation, Init) else ()
-        if isinstance(operation, Batch):
+        if isinstance(operation, Batch) and not operation.stopping:
             scope = operation.scope
         if effect.child not in scope or after.spec.start is Start.PARALLEL:
             return

@@ -218,10 +218,10 @@ class World:
         process = Process(node, effect.spec, name, effect.incarnation, next(self._pids))
         node.children[name] = process
         gentle = 0.05 if node.state.phase is Phase.STARTING else 1.0  # or few trees would ever be up
-        if self.misbehaves(0.1 * gentle):
+        if self.misbehaves(0.1 * gentle**0.5):
             process.alive = False
             failed = SpawnFailed(name, effect.incarnation, Exit(ExitReason.EXEC_FAILED, text="fork: EAGAIN"))
-            late_s = 0.01 if self.random.random() < 0.1 else 0.0
+            late_s = self.random.choice((0.0, 0.2))
             self.at(self.now_s + late_s, lambda: self.deliver(node, failed), tie=-1.0)
             return
         self.processes += 1
