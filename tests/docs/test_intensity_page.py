@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-
 import tomllib
+
 from pages import TOP
 
 from regrow.config.backoff import backoff_s

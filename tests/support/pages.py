@@ -1,10 +1,10 @@
 """
 Pages of the documentation as programs: their files are written, their commands run, their output compared.
 
-A fenced block ```` ```toml shop.toml ```` is a file of that name. A block ```` ```console ```` holds commands, each after
-`$ `, and what they print. In expected output `…` stands for anything in a line, and alone on a line for any lines.
-Blanks are as good as other blanks, clock times, ages and event numbers are not compared. The numbers after `pid` are
-names: each stands for one process all over the page, also in commands.
+A fenced block ```` ```toml shop.toml ```` is a file of that name. A block ```` ```console ```` holds commands, each
+after `$ `, and what they print. In what is expected `…` stands for anything in a line, alone on a line for any lines.
+Blanks are as good as other blanks, clock times, ages and event numbers are not compared. The numbers after `pid`, of
+four digits or more, are names: each stands for one process all over the page, also in commands.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class Session:
 
     def run(self, command: str, expected: str) -> None:
         """Run one command and compare what it prints."""
-        command = re.sub(r"\d+", lambda match: self._pids.get(match[0], self._ports.get(match[0], match[0])), command)
+        known = {**self._ports, **self._pids}
+        command = re.sub(r"\b\d{4,}\b", lambda match: known.get(match[0], match[0]), command)
         self._seclude(command)
         deadline_s = time.monotonic() + TIMEOUT_S
         while True:
@@ -112,7 +113,8 @@ class Session:
 
     def close(self) -> None:
         """End the daemon if one is left, and wait until nothing of it is."""
-        subprocess.run([REGROW, "down", "--now"], env=self._environ, capture_output=True, timeout=TIMEOUT_S, check=False)
+        down = [REGROW, "down", "--now"]
+        subprocess.run(down, env=self._environ, capture_output=True, timeout=TIMEOUT_S, check=False)
         processes.await_no_children(keep=self._before)
 
     def _await_event(self) -> None:
