@@ -25,6 +25,10 @@ from regrow.daemon.tell import complain
 
 MAX_LINE = 1 << 20
 MAX_ID = 1_000
+MAX_IN_FLIGHT = 2_000
+MAX_FOLLOWS = 16
+"""Event streams of one connection: each event is sent once for each."""
+
 MAX_UNSENT = 32 << 20
 MAX_CONNECTIONS = 2_000
 CHUNK = 1 << 16
@@ -61,13 +65,18 @@ class Connection:
         self._received = bytearray()
         self._unsent = bytearray()
         self._ended = False
+        self._owed = 0
         self.closed = False
         self.on_close: list[Callable[[], None]] = []
 
     def answer(self, id: Any, ok: Any) -> None:
+        """The one answer to a request."""
+        self._owed = max(0, self._owed - 1)
         self.send({"id": id, "ok": ok})
 
     def refuse(self, id: Any, error: ControlError) -> None:
+        """The one answer to a request that is not granted."""
+        self._owed = max(0, self._owed - 1)
         self.send({"id": id, "error": {"code": error.code, "message": str(error), **error.details}})
 
     def send(self, message: dict[str, Any]) -> None:
@@ -108,17 +117,19 @@ class Connection:
             self.close()
 
     def _end_of_input(self) -> None:
-        """The client says no more; what it is still owed can be sent, unless it is gone altogether."""
+        """The client says no more; what it is still owed will be sent, unless it is gone altogether."""
+        if self._ended:
+            self.close()
+            return
+        self._ended = True
         if self._received:
             self.refuse(None, ControlError("bad_request", "the last request has no end of line"))
-        if self._unsent and not self._ended:
-            self._ended = True
-            self._server.loop.watch(self.fd, select.EPOLLOUT, self.ready)
         else:
-            self.close()
+            self._flush()
 
     def _request(self, line: bytes) -> None:
         id: Any = None
+        self._owed += 1
         try:
             request = _decode(line)
             if not isinstance(request, dict):
@@ -129,6 +140,8 @@ class Connection:
                 raise ControlError("bad_request", 'a request names its "verb"')
             if verb not in _VIEWING and not self.may_operate:
                 raise ControlError("forbidden", f"you may look, but not {verb}: see [access] operators")
+            if self._owed > MAX_IN_FLIGHT:
+                raise ControlError("bad_request", f"{MAX_IN_FLIGHT} requests of this connection are not answered yet")
             self._server.serve(self, id, verb, request)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.refuse(id, ControlError("bad_request", f"a request is a JSON object on one line: {error}"))
@@ -150,10 +163,12 @@ class Connection:
         except OSError:
             self.close()
             return
-        if self._ended:
-            self.close()
-        else:
+        if not self._ended:
             self._server.loop.watch(self.fd, select.EPOLLIN, self.ready)
+        elif self._owed:
+            self._server.loop.watch(self.fd, 0, self.ready)  # only its going altogether is still heard (EPOLLHUP)
+        else:
+            self.close()
 
     def close(self) -> None:
         if not self.closed:

@@ -18,7 +18,7 @@ from regrow.config.spec import Kind, ShutdownKind
 from regrow.config.version import VERSION
 from regrow.daemon import why
 from regrow.daemon.channel import ReplyUp
-from regrow.daemon.control import Connection, ControlError
+from regrow.daemon.control import MAX_FOLLOWS, Connection, ControlError
 from regrow.daemon.core.events import (
     CountChildren,
     DeleteChild,
@@ -96,6 +96,8 @@ class Verbs:
 
     def _events(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
         since, limit = _int(request, "since", 0), _int(request, "limit", None)
+        if request.get("follow") and len(connection.on_close) >= MAX_FOLLOWS:
+            raise ControlError("bad_request", f"this connection follows {MAX_FOLLOWS} times already")
         wanted = set(_names(request))
         for name in list(wanted):
             wanted.update(node.name for found in self._root.tree.find(name) for node in self._root.tree.subtree(found))
@@ -216,7 +218,7 @@ class Verbs:
     ) -> None:
         supervisor = self._supervisor(request)
         child = request.get("child")
-        if not isinstance(child, str | int) or isinstance(child, bool):
+        if not isinstance(child, str | int) or isinstance(child, bool) or (isinstance(child, int) and child >> 31):
             raise ControlError("bad_request", '"child" is the name of a child')
         if isinstance(child, int) and kind is not TerminateChild:
             child = str(child)
