@@ -34,6 +34,9 @@ LOOKS = ("regrow tree", "regrow status", "regrow why", "regrow events", "regrow 
 PORTS = ("8471", "8765")
 """Ports that pages and examples use; a run gets free ones."""
 
+LOG_DIR = re.compile(r"/var/log/regrow/\w+/")
+"""Where pages find the logs, as root does."""
+
 _FENCE = re.compile(r"^```(\w*)[ ]?([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TOKEN = re.compile(
     r"(?P<pid>\bpid\s+(?P<number>\d+))|(?P<clock>\d\d:\d\d:\d\d)|(?P<up>\bup\s+\d+:\d\d:\d\d)|(?P<ago>\d+(?:ms|s) ago)"
@@ -95,6 +98,7 @@ class Session:
         """Run one command and compare what it prints."""
         known = {**self._ports, **self._pids}
         command = re.sub(r"\b\d{4,}\b", lambda match: known.get(match[0], match[0]), command)
+        command = LOG_DIR.sub(f"{self.directory}/.log/", command)
         self._seclude(command)
         deadline_s = time.monotonic() + TIMEOUT_S
         while True:
