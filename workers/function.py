@@ -9,6 +9,7 @@ Source: Python's multiprocessing.process and multiprocessing.popen_fork.
 
 from __future__ import annotations
 
+import regrow.workers.forkhooks  # isort: skip  # before anything loads threading
 import gc
 import importlib
 import importlib.util
@@ -65,6 +66,7 @@ def run(
             report_exception()
             raise
 
+    regrow.workers.forkhooks.restore()
     gc.enable()
     return FunctionProcess(name, body).bootstrap()
 
