@@ -1,6 +1,6 @@
 """
-A worker of the chaos tree, as a command (`chaos_worker.py DIRECTORY [ESCAPEES] [EVERY_MS] [deaf]`) or as the
-function `chaos_worker:work`.
+A worker of the chaos tree, as a command (`chaos_worker.py DIRECTORY ESCAPEES`) or as the function
+`chaos_worker:work`.
 
 For its whole life, and that of everything it leaves behind, it holds a lock on DIRECTORY/locks/NAME; finding it
 taken is written to DIRECTORY/violations. It prints numbered lines `L TOKEN INCARNATION PID NUMBER` and keeps count
@@ -9,7 +9,7 @@ of those that were fully written in DIRECTORY/printed/NAME. Its escapees are dae
 It imports little and works with `-I -S`, because a storm starts it thousands of times.
 """
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # typeshed knows only `signal`, which is slow to import
 import _socket
 import fcntl
 import os
@@ -99,5 +99,4 @@ def say(record: int, who: str, number: int) -> int:
 
 
 if __name__ == "__main__":
-    words = [word for word in sys.argv[2:] if word != "deaf"]
-    work(sys.argv[1], *map(int, words), deaf="deaf" in sys.argv)
+    work(sys.argv[1], escapees=int(sys.argv[2]))

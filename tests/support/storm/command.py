@@ -10,17 +10,21 @@ import time
 from pathlib import Path
 
 import processes
+
 from storm.driver import Report, Storm
 from storm.garden import Garden
+from storm.growth import table
 from storm.violation import Violation
-
-KIB = 1024
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a storm; the exit status is 1 when something did not hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=2000, help="how many processes to kill (default 2000)")
+    parser.add_argument(
+        "--calm", type=float, default=0.5, help="the last part of them spares the root and the upper supervisors, "
+        "so that their growth would show (default 0.5)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=int(time.time()), help="where all choices come from")
     options = parser.parse_args(arguments)
     processes.become_subreaper()
@@ -31,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="regrow-", dir="/tmp") as directory:
         storm = Storm(Path(directory), options.seed)
         try:
-            report = storm.run(options.kills)
+            report = storm.run(options.kills, calm=options.calm)
         except Violation as violation:
             say(f"{violation}\n")
             return 1
@@ -47,15 +51,14 @@ def lines(report: Report, garden: Garden, took_s: float) -> list[str]:
         f"{report.killed} kills in {took_s:.0f} s; everything held",
         f"killed: {_listed(report.kills)}",
         f"stopped (SIGSTOP): {_listed(report.stops)}; supervisors continued by regrow: {garden.events['continued']}",
-        f"processes started: {garden.events['starting']}, exits nobody asked for: {garden.events['exited']}, "
-        f"stopped by regrow: {garden.events['stopped']}, leftovers killed: {garden.events['leftovers']}; "
-        f"lives of the root: {garden.lives.count}",
-        f"checked: {_listed(garden.checks)}; {garden.ledger.lines} log lines, "
-        f"{garden.ledger.in_flight} in pipes when a root was killed",
+        f"lives of the root: {garden.lives.count}; events: {_listed(garden.events)}",
+        f"checked: {_listed(garden.checks)}, {garden.ledger.lines} lines in the logs",
+        f"in pipes when a root was killed, and lost: {garden.ledger.in_flight} lines",
         _times("whole again after a burst", [one.seconds for one in report.recoveries]),
         f"  slowest: {max(report.recoveries, key=lambda one: one.seconds).after}",
         _times("`up` after a kill of the root, until ready", [one.seconds for one in report.root_recoveries]),
-        *_growth(report),
+        "descriptors and memory of those who live through the last part:",
+        *table(report.samples),
     ]
 
 
@@ -68,17 +71,3 @@ def _times(what: str, seconds: list[float]) -> str:
         return f"{what}: never"
     p99 = sorted(seconds)[int(len(seconds) * 0.99)]
     return f"{what}: median {statistics.median(seconds):.3f} s, p99 {p99:.3f} s, max {max(seconds):.3f} s"
-
-
-def _growth(report: Report) -> list[str]:
-    """Descriptors and memory of those who lived through the second half."""
-    if not report.sizes:
-        return []
-    columns = [f"{'kills':>14}", *(f"{kills:>8}" for kills, _ in report.sizes)]
-    found = ["descriptors and private KiB (RSS KiB) in the second half:", "".join(columns)]
-    for name in report.sizes[0][1]:
-        sizes = [sizes[name] for _, sizes in report.sizes]
-        found.append(f"{name:>14}" + "".join(f"{size.descriptors:>8}" for size in sizes))
-        found.append(f"{'private':>14}" + "".join(f"{size.private_bytes // KIB:>8}" for size in sizes))
-        found.append(f"{'rss':>14}" + "".join(f"{size.rss_bytes // KIB:>8}" for size in sizes))
-    return found

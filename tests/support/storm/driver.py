@@ -18,9 +18,10 @@ from typing import Any
 
 from harness import DaemonEnded
 from msgspec import Struct
+
 from storm.forest import DYNAMIC
 from storm.garden import Garden
-from storm.gauges import Size
+from storm.growth import Sample, grown
 from storm.violation import Violation
 from storm.witness import RUN
 
@@ -46,13 +47,13 @@ class Recovery(Struct, frozen=True):
 
 
 class Report(Struct):
-    """What came of a storm. `sizes` are taken in the second half: (kills so far, sizes by supervisor)."""
+    """What came of a storm. `samples` are taken in its last part."""
 
     kills: Counter[str] = Counter()
     stops: Counter[str] = Counter()
     recoveries: list[Recovery] = []
     root_recoveries: list[Recovery] = []
-    sizes: list[tuple[int, dict[str, Size]]] = []
+    samples: list[Sample] = []
 
     @property
     def killed(self) -> int:
@@ -86,8 +87,10 @@ class Storm:
             while self.report.killed < kills:
                 done = self.report.killed
                 self._rage(min(kills, done + max(1, int(kills * calm / 12))))
-                self.report.sizes.append((self.report.killed, self.garden.sizes()))
+                self._measure()
             self.garden.down()
+            if wrong := grown(self.report.samples):
+                raise Violation("\n".join(wrong))
         except (Violation, TimeoutError, DaemonEnded) as error:
             raise Violation(self._story(error)) from error
         finally:
@@ -95,6 +98,10 @@ class Storm:
                 os.close(pidfd)
             self._held.clear()
         return self.report
+
+    def _measure(self) -> None:
+        events = sum(self.garden.events.values())
+        self.report.samples.append(Sample(self.report.killed, events, self.garden.sizes()))
 
     def _story(self, error: Exception) -> str:
         keys = ("seq", "event", "name", "incarnation", "pid", "cause", "reason", "text")
@@ -172,7 +179,6 @@ class Storm:
     def _kill_root(self) -> str:
         """SIGKILL, and `up` again; sometimes it is killed while it starts."""
         lives = self.garden.lives
-        begun_s = time.monotonic()
         self._note(f"SIGKILL root ({lives.pid})")
         lives.die()
         self.report.kills["root"] += 1

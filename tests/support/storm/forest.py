@@ -35,8 +35,9 @@ SUPERVISORS: dict[str, tuple[str, dict[str, Any]]] = {
 INTERNAL = {"regrow.system": None, "regrow.logger": "regrow.system"}
 """regrow's own part of the tree, and whose children they are (None: the root's)."""
 
-ESCAPEES = {"ofo-f2": 1, "ofo-c1": 2, "ofo-s1": 1, "ofa-f1": 1, "ofa-s1": 2, "rfo-s1": 1, "rfo-deaf": 1, "par-s1": 1,
-            "par-f1": 1, "par-sdeaf": 1, "nest-s1": 1, "nest2-f2": 2, "nest3-f1": 1, "nest3-s1": 1, "nest3-deaf": 1}  # fmt: skip
+ESCAPEES = {"ofo-f2": 1, "ofo-c1": 2, "ofo-s1": 1, "ofa-f1": 1, "ofa-s1": 2, "rfo-s1": 1, "rfo-deaf": 1,
+            "par-s1": 1, "par-f1": 1, "par-sdeaf": 1, "nest-s1": 1, "nest2-f2": 2, "nest3-f1": 1, "nest3-s1": 1,
+            "nest3-deaf": 1}  # fmt: skip
 DYNAMIC_ESCAPEES = 1
 TALK_EVERY_MS = {"ofo-talk1": 20, "ofo-talk2": 50, "ofa-talk": 70, "rfo-talk": 90, "nest3-talk": 110}
 
@@ -51,7 +52,7 @@ class Forest:
         self.directory = directory
         self.parents: dict[str, str | None] = {"app": None, DYNAMIC: "app", **INTERNAL}
         for name, (children, _) in SUPERVISORS.items():
-            self.parents |= {child: name for child in children.split()}
+            self.parents |= dict.fromkeys(children.split(), name)
         self.supervisors = frozenset({*SUPERVISORS, DYNAMIC, "regrow.system"})
         self._talk = talk
 

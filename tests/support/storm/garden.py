@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from wire import CallError, Event
+
 from storm import gauges
 from storm.forest import DYNAMIC, DYNAMIC_CHILDREN, Forest
 from storm.gauges import Size
@@ -17,7 +19,6 @@ from storm.ledger import Ledger
 from storm.lives import Lives
 from storm.violation import Violation
 from storm.witness import Expected, Witness, look_at
-from wire import CallError, Event
 
 SETTLE_S = 60.0
 """How long the tree may take until it is whole again; a loaded machine has needed a tenth of it."""
@@ -26,14 +27,17 @@ LOOK_AGAIN_S = 0.05
 STEADY_S = 10.0
 """How long descriptors and logs may take after that."""
 
+NEVER = frozenset({"gave_up", "fault", "escalated", "auto_shutdown", "unhealthy"})
+"""Events that no death in such a tree leads to."""
+
 Entries = dict[str, dict[str, Any]]
 
 
 class Garden:
     """The tree, its daemon and its witnesses. `events` counts kinds; `counts` what was done to the tree."""
 
-    def __init__(self, directory: Path, run: str) -> None:
-        self.forest = Forest(directory)
+    def __init__(self, directory: Path, run: str, *, forest: Forest | None = None) -> None:
+        self.forest = forest if forest is not None else Forest(directory)
         self.lives = Lives(directory, run)
         self.witness = Witness(run)
         self.ledger = Ledger(directory)
@@ -85,6 +89,8 @@ class Garden:
             raise self._gone() from None
         self.events.update(str(event["event"]) for event in taken)
         self.recent.extend(taken)
+        if wrong := [str(event) for event in taken if event["event"] in NEVER]:
+            raise Violation("\n".join(wrong))
 
     # what holds when nothing is on its way
 
@@ -198,6 +204,7 @@ class Garden:
         status = self.lives.down(SETTLE_S)
         self.lives.await_orphans()
         left = [str(seen) for seen in self.witness.look().values()]
+        left += [said for said in (*self.lives.outputs, self.lives.said()) if said]
         self.ledger.finish()
         wrong = left + self.ledger.missing() + self.ledger.wrong
         if status or wrong:

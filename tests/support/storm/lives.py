@@ -9,15 +9,15 @@ import os
 import select
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import processes
 import procs
 from harness import REGROW, Daemon
-from storm.witness import RUN
 from wire import TIMEOUT_S, Event, Wire
+
+from storm.witness import RUN
 
 
 class Follower(Wire):
@@ -123,7 +123,3 @@ class Lives(Daemon):
         self._process = None
         self.reap()
 
-
-def deadline(timeout_s: float) -> float:
-    """The monotonic moment in `timeout_s` seconds."""
-    return time.monotonic() + timeout_s

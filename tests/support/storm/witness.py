@@ -136,17 +136,9 @@ class Witness:
         key = (seen.pid, seen.start)
         if key in self._strangers or seen.dead:
             return None
-        for _ in range(20):
-            try:
-                with open(f"/proc/{seen.pid}/environ", "rb") as file:
-                    environ = file.read().split(b"\0")
-            except OSError:
-                return None
-            if environ != [b""]:
-                break
-            os.sched_yield()  # in the middle of an exec, it shows none for a moment
+        environ = _environ(seen.pid)
         if self._assignment not in environ:
-            if environ != [b""]:
+            if environ:
                 self._strangers.add(key)
             return None
         return Seen(seen.pid, seen.start, seen.ppid, seen.state, seen.command, _identity(environ))
@@ -170,6 +162,20 @@ def look_at(pid: int) -> Seen | None:
     before, _, after = text.rpartition(")")
     fields = after.split()
     return Seen(pid, int(fields[19]), int(fields[1]), fields[0], before.partition("(")[2])
+
+
+def _environ(pid: int) -> list[bytes]:
+    """The environment of a process; more than one look, because in the middle of an exec it shows none."""
+    for _ in range(20):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                environ = file.read()
+        except OSError:
+            return []
+        if environ:
+            return environ.split(b"\0")
+        os.sched_yield()
+    return []
 
 
 def _identity(environ: list[bytes]) -> Identity | None:
