@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-import struct
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import msgspec
 
 from regrow.config.spec import AccessSpec
+from regrow.daemon.linux import kernel
 from regrow.daemon.loop import Loop, Timer
 from regrow.daemon.tell import complain
 
@@ -35,7 +35,6 @@ CHUNK = 1 << 16
 ACCEPT_BATCH = 64
 ACCEPT_RETRY_S = 0.2
 
-_SO_PEERGROUPS = 59
 _VIEWING = frozenset(
     {"ping", "status", "events", "why", "which_children", "count_children", "get_childspec"}
 )
@@ -221,12 +220,12 @@ class ControlServer:
 
     def _admit(self, stream: socket.socket) -> None:
         stream.setblocking(False)
-        pid, uid, gid = struct.unpack("3i", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        groups = _peer_groups(stream) | {gid}
+        peer = kernel.peer_of(stream)
+        uid, groups = peer.uid, kernel.peer_groups(stream) | {peer.gid}
         access = self._access
         may_operate = uid in (0, os.geteuid(), *access.operator_uids) or bool(groups & set(access.operator_gids))
         may_view = may_operate or uid in access.viewer_uids or bool(groups & set(access.viewer_gids))
-        connection = Connection(self, stream, may_operate, f"uid {uid} (pid {pid})")
+        connection = Connection(self, stream, may_operate, f"uid {uid} (pid {peer.pid})")
         error: ControlError | None = None
         if not may_view:
             error = ControlError("forbidden", f"uid {uid} may neither operate nor look: see [access]")
@@ -289,11 +288,3 @@ def _listen(path: str) -> socket.socket:
     finally:
         os.close(directory)
     return listener
-
-
-def _peer_groups(stream: socket.socket) -> set[int]:
-    try:
-        raw = stream.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * 65_536)
-    except OSError:
-        return set()
-    return {gid for (gid,) in struct.iter_unpack("I", raw)}

@@ -24,7 +24,11 @@ MAX_RESULT = 64 << 20
 
 
 class Failed(Exception):
-    """The errand ended with an error; the text is for whoever asked."""
+    """The errand ended with an error; the text is for whoever asked, `problems` for whoever can show them better."""
+
+    def __init__(self, text: str, problems: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(text)
+        self.problems = problems or []
 
 
 def run(loop: Loop, work: Callable[[], bytes], done: Callable[[bytes | Failed], None]) -> None:
@@ -81,7 +85,7 @@ def _result(received: bytes) -> bytes | Failed:
         answer: dict[str, Any] = msgspec.msgpack.decode(received)
     except msgspec.DecodeError:
         return Failed("it died")
-    return Failed(answer["error"]) if "error" in answer else answer["ok"]
+    return Failed(answer["error"], answer.get("problems")) if "error" in answer else answer["ok"]
 
 
 def _do(work: Callable[[], bytes], writer: int) -> None:
@@ -94,7 +98,8 @@ def _do(work: Callable[[], bytes], writer: int) -> None:
         try:
             answer: dict[str, Any] = {"ok": work()}
         except Exception as error:  # noqa: BLE001 - whatever went wrong is the answer
-            answer = {"error": str(error) or type(error).__name__}
+            problems = msgspec.to_builtins(getattr(error, "problems", []))
+            answer = {"error": str(error) or type(error).__name__, "problems": problems}
         data = msgspec.msgpack.encode(answer)
         while data:
             data = data[os.write(writer, data) :]

@@ -15,6 +15,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from regrow.daemon.linux import procfs
 from regrow.daemon.linux.identity import Marker
 from regrow.daemon.linux.leftovers import Key, Leftovers
 from regrow.daemon.process import Process
@@ -36,7 +37,13 @@ class Reaper:
         self._supervisors: dict[int, Process] = {}
         self._lingering: dict[Key, Process] = {}
         self._finished: Callable[[], None] | None = None
-        self._leftovers = Leftovers(own, guarded=os.getpid() == 1, watcher=runtime.loop, changed=self.sweep)
+        self._leftovers = Leftovers(
+            own,
+            guarded=os.getpid() == 1,
+            strangers=procfs.children_of_self(),  # of whoever became the root by exec: not ours to end
+            watcher=runtime.loop,
+            changed=self.sweep,
+        )
 
     def born(self, process: Process) -> None:
         """Know `process` from now until nothing of it is left."""

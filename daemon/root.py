@@ -223,33 +223,40 @@ class Root:
         """Check the spec in a process of its own, then have `supervisor` start it."""
         above = self.tree.nodes[supervisor].spec
         assert isinstance(above, SupervisorSpec)
-        name = raw.get("id")
-        self._refuse_taken(supervisor, name)
 
         def checked(result: bytes | errand.Failed) -> None:
             if isinstance(result, errand.Failed):
                 answer(ReplyUp(0, code=Code.BAD_REQUEST, message=str(result)))
                 return
             spec = msgspec.msgpack.decode(result, type=WorkerSpec)
+            refusal = self._refusal(supervisor, spec.name)
+            if refusal is not None:
+                answer(refusal)
+                return
             used = self.books.incarnation_of(spec.name)
             self.ask(supervisor, lambda number: StartChild(number, spec, used), answer, by=by, about=spec.name)
 
         errand.run(self.loop, lambda: reload.worker(self.plan, raw, above), checked)
 
-    def _refuse_taken(self, supervisor: str, name: object) -> None:
+    def _refusal(self, supervisor: str, name: str) -> ReplyUp | None:
         """A name is an address in the whole tree; one that is taken elsewhere is refused (S135)."""
-        other = self.tree.nodes.get(name) if isinstance(name, str) else None
-        if other is not None and other.parent != supervisor:
-            if other.pid is not None:
-                raise ControlError("already_started", f"{name} runs under {other.parent or ROOT}", pid=other.pid)
-            raise ControlError("already_present", f"{name} is a child of {other.parent or ROOT}")
+        if supervisor not in self.tree.nodes:
+            return ReplyUp(0, code=Code.NOPROC, message=f"{supervisor} is gone")
+        other = self.tree.nodes.get(name)
+        if other is None or other.parent == supervisor:
+            return None
+        above = other.parent or ROOT
+        if other.pid is not None:
+            return ReplyUp(0, code=Code.ALREADY_STARTED, message=f"{name} runs under {above}", pid=other.pid)
+        return ReplyUp(0, code=Code.ALREADY_PRESENT, message=f"{name} is a child of {above}")
 
     def reload(self, done: Callable[[Any], None], failed: Callable[[ControlError], None]) -> None:
         """Read the files again; known children keep their processes (S175-S182)."""
 
         def loaded(result: bytes | errand.Failed) -> None:
             if isinstance(result, errand.Failed):
-                failed(ControlError("bad_request", str(result)))
+                details = {"problems": result.problems} if result.problems else {}
+                failed(ControlError("bad_request", str(result), **details))
                 return
             plan = msgspec.msgpack.decode(result, type=Plan)
             fault = reload.fault(self.plan, plan)

@@ -29,7 +29,9 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_GET_NO_NEW_PRIVS = 39
 
 _NR_CLOSE_RANGE = 436  # one number on every architecture, as for all calls since Linux 5.1
+_SO_PEERGROUPS = 59
 _MAX_FD = 2**31 - 2
+_MAX_GROUPS = 65_536  # NGROUPS_MAX
 _COMM_BYTES = 15
 
 _UCRED = struct.Struct("iII")
@@ -234,3 +236,17 @@ def credentials_of(ancillary: Sequence[tuple[int, int, bytes]]) -> Credentials |
 def peer_of(connected: socket.socket) -> Credentials:
     """Who connected a unix stream socket (SO_PEERCRED): the credentials at the time of connect(2)."""
     return Credentials(*_UCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
+
+
+def peer_groups(connected: socket.socket) -> frozenset[int]:
+    """
+    The supplementary groups of whoever connected a Unix stream socket; empty when the kernel does not tell.
+
+    Python's getsockopt takes no more than 1024 bytes, which is too little for what a user may have.
+    """
+    groups = (ctypes.c_uint32 * _MAX_GROUPS)()
+    length = ctypes.c_uint32(ctypes.sizeof(groups))
+    failed = _LIBC.getsockopt(
+        connected.fileno(), socket.SOL_SOCKET, _SO_PEERGROUPS, ctypes.byref(groups), ctypes.byref(length)
+    )
+    return frozenset() if failed else frozenset(groups[: length.value // 4])
