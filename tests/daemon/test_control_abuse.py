@@ -16,15 +16,16 @@ import pytest
 from farm import Farm
 from wire import TIMEOUT_S, CallError
 
-VERBS = (
-    "ping status events why start stop restart reload start_child restart_child terminate_child "
-    "delete_child which_children count_children get_childspec"
-).split()
+VERBS = [
+    "ping", "status", "events", "why", "start", "stop", "restart", "reload", "start_child", "restart_child",
+    "terminate_child", "delete_child", "which_children", "count_children", "get_childspec",
+]  # fmt: skip
 """All but `down`, which every one of these tests would survive, but not the daemon."""
 
 WEIRD: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1.5, 1e308, 2**63, 2**64, 10**30, -(10**30), "", "x" * 3000, "sup", "\0", "\ud7ff\U0010ffff",
-    [], [[]], [None], ["sup", 1], {}, {"a": {}}, {"id": "sup"}, [{}] * 100, "top/sup", "../../etc", "*", "sup\n",
+    None, True, False, 0, -1, 1.5, 1e308, 2**63, 2**64, 10**30, -(10**30), "", "x" * 3000, "sup", "\0",
+    "\ud7ff\U0010ffff", [], [[]], [None], ["sup", 1], {}, {"a": {}}, {"id": "sup"}, [{}] * 100,
+    "top/sup", "../../etc", "*", "sup\n",
 )  # fmt: skip
 
 
@@ -193,7 +194,8 @@ def test_wrong_types(farm: Farm, verb: str) -> None:
 
 @pytest.mark.parametrize("spec", [
     {}, {"id": None}, {"id": 1}, {"id": ""}, {"id": "../x"}, {"id": "a b"}, {"id": "x" * 5000}, {"id": "x"},
-    {"id": "x", "command": []}, {"id": "x", "command": [1]}, {"id": "x", "command": ["\0"]}, {"id": "x", "command": "ls"},
+    {"id": "x", "command": []}, {"id": "x", "command": [1]}, {"id": "x", "command": ["\0"]},
+    {"id": "x", "command": "ls"},
     {"id": "x", "command": ["true"], "shutdown": 10**30}, {"id": "x", "command": ["true"], "env": {"A=B": "c"}},
     {"id": "x", "command": ["true"], "env": {"A": "\0"}}, {"id": "x", "command": ["true"], "cwd": "\0"},
     {"id": "x", "command": ["true"], "nonsense": 1},

@@ -1,0 +1,161 @@
+"""Who may look and who may act: the kernel says who is asking."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from configs import Config
+from farm import FOREVER
+from tree import Tree
+from wire import CallError, Wire
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="becomes other users"),
+]
+
+GAMES, NEWS, DAEMON, NOBODY = 5, 9, 1, 65534
+
+
+def as_user(uid: int, gid: int, groups: list[int], body: Callable[[], str]) -> str:
+    """What `body` gives in a process of that identity."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        text = "no answer"
+        try:
+            os.setgroups(groups)
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            text = body()
+        except BaseException as error:  # noqa: BLE001 - nothing may unwind into the test of the parent
+            text = f"{type(error).__name__}: {error}"
+        finally:
+            os.write(writer, text.encode())
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        text = answer.read().decode()
+    os.waitpid(pid, 0)
+    return text
+
+
+def calls(tree: Tree, *requests: tuple[str, dict[str, Any]]) -> Callable[[], str]:
+    """Make the requests on one new connection; the codes of refusals and `ok`, in order."""
+
+    def body() -> str:
+        results = []
+        wire = Wire(tree.run_dir / "control.sock")
+        for verb, arguments in requests:
+            try:
+                wire.call(verb, timeout_s=5, **arguments)
+                results.append("ok")
+            except CallError as error:
+                results.append(error.code)
+        wire.close()
+        return " ".join(results)
+
+    return body
+
+
+@pytest.fixture
+def guarded(tree: Tree, config: Config) -> Tree:
+    """A tree that the group games may operate and the user daemon, and the group news, may look at."""
+    config.workers["w"] = {"command": FOREVER}
+    config.supervisor("top", "w")
+    text = config.text() + '\n[access]\noperators = ["group:games"]\nviewers = ["user:daemon", "group:news"]\n'
+    (tree.directory / "regrow.toml").write_text(text.replace('"5s"', '"5s"'))
+    games, news = group_id("games"), group_id("news")
+    assert (games, news) != (0, 0)
+    tree.start()
+    return tree
+
+
+def group_id(name: str) -> int:
+    """The number of a group of this host."""
+    import grp
+
+    return grp.getgrnam(name).gr_gid
+
+
+LOOK = (
+    ("ping", {}),
+    ("status", {}),
+    ("events", {"limit": 1}),
+    ("why", {"name": "w"}),
+    ("which_children", {"supervisor": "top"}),
+)
+ACT: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("stop", {"names": ["w"]}),
+    ("start", {"names": ["w"]}),
+    ("restart", {"names": ["w"]}),
+    ("terminate_child", {"supervisor": "top", "child": "w"}),
+    ("start_child", {"supervisor": "top", "spec": {"id": "x", "command": ["true"]}}),
+    ("delete_child", {"supervisor": "top", "child": "x"}),
+    ("reload", {}),
+    ("down", {}),
+)
+
+
+def test_operator_by_supplementary_group(guarded: Tree) -> None:
+    """A member of an operators' group, be it by a supplementary one, may act."""
+    done = as_user(NOBODY, NOBODY, [group_id("games")], calls(guarded, *LOOK, ("restart", {"names": ["w"]})))
+    assert done == "ok " * 5 + "ok"
+
+
+def test_operator_by_primary_group(guarded: Tree) -> None:
+    """The same by the primary group."""
+    assert as_user(NOBODY, group_id("games"), [], calls(guarded, ("restart", {"names": ["w"]}))) == "ok"
+
+
+@pytest.mark.parametrize("who", ["user", "group"])
+def test_viewer(guarded: Tree, who: str) -> None:
+    """A viewer sees all and changes nothing: each verb that acts is refused, and nothing has happened."""
+    before = guarded.entry("w")
+    uid, groups = (DAEMON, []) if who == "user" else (NOBODY, [group_id("news")])
+    done = as_user(uid, NOBODY, groups, calls(guarded, *LOOK, *ACT))
+    assert done.split() == ["ok"] * len(LOOK) + ["forbidden"] * len(ACT)
+    assert guarded.entry("w") == before
+
+
+def test_stranger(guarded: Tree) -> None:
+    """Anybody else is told that they may not, and that is all they get."""
+    done = as_user(NOBODY, NOBODY, [], calls(guarded, ("ping", {})))
+    assert "ok" not in done.split()
+    talk = as_user(NOBODY, NOBODY, [], lambda: refusal(guarded))
+    assert '"forbidden"' in talk
+    assert "uid 65534" in talk
+
+
+def refusal(tree: Tree) -> str:
+    """All that a connection is sent."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.settimeout(5)
+        stranger.connect(str(tree.run_dir / "control.sock"))
+        return stranger.makefile().read()
+
+
+def test_the_event_tells_who_asked(guarded: Tree) -> None:
+    """The operator's uid and pid are in the event and in why."""
+    as_user(NOBODY, group_id("games"), [], calls(guarded, ("stop", {"names": ["w"]})))
+    stopping = guarded.wait("stopping", "w")
+    assert stopping["by"].startswith("uid 65534 (pid ")
+    assert "by uid 65534" in "\n".join(guarded.call("why", name="w")["text"])
+
+
+def test_reload_changes_access(guarded: Tree) -> None:
+    """After a reload the new [access] holds for new connections."""
+    guarded.config.write()
+    guarded.call("reload")
+    assert as_user(NOBODY, group_id("games"), [], calls(guarded, ("status", {}))) != "ok"
+
+
+def test_run_dir_cannot_be_changed_by_others(guarded: Tree) -> None:
+    """The socket is open to all, its directory is not writable by others."""
+    assert guarded.run_dir.stat().st_mode & 0o022 == 0
+    assert os.stat(guarded.run_dir).st_uid == 0
