@@ -18,6 +18,7 @@ from typing import Any
 
 from harness import DaemonEnded
 from msgspec import Struct
+from wire import Event
 
 from storm.forest import DYNAMIC
 from storm.garden import Garden
@@ -31,10 +32,12 @@ SPARED = frozenset({"app", "ofo", "ofa", "rfo", "par", DYNAMIC, "regrow.system"}
 """Supervisors that live through the second half of a storm, as the root does, so that growth would show."""
 
 WILD = {"worker": 60, "supervisor": 16, "regrow.system": 3, "regrow.logger": 3, "root": 4, "stop worker": 8,
-        "stop supervisor": 6}  # fmt: skip
-CALM = {"worker": 70, "supervisor": 8, "regrow.logger": 2, "stop worker": 10, "stop supervisor": 10}
+        "stop supervisor": 6, "newborn": 6}  # fmt: skip
+CALM = {"worker": 70, "supervisor": 8, "regrow.logger": 2, "stop worker": 10, "stop supervisor": 10,
+        "newborn": 8}  # fmt: skip
 """What happens how often, in the first half and in the second."""
 
+EVENTS_AHEAD = 10
 STARTUP_KILLS = 0.3
 STARTUP_S = 1.5
 
@@ -129,6 +132,8 @@ class Storm:
         what = self._random.choices(list(self._weights), list(self._weights.values()))[0]
         if what == "root":
             done = self._kill_root()
+        elif what == "newborn":
+            done = self._kill_newborn()
         else:
             done = self._strike_one(what, self.garden.entries())
         self.garden.take_events(self._random.choice(PAUSES_S))
@@ -137,15 +142,15 @@ class Storm:
 
     def _strike_one(self, what: str, entries: dict[str, dict[str, Any]]) -> str:
         """One process other than the root."""
-        supervisors = self.garden.forest.supervisors - {"regrow.system"}
+        supervisors = self.garden.forest.supervisors
         if what.startswith("regrow."):
             names = [what]
         elif what == "supervisor":
-            names = sorted(supervisors - self._spared)
+            names = sorted(supervisors - self._spared - {"regrow.system"})
         elif what == "stop supervisor":
             names = sorted(supervisors)
         else:
-            names = sorted(entries.keys() - supervisors - {"regrow.system", "regrow.logger"})
+            names = sorted(entries.keys() - supervisors - {"regrow.logger"})
         name = self._random.choice(names)
         pid = entries[name]["pid"] if name in entries else None
         number = signal.SIGSTOP if what.startswith("stop") else signal.SIGKILL
@@ -166,6 +171,26 @@ class Storm:
         else:
             os.close(pidfd)
         return done
+
+    def _kill_newborn(self) -> str:
+        """SIGKILL to a worker, and to what is started next, as soon as that is heard of."""
+        self.garden.take_events(0)
+        done = self._strike_one("worker", self.garden.entries())
+        for event in self._until_starting():
+            pidfd = self._open(event["pid"])
+            if pidfd is not None:
+                done += f", then SIGKILL newborn {event['name']} ({event['pid']})"
+                self._note(done)
+                self.report.kills["newborn"] += self._send(pidfd, signal.SIGKILL)
+                os.close(pidfd)
+        return done
+
+    def _until_starting(self) -> list[Event]:
+        """The next start, as a list of one; none if there is none soon."""
+        for _ in range(EVENTS_AHEAD):
+            if starting := [event for event in self.garden.take_events(0.1) if event["event"] == "starting"]:
+                return starting[:1]
+        return []
 
     def _let_go(self) -> None:
         """Processes that were stopped and not yet seen to die: continue one, kill another."""

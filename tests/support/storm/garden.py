@@ -81,8 +81,13 @@ class Garden:
         if wrong:
             raise Violation("\n".join(wrong))
 
-    def take_events(self, timeout_s: float) -> None:
-        """Count what has come, waiting for the first. Raises Violation when the root has ended by itself."""
+    def take_events(self, timeout_s: float) -> list[Event]:
+        """
+        Take and count what has come, waiting for the first.
+
+        Raises:
+            Violation: there is an event that must not be, or the root has ended by itself.
+        """
         try:
             taken = self.lives.follower.take(timeout_s)
         except EOFError:
@@ -91,6 +96,7 @@ class Garden:
         self.recent.extend(taken)
         if wrong := [str(event) for event in taken if event["event"] in NEVER]:
             raise Violation("\n".join(wrong))
+        return taken
 
     # what holds when nothing is on its way
 

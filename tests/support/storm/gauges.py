@@ -13,11 +13,13 @@ from msgspec import Struct
 
 
 class Size(Struct, frozen=True):
-    """One process. `private` is what nobody shares with it; RSS counts shared pages too."""
+    """
+    One process. `anonymous` is what it or those it was forked from have written; `private` what nobody shares with it.
+    """
 
     descriptors: int
     private_bytes: int
-    rss_bytes: int
+    anonymous_bytes: int
 
 
 def descriptors(pid: int) -> dict[str, str]:
@@ -38,7 +40,7 @@ def size(pid: int) -> Size:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, _, rest = line.partition(":")
         sums[name] = int(rest.split()[0]) * 1024
-    return Size(count, sums["Private_Clean"] + sums["Private_Dirty"], sums["Rss"])
+    return Size(count, sums["Private_Clean"] + sums["Private_Dirty"], sums["Anonymous"])
 
 
 def switches(pid: int) -> int:
