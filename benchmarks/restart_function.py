@@ -1,0 +1,50 @@
+"""
+A function is killed: how long until its successor runs its first line?
+
+Floor: a single-threaded loop that waits on a pidfd, forks, and whose child writes at once. Both sides run the same
+user code. `preloaded` has the user's module imported in the supervisor (`preload`); else each successor imports it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from benchmarks.contenders import UNLIMITED, Daemon, Floor, function, supervisor, workspace
+from benchmarks.measure import Row, Sample, Size, interleave, ratio_row
+from benchmarks.programs import Announcements
+
+
+def measure(size: Size) -> list[Row]:
+    """The rows of this benchmark."""
+    with workspace() as directory:
+        kinds = ("floor", "function", "preloaded")
+        heard = {kind: Announcements(directory / f"{kind}.fifo") for kind in kinds}
+        tables = (
+            supervisor("app", ["plain", "preloading"], UNLIMITED)
+            + supervisor("plain", ["function"], UNLIMITED)
+            + supervisor("preloading", ["preloaded"], UNLIMITED, 'preload = ["worker"]')
+            + function("function", heard["function"].path)
+            + function("preloaded", heard["preloaded"].path)
+        )
+        with Floor("fork", heard["floor"].path), Daemon(directory, tables):
+            contenders = {kind: killing(heard[kind]) for kind in kinds}
+            found = interleave(contenders, size.of(400, 20), warm_up=size.of(20, 3))
+    return [
+        ratio_row("function killed → successor's first line", "µs", found["floor"], found["function"], 2, 3),
+        ratio_row("… with its module preloaded", "µs", found["floor"], found["preloaded"], 2, 3),
+    ]
+
+
+def killing(heard: Announcements) -> Sample:
+    """Kill the process that announced itself last; the sample is the time to the next announcement, in µs."""
+    latest = heard.next()
+
+    def sample() -> float:
+        began_s = time.perf_counter()
+        os.kill(latest[0], signal.SIGKILL)
+        latest[:] = heard.next()
+        return (time.perf_counter() - began_s) * 1e6
+
+    return sample
