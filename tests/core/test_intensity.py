@@ -43,6 +43,7 @@ def test_intensity_0_allows_none() -> None:
 
 
 def gave_up(bench: Bench) -> bool:
+    """Say whether the supervisor gave up."""
     return bench.end is not None and bench.end.outcome == "gave_up"
 
 

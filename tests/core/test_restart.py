@@ -54,9 +54,9 @@ EXITS = {
 }
 
 
-@pytest.mark.parametrize(("restart", "exit"), TABLE, ids=lambda value: str(value))
+@pytest.mark.parametrize(("restart", "exit"), TABLE, ids=str)
 def test_table_is_otps(restart: Restart, exit: ExitClass) -> None:
-    """permanent always, transient after abnormal ends only, temporary never (S43-S46)."""
+    """Permanent always, transient after abnormal ends only, temporary never (S43-S46)."""
     assert wants_restart(restart, exit) is TABLE[restart, exit]
 
 

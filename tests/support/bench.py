@@ -45,6 +45,7 @@ TERMED = ev.Exit(ev.ExitReason.SIGNAL, signal=15)
 
 
 def within(timeout_s: float) -> Shutdown:
+    """Ask to stop, and kill after `timeout_s`."""
     return Shutdown(ShutdownKind.TIMEOUT, timeout_s)
 
 
@@ -91,6 +92,11 @@ class Kernel:
         self.benches: dict[str, Bench] = {}
         self.pid = 100
 
+    def fate(self, child: str) -> str:
+        """How the next start of `child` goes."""
+        script = self.scripts.get(child)
+        return script.popleft() if script else self.always.get(child, "ready")
+
     def run(self) -> None:
         while self.queue or self.behind:
             bench, event = (self.queue or self.behind).popleft()
@@ -105,7 +111,9 @@ class Bench:
     (`fail a`), as in the scenarios, in order over the whole tree.
     """
 
-    def __init__(self, spec: SupervisorSpec, *, kernel: Kernel | None = None, parent: tuple[Bench, str, int] | None = None):
+    def __init__(
+        self, spec: SupervisorSpec, *, kernel: Kernel | None = None, parent: tuple[Bench, str, int] | None = None
+    ) -> None:
         self.kernel = kernel or Kernel()
         self.parent = parent
         self.state: SupervisorState = initial(spec)
@@ -138,6 +146,7 @@ class Bench:
 
     def exits(self, *children: str, exit: ev.Exit = CRASH) -> Bench:
         """Let children end by themselves, at the same moment."""
+        self.dying.update((child, self.live[child][0]) for child in children)
         return self.feed(*(self.exited(child, exit) for child in children))
 
     def exited(self, child: str, exit: ev.Exit = CRASH) -> ev.ChildExited:
@@ -154,11 +163,15 @@ class Bench:
         until_s = self.kernel.now_s + seconds
         self.effects.clear()
         while True:
-            due = [(at_s, str(key), bench, key) for bench in self.kernel.benches.values() for key, at_s in bench.timers.items()]
-            due = sorted(entry for entry in due if entry[0] <= until_s)
+            due = [
+                (at_s, bench, key)
+                for bench in self.kernel.benches.values()
+                for key, at_s in bench.timers.items()
+                if at_s <= until_s
+            ]
             if not due:
                 break
-            at_s, _, bench, key = due[0]
+            at_s, bench, key = min(due, key=lambda timer: (timer[0], timer[2]))
             self.kernel.now_s = max(at_s, self.kernel.now_s)
             del bench.timers[key]
             self.kernel.queue.append((bench, ev.TimerElapsed(*key)))
@@ -214,8 +227,10 @@ class Bench:
     def take(self, event: ev.Event) -> None:
         if not self.alive:
             return
-        if isinstance(event, ev.ChildExited | ev.SpawnFailed) and self.live.get(event.child, (0,))[0] == event.incarnation:
-            del self.live[event.child]
+        if isinstance(event, ev.ChildExited | ev.SpawnFailed):
+            incarnation, _ = self.live.get(event.child, (0, False))
+            if incarnation == event.incarnation:
+                del self.live[event.child]
         self.state, effects = step(self.state, event, self.kernel.now_s)
         self.effects.extend(effects)
         for effect in effects:
@@ -259,8 +274,7 @@ class Bench:
         kernel, child, incarnation = self.kernel, effect.child, effect.incarnation
         assert child not in self.live, f"two of {child}"
         self.live[child] = (incarnation, False)
-        script = kernel.scripts.get(child)
-        outcome = script.popleft() if script else kernel.always.get(child, "ready")
+        outcome = kernel.fate(child)
         if outcome == "refuse":
             failed = ev.Exit(ev.ExitReason.EXEC_FAILED, text="fork: EAGAIN")
             kernel.queue.append((self, ev.SpawnFailed(child, incarnation, failed)))
