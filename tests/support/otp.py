@@ -187,4 +187,5 @@ class Otp:
 
     def which_children(self) -> list[tuple[str, str]]:
         """Newest first."""
-        return [(child.name, child.pid if isinstance(child.pid, str) else "running") for child in reversed(self.children)]
+        newest = reversed(self.children)
+        return [(child.name, child.pid if isinstance(child.pid, str) else "running") for child in newest]
