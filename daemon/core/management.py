@@ -177,6 +177,8 @@ def _terminate_child(turn: Turn, request: TerminateChild) -> None:
         return
     if slot.dead is not None:
         turn.report("exited", child, exit=slot.dead)
+    elif slot.state is SlotState.WAITING:
+        turn.report("stopped", child)
     turn.gone(child)
     turn.reply(request.request, {})
 
