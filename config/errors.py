@@ -31,7 +31,8 @@ class Problem(Struct, frozen=True):
     code: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}: " if self.file else ""
+        line = f":{self.line}" if self.line else ""
+        place = f"{self.file}{line}: " if self.file else ""
         key = f"{self.key}: " if self.key else ""
         return f"{place}{key}{self.problem}{f' ({self.hint})' if self.hint else ''}"
 

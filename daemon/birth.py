@@ -4,6 +4,7 @@ How a child of each kind is made: its environment, its descriptors, its process.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -87,6 +88,9 @@ def worker(
 
 
 def _make(context: Context, spec: WorkerSpec, launch: Launch, light: bool) -> tuple[int, int]:
+    if spec.kind is Kind.AGENT:
+        # A function would be run by calling it; an agent is not one, and nothing here could talk to it.
+        raise SpawnError(f"start agent {spec.target}: this regrow runs functions and commands", errno.ENOTSUP)
     if spec.kind is Kind.COMMAND:
         executable = spec.executable or spec.command[0]
         if light and launch.plain and spec.watchdog_s is None:

@@ -8,7 +8,9 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from regrow.config import exits
 from regrow.config.spec import Kind
+from regrow.daemon import why
 from regrow.daemon.channel import (
     BatchUp,
     DetailUp,
@@ -42,6 +44,8 @@ class Books:
         self._left: OrderedDict[str, int] = OrderedDict()
         root.tree.leaving = self._leaves
         self.final_text = ""
+        self._failed_first = ""
+        self._final_event: int | None = None
 
     def send(self, message: Up, fd: int | None = None) -> None:
         """Take one message of the root's own runtime, or of any supervisor below; `fd` stays the caller's."""
@@ -100,8 +104,7 @@ class Books:
         log.remember(message.supervisor, message.pid, report.number, made["seq"])
         if node is not None:
             self._consequences(report, node, made["seq"])
-        if report.event == "gave_up" and message.supervisor in (self._root.tree.tops[0], ROOT):
-            self.final_text = f"{message.supervisor} gave up: {report.extra.get('text', '')}"
+        self._for_the_end(message.supervisor, report, made["seq"])
 
     def _own_end(self, message: ReportUp) -> bool:
         """A supervisor's word that it is stopping is its parent's event already; causes are led there."""
@@ -140,8 +143,37 @@ class Books:
                 cause=seq,
                 extra=extra,
             )
-        if report.event == "start_failed" and node.name == self._root.tree.tops[0] and report.exit is not None:
-            self.final_text = report.exit.text
+
+    # the end of the daemon
+
+    def _for_the_end(self, supervisor: str, report: Report, seq: int) -> None:
+        """Keep what the last words will be made of, should the daemon end now."""
+        if report.event == "start_failed" and self._root.state == "starting" and not self._failed_first:
+            self._failed_first = report.child
+        elif report.event in ("gave_up", "auto_shutdown") and supervisor == self._root.tree.tops[0]:
+            self._final_event = seq
+
+    def final_words(self) -> str:
+        """Why the daemon ended by itself: the first child that failed, or what ended the user's root supervisor."""
+        log, tree = self._root.events, self._root.tree
+        event = log.get(self._final_event)
+        if event is not None:
+            name = tree.tops[0]
+            return f"{name} gave up: {event['text']}" if event["event"] == "gave_up" else str(event["text"])
+        node = tree.nodes.get(self._failed_first)
+        if node is not None and node.last_exit is not None:
+            return f"{node.name}: {why.words(node.last_exit)}\n{node.last_exit['text']}".strip()
+        return self.final_text or "stopped"
+
+    def ended_well(self) -> bool:
+        """Whether a significant child that ended normally is behind the end."""
+        log = self._root.events
+        event = log.get(self._final_event)
+        if event is None or event["event"] != "auto_shutdown":
+            return False
+        cause = log.get(event["cause"])
+        reason = cause["reason"] if cause is not None else None
+        return reason is not None and reason["reason"] in ("exit", "shutdown") and reason["code"] in (0, exits.SHUTDOWN)
 
     # everything else
 

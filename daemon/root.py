@@ -157,11 +157,13 @@ class Root:
         return self._status()
 
     def _status(self) -> int:
+        """0 after an orderly stop, also when a significant child that ended normally brought it about."""
         end = self.runtime.end
         if end is not None and end.outcome is Outcome.STOPPED:
             return exits.DONE
-        complain(f"{self.plan.daemon.name} ended: {self.books.final_text or (end.text if end else 'stopped')}")
-        return exits.REFUSED
+        verb = "could not start" if end is not None and end.outcome is Outcome.START_FAILED else "ended"
+        complain(f"{self.plan.daemon.name} {verb}: {self.books.final_words()}")
+        return exits.DONE if self.books.ended_well() else exits.REFUSED
 
     # from the runtime, through the books
 
@@ -255,8 +257,7 @@ class Root:
 
         def loaded(result: bytes | errand.Failed) -> None:
             if isinstance(result, errand.Failed):
-                details = {"problems": result.problems} if result.problems else {}
-                failed(ControlError("bad_request", str(result), **details))
+                failed(_unreadable(result))
                 return
             plan = msgspec.msgpack.decode(result, type=Plan)
             fault = reload.fault(self.plan, plan)
@@ -312,6 +313,15 @@ class Root:
 
         self.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
         self.reload(lambda _ok: self.tell_systemd("READY=1"), failed)
+
+
+def _unreadable(result: errand.Failed) -> ControlError:
+    """What a reload of wrong files answers."""
+    if not result.problems:
+        return ControlError("bad_request", str(result))
+    first = str(result).splitlines()[0]
+    text = f"nothing has changed: the files have {len(result.problems)} problems, the first: {first}"
+    return ControlError("bad_request", text, problems=result.problems)
 
 
 def kinds_in(spec: SupervisorSpec) -> frozenset[Kind]:

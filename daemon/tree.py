@@ -35,7 +35,10 @@ _STATE_AFTER = {
 
 
 class Node(Struct):
-    """One name in the tree. `spec` is None for children that came at run time; `added` says that they did."""
+    """
+    One name in the tree. `spec` is None for children that came at run time; `added` says that they did;
+    `automatic` that nobody asked for the present incarnation; `ended` is the incarnation of `last_exit`.
+    """
 
     name: str
     kind: Kind
@@ -49,6 +52,8 @@ class Node(Struct):
     pid: int | None = None
     incarnation: int = 0
     restarts: int = 0
+    automatic: bool = False
+    ended: int = 0
     since: float = 0.0
     last_exit: dict[str, Any] | None = None
     detail: str = ""
@@ -163,15 +168,15 @@ class Tree:
         node.ready = report.event == "ready" or (node.ready and report.event not in _UNREADY)
         if report.event in ("waiting", "restarting"):
             delay_s = report.extra.get("delay_s", 0)
-            node.detail = f"starts again in {delay_s:g} s" if delay_s else ""
+            node.detail = f"starts again after {delay_s:.2g} s" if delay_s else ""
         elif report.event in ("stopped", "exited"):
             node.detail = ""
 
     def _starting(self, node: Node, report: Report) -> None:
         parent = self.nodes.get(node.parent or "")
-        again = report.extra.get("for") == "init" and parent is not None and parent.incarnation > 1
-        if report.extra.get("for") == "restart" or (again and node.incarnation > 0):
-            node.restarts += 1
+        again = report.extra.get("for") == "init" and parent is not None and parent.automatic
+        node.automatic = report.extra.get("for") == "restart" or (again and node.incarnation > 0)
+        node.restarts += node.automatic
         node.pid, node.incarnation, node.detail, node.want = report.pid, report.incarnation, "", "up"
         if node.kind is Kind.SUPERVISOR:
             self._reset(node)
@@ -194,8 +199,9 @@ class Tree:
         return exit_class(exit, spec) is not ExitClass.ABNORMAL
 
     def _last_exit(self, node: Node, exit: Exit, incarnation: int) -> dict[str, Any]:
+        node.ended = incarnation
         printed = node.outputs.get(incarnation, "") if exit.reason is not ExitReason.STOPPED else ""
-        text = "\n".join(part for part in (exit.text, printed) if part)
+        text = "\n".join(part for part in (exit.text, _but_traceback(exit.reason, printed)) if part)
         return exit_object(exit, text=text, at=time.time())
 
     def printed(self, name: str, incarnation: int, tail: str) -> None:
@@ -204,11 +210,12 @@ class Tree:
         if node is None or not tail.strip():
             return
         tail = tail.strip("\n")
-        if node.pid is None and node.incarnation == incarnation and node.last_exit is not None:
-            if node.last_exit["reason"] != ExitReason.STOPPED and tail not in node.last_exit["text"]:
-                node.last_exit["text"] = "\n".join(part for part in (node.last_exit["text"], tail) if part)[-MAX_TEXT:]
-        else:
+        last = node.last_exit
+        if last is None or node.ended != incarnation:
             node.outputs = {incarnation: tail}
+        elif last["reason"] != ExitReason.STOPPED:
+            parts = (last["text"], _but_traceback(last["reason"], tail))
+            last["text"] = "\n".join(part for part in parts if part)[-MAX_TEXT:]
 
     def _lost(self, node: Node, supervisor: Node) -> None:
         """The supervisor above is gone, and so is all below it; nobody was left to report it."""
@@ -267,6 +274,14 @@ class Tree:
 
 
 _UNREADY = frozenset({"starting", "exited", "stopped", "start_failed", "ignored", "stopping"})
+
+
+def _but_traceback(reason: str, printed: str) -> str:
+    """What was printed before the traceback that multiprocessing printed last; the exit itself holds it already."""
+    if reason != ExitReason.EXCEPTION:
+        return printed
+    end = printed.rfind("\nProcess ")
+    return printed[:end] if end >= 0 else ("" if printed.startswith("Process ") else printed)
 
 
 def exit_object(exit: Exit, *, text: str, at: float) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def explain(entry: Mapping[str, Any], chain: list[Event]) -> list[str]:
 
 def _now(entry: Mapping[str, Any]) -> str:
     process = f", pid {entry['pid']}" if entry["pid"] is not None else ""
-    restarts = f", {entry['restarts']} automatic restarts" if entry["restarts"] else ""
+    count = entry["restarts"]
+    restarts = f", {count} automatic restart{'s' if count > 1 else ''}" if count else ""
     detail = f": {entry['detail']}" if entry["detail"] else ""
     return f"{entry['name']} is {entry['state']} (incarnation {entry['incarnation']}{process}{restarts}){detail}"
 
@@ -72,7 +73,9 @@ def sentence(event: Event) -> str:
         case "stopping":
             return f"{name} was asked to stop" + _by(event)
         case "stopped":
-            return f"{name} was stopped ({words(event['reason'])})" if event["reason"] else f"{name} was stopped"
+            return f"{name} was stopped"
+        case "ignored":
+            return f"{name} is not needed, as it said itself"
         case "killing":
             return f"{name} did not stop in time and was killed"
         case "starting":

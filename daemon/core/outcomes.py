@@ -76,7 +76,7 @@ def describe(exit: Exit) -> str:
     parts = [str(exit.reason)]
     if exit.code is not None:
         parts.append(f"code {exit.code}")
-    if exit.signal is not None:
+    elif exit.signal is not None and exit.reason is not ExitReason.START_TIMEOUT:
         parts.append(f"signal {exit.signal}")
     if exit.text:
         parts.append(exit.text)

@@ -14,7 +14,7 @@ from regrow.config import exits
 from regrow.daemon.cli import report, shapes
 from regrow.daemon.cli.app import SECTIONS, application
 
-PAGE = Path(os.environ.get("REGROW_SOURCE", Path(__file__).parents[2])) / "docs" / "cli.md"
+PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 EVERYWHERE = {"--help", "-h", "--debug", "--run-dir", "--name"}
 OF_ACTING = ("start", "stop", "restart")
 
