@@ -119,6 +119,7 @@ def run(
             return exits.REFUSED
         gc.collect()
         gc.freeze()
+        gc.enable()  # it was off since the fork; what one incarnation of a child was made of refers to itself
         runtime.begin()
         loop.run()
         up.flush_blocking(LAST_WORD_S)
