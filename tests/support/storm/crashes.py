@@ -4,11 +4,12 @@ Special cases of a storm: everything at once, and the root at the worst moments.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator
 
 import procs
-from wire import CallError
+from wire import TIMEOUT_S, CallError
 
 from storm.garden import Entries, Garden
 from storm.violation import Violation
@@ -33,8 +34,7 @@ class Crashes:
         entries = garden.entries()
         pids = [garden.lives.pid, *(int(entries[name]["pid"]) for name in self._supporting(entries))]
         self._random.shuffle(pids)
-        for pid in pids:
-            self._kill(pid)
+        self._kill(*pids)
         garden.lives.die()
         self._up()
 
@@ -95,8 +95,9 @@ class Crashes:
         return (name for name, entry in entries.items() if entry["kind"] == "supervisor" or name == "regrow.logger")
 
     @staticmethod
-    def _kill(pid: int) -> None:
-        try:
-            procs.kill(pid)
-        except ProcessLookupError:
-            pass  # with its parent, which was struck before
+    def _kill(*pids: int) -> None:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):  # it went with its parent, which was struck before
+                procs.kill(pid)
+        for pid in pids:
+            assert procs.wait_dead(pid, TIMEOUT_S)

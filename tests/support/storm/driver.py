@@ -38,6 +38,7 @@ CALM = {"worker": 70, "supervisor": 8, "regrow.logger": 2, "stop worker": 10, "s
 """What happens how often, in the first half and in the second."""
 
 EVENTS_AHEAD = 10
+DEATH_S = 20.0
 STARTUP_KILLS = 0.3
 STARTUP_S = 1.5
 
@@ -73,6 +74,7 @@ class Storm:
         self._random = random.Random(seed)
         self._history: deque[str] = deque(maxlen=40)
         self._held: list[int] = []
+        self._killed: list[int] = []
         self._spared: frozenset[str] = frozenset()
         self._weights = WILD
 
@@ -97,9 +99,8 @@ class Storm:
         except (Violation, TimeoutError, DaemonEnded) as error:
             raise Violation(self._story(error)) from error
         finally:
-            for pidfd in self._held:
+            for pidfd in (*self._held, *self._killed):
                 os.close(pidfd)
-            self._held.clear()
         return self.report
 
     def _measure(self) -> None:
@@ -166,10 +167,10 @@ class Storm:
             self.report.kills[what] += 1
         else:
             self.report.stops[what] += 1
-        if what == "stop worker":
-            self._held.append(pidfd)
-        else:
+        if what == "stop supervisor":
             os.close(pidfd)
+        else:
+            (self._held if what == "stop worker" else self._killed).append(pidfd)
         return done
 
     def _kill_newborn(self) -> str:
@@ -182,7 +183,7 @@ class Storm:
                 done += f", then SIGKILL newborn {event['name']} ({event['pid']})"
                 self._note(done)
                 self.report.kills["newborn"] += self._send(pidfd, signal.SIGKILL)
-                os.close(pidfd)
+                self._killed.append(pidfd)
         return done
 
     def _until_starting(self) -> list[Event]:
@@ -193,13 +194,20 @@ class Storm:
         return []
 
     def _let_go(self) -> None:
-        """Processes that were stopped and not yet seen to die: continue one, kill another."""
+        """Of the processes that were stopped continue one, kill another; then wait for the deaths of all killed."""
         for pidfd in self._held:
             number = self._random.choice((signal.SIGCONT, signal.SIGKILL))
             if self._send(pidfd, number) and number == signal.SIGKILL:
                 self.report.kills["worker, stopped"] += 1
-            os.close(pidfd)
+                self._killed.append(pidfd)
+            else:
+                os.close(pidfd)
         self._held.clear()
+        for pidfd in self._killed:
+            if not select.select([pidfd], [], [], DEATH_S)[0]:
+                raise Violation(f"a killed process is not dead after {DEATH_S} s")
+            os.close(pidfd)
+        self._killed.clear()
 
     def _kill_root(self) -> str:
         """SIGKILL, and `up` again; sometimes it is killed while it starts."""
