@@ -57,6 +57,8 @@ class Books:
                 self._root.answered(message)
             case StreamUp() if fd is not None:
                 self._root.streams.take(message.child, message.incarnation, message.rotation, message.pattern, fd)
+            case StreamUp():
+                self._root.streams.lost(message.child, "no free descriptors")
             case DetailUp():
                 self._detail(message)
             case NoteUp():

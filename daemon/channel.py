@@ -188,7 +188,7 @@ class Channel:
 
     def _send_packet(self, packet: bytes, fd: int | None) -> None:
         if self._queue or not self._try(packet, fd):
-            self._queue.append((packet, os.dup(fd) if fd is not None else None))
+            self._queue.append((packet, _kept(fd)))
             self._loop.watch(self.fd, select.EPOLLIN | select.EPOLLOUT, self._ready)
 
     def _try(self, packet: bytes, fd: int | None) -> bool:
@@ -272,3 +272,11 @@ class Channel:
                 if fd is not None:
                     os.close(fd)
             self._queue.clear()
+
+
+def _kept(fd: int | None) -> int | None:
+    """A duplicate to be sent later; without free descriptors the message goes alone, and the receiver tells."""
+    try:
+        return None if fd is None else os.dup(fd)
+    except OSError:
+        return None

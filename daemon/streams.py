@@ -78,9 +78,18 @@ class Streams:
             keep=rotation.keep,
             pattern=pattern,
         )
-        self._streams[self._next] = Stream(child, incarnation, os.dup(fd), message)
+        try:
+            held = os.dup(fd)
+        except OSError as error:
+            self.lost(child, error.strerror or str(error))
+            return
+        self._streams[self._next] = Stream(child, incarnation, held, message)
         self._next += 1
         self._send(message)
+
+    def lost(self, child: str, why: str) -> None:
+        """There was no descriptor to spare for the pipe of `child`: nobody reads what it prints."""
+        self._note("fault", child, f"its output cannot be read, it will be ended by SIGPIPE if it prints: {why}")
 
     def reopen(self) -> None:
         """The files were moved away (logrotate): write to new ones."""
