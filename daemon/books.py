@@ -164,7 +164,7 @@ class Books:
             return f"{name} gave up: {event['text']}" if event["event"] == "gave_up" else str(event["text"])
         node = tree.nodes.get(self._failed_first)
         if node is not None and node.last_exit is not None:
-            return f"{node.name}: {why.words(node.last_exit)}\n{node.last_exit['text']}".strip()
+            return f"{node.name} could not be started: {why.words(node.last_exit)}\n{node.last_exit['text']}".strip()
         return self.final_text or "stopped"
 
     def ended_well(self) -> bool:
