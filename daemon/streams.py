@@ -64,6 +64,7 @@ class Streams:
         self._matched = matched
         self._note = note
         self._streams: dict[int, Stream] = {}
+        self._lost: set[str] = set()
         self._next = 1
         self._queue: deque[Open | Reopen] = deque()
         loop.watch(fd, select.EPOLLIN, self._ready)
@@ -83,12 +84,16 @@ class Streams:
         except OSError as error:
             self.lost(child, error.strerror or str(error))
             return
+        if child in self._lost:
+            self._lost.discard(child)
+            self._note("fault_cleared", child, "its output is read again")
         self._streams[self._next] = Stream(child, incarnation, held, message)
         self._next += 1
         self._send(message)
 
     def lost(self, child: str, why: str) -> None:
         """There was no descriptor to spare for the pipe of `child`: nobody reads what it prints."""
+        self._lost.add(child)
         self._note("fault", child, f"its output cannot be read, it will be ended by SIGPIPE if it prints: {why}")
 
     def reopen(self) -> None:
