@@ -8,7 +8,7 @@ import pytest
 from storm.crashes import Crashes
 from storm.garden import Garden
 
-ROUNDS = int(os.environ.get("REGROW_CHAOS_ROUNDS") or 3)
+ROUNDS = int(os.environ.get("REGROW_CHAOS_ROUNDS") or 2)
 
 BLOWS = (
     Crashes.everything,

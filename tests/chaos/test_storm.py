@@ -7,7 +7,7 @@ import os
 import pytest
 from storm.driver import Storm
 
-KILLS = int(os.environ.get("REGROW_CHAOS_KILLS") or 120)
+KILLS = int(os.environ.get("REGROW_CHAOS_KILLS") or 80)
 
 
 @pytest.mark.slow
