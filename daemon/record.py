@@ -52,7 +52,7 @@ class Recorder:
     """
     Hand every step of one supervisor to `write`, as whole lines.
 
-    `write` must not block and may drop what it is given; it should then say so with `lost`.
+    `write` must not block. Whoever leaves out a step says so with `lost`.
     """
 
     def __init__(self, supervisor: str, write: Callable[[bytes], None]) -> None:
@@ -72,5 +72,6 @@ class Recorder:
         self._write(_encode_line(Step(self._supervisor, self._n, now_s, event, digest(effects))) + b"\n")
 
     def lost(self) -> None:
-        """Records were dropped: begin again with a snapshot at the next step."""
+        """A step was left out: count it, and begin again with a snapshot at the next."""
+        self._n += 1
         self._snapshot_due = True

@@ -7,6 +7,7 @@ Source: pipe(7) on O_NONBLOCK and partial writes.
 from __future__ import annotations
 
 import os
+import select
 
 from regrow.config.spec import LogRotation
 from regrow.daemon.channel import StreamUp
@@ -31,6 +32,7 @@ class Recording:
         self._fd = -1
         self._unwritten = bytearray()
         self._timer: Timer | None = None
+        self._full = False
         self._supervisor = supervisor
         self._recorder = Recorder(supervisor, self._write)
 
@@ -45,24 +47,33 @@ class Recording:
     def step(
         self, before: SupervisorState, event: Event, now_s: float, after: SupervisorState, effects: tuple[Effect, ...]
     ) -> None:
-        if self._fd >= 0:
+        if self._fd < 0:
+            return
+        if len(self._unwritten) > MAX_UNWRITTEN:  # nobody reads; the next snapshot begins the record anew
+            self._recorder.lost()
+        else:
             self._recorder.step(before, event, now_s, after, effects)
 
     def _write(self, line: bytes) -> None:
-        if len(self._unwritten) > MAX_UNWRITTEN:  # nobody reads; the next snapshot begins the record anew
-            self._recorder.lost()
-            return
         self._unwritten += line
-        if self._timer is None:
+        if self._timer is None and not self._full:
             self._timer = self._loop.call_later(FLUSH_S, self.flush)
 
     def flush(self) -> None:
-        """Write what the pipe takes now; the rest when more comes."""
+        """Write what the pipe takes now; the rest when it takes more."""
         self._timer = None
+        full = False
         try:
             while self._unwritten:
                 del self._unwritten[: os.write(self._fd, self._unwritten[:65536])]
         except BlockingIOError:
-            self._timer = self._loop.call_later(1.0, self.flush)
+            full = True
         except OSError:
-            self._fd = -1  # the root is gone, and soon this process too
+            self._loop.unwatch(self._fd)
+            self._fd, self._full = -1, False  # the root is gone, and soon this process too
+            return
+        if full and not self._full:
+            self._loop.watch(self._fd, select.EPOLLOUT, lambda _events: self.flush())
+        elif self._full and not full:
+            self._loop.unwatch(self._fd)
+        self._full = full
