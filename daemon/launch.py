@@ -34,6 +34,7 @@ def launch(plan: Plan, *, detach: bool, timeout_s: float | None = None) -> int:
     Returns:
         The exit status for the CLI, once a detached daemon is ready, has failed, or `timeout_s` is over.
     """
+    _fill_standard_streams()
     if not detach:
         _exec(plan, os.environ)
     try:
@@ -43,13 +44,23 @@ def launch(plan: Plan, *, detach: bool, timeout_s: float | None = None) -> int:
         return exits.REFUSED
 
 
+def _fill_standard_streams() -> None:
+    """Whoever started us may have closed 0, 1 or 2; nothing else is to be opened there, and be printed into."""
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd < 3:
+        os.set_inheritable(fd, True)
+        fd = os.open(os.devnull, os.O_RDWR)
+    os.close(fd)
+
+
 def _exec(plan: Plan, environ: os._Environ[str] | dict[str, str]) -> NoReturn:
     fd = os.memfd_create("regrow-plan", 0)
     os.set_inheritable(fd, True)
     with os.fdopen(os.dup(fd), "wb") as writer:
         writer.write(msgspec.msgpack.encode(plan))
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     arguments = [sys.executable, "-P", "-c", PROGRAM, str(fd)]
     os.execve(sys.executable, identity.padded_argv(arguments), identity.with_placeholder(dict(environ)))
 
