@@ -8,7 +8,6 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from regrow.config import exits
 from regrow.config.spec import Kind
 from regrow.daemon import why
 from regrow.daemon.channel import (
@@ -171,11 +170,15 @@ class Books:
         """Whether a significant child that ended normally is behind the end."""
         log = self._root.events
         event = log.get(self._final_event)
-        if event is None or event["event"] != "auto_shutdown":
-            return False
-        cause = log.get(event["cause"])
-        reason = cause["reason"] if cause is not None else None
-        return reason is not None and reason["reason"] in ("exit", "shutdown") and reason["code"] in (0, exits.SHUTDOWN)
+        while event is not None and event["event"] == "auto_shutdown":
+            ended = log.get(event["cause"])
+            if ended is None:
+                return False
+            node = self._root.tree.nodes.get(ended["name"])
+            if node is None or node.kind is not Kind.SUPERVISOR:
+                return node is not None and node.state == "stopped"
+            event = log.newest(ended["name"], ("auto_shutdown", "gave_up"))
+        return False
 
     # everything else
 

@@ -99,6 +99,11 @@ class EventLog:
         index = seq - self._events[0]["seq"]
         return self._events[index] if 0 <= index < len(self._events) else None
 
+    def newest(self, name: str, kinds: tuple[str, ...]) -> Event | None:
+        """The newest kept event about `name` that is one of `kinds`."""
+        found = (event for event in reversed(self._events) if event["name"] == name and event["event"] in kinds)
+        return next(found, None)
+
     def since(self, seq: int = 0, names: Iterable[str] = (), limit: int | None = None) -> list[Event]:
         """Kept events after `seq`, oldest first; only about `names` when given; the last `limit` of them."""
         wanted = frozenset(names)

@@ -319,9 +319,7 @@ def _unreadable(result: errand.Failed) -> ControlError:
     """What a reload of wrong files answers."""
     if not result.problems:
         return ControlError("bad_request", str(result))
-    first = str(result).splitlines()[0]
-    text = f"nothing has changed: the files have {len(result.problems)} problems, the first: {first}"
-    return ControlError("bad_request", text, problems=result.problems)
+    return ControlError("bad_request", f"nothing has changed: {result}", problems=result.problems)
 
 
 def kinds_in(spec: SupervisorSpec) -> frozenset[Kind]:

@@ -191,7 +191,7 @@ def _bad_files(refusal: Refused, as_json: bool) -> int:
         return BAD_CONFIG
     for problem in problems:
         click.echo(problem if isinstance(problem, str) else _problem_line(problem), err=True)
-    say(f"cannot reload: {refusal.message}")
+    say("nothing has changed")
     return BAD_CONFIG
 
 
