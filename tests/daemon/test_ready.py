@@ -276,7 +276,7 @@ def test_exits_at_once_for_ever(farm: Farm) -> None:
     entry = farm.entry("brief")
     assert entry["state"] == "waiting"
     assert entry["last_exit"]["code"] == 9
-    assert "starts again in 60 s" in entry["detail"]
+    assert "starts again after 60 s" in entry["detail"]
     assert "code 9" in farm.why("brief")
     farm.remove("brief")
 
