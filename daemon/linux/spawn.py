@@ -103,6 +103,7 @@ class Launch(Struct, frozen=True):
             and self.nice == 0
             and self.umask is None
             and self.credentials is None
+            and not self.cwd
             and self.stdout.fd is not None
             and self.stderr.fd is not None
         )
@@ -196,10 +197,8 @@ def spawn_plain(launch: Launch, executable: str, argv: tuple[str, ...]) -> int:
     """
     Make a command that needs no set-up (`launch.plain`). Returns its pid; its program runs already.
 
-    For a process with a single thread: posix_spawn knows no working directory, so this lends the child its own.
-
     Raises:
-        SpawnError: with stage "exec" or "enter"; there is no process.
+        SpawnError: with stage "exec"; there is no process.
     """
     assert launch.stdout.fd is not None
     assert launch.stderr.fd is not None
@@ -208,23 +207,12 @@ def spawn_plain(launch: Launch, executable: str, argv: tuple[str, ...]) -> int:
         (os.POSIX_SPAWN_DUP2, launch.stdout.fd, 1),
         (os.POSIX_SPAWN_DUP2, launch.stderr.fd, 2),
     ]
-    stage, subject = "enter", launch.cwd
-    home_fd = -1
     try:
-        if launch.cwd:
-            home_fd = os.open(".", os.O_PATH | os.O_CLOEXEC)
-            os.chdir(launch.cwd)
-        stage, subject = "exec", executable
         return os.posix_spawn(
             executable, argv, launch.env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_IGNORED
         )
     except OSError as error:
-        lacking = _lacking(executable, error.errno) if stage == "exec" else ""
-        raise SpawnError(stage, error.errno or 0, subject + lacking) from None
-    finally:
-        if home_fd >= 0:
-            os.fchdir(home_fd)
-            os.close(home_fd)
+        raise SpawnError("exec", error.errno or 0, executable) from None
 
 
 class Failure(Struct, frozen=True):
