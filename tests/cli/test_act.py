@@ -161,7 +161,7 @@ def test_reload_of_bad_files(cli: Cli, daemon: FakeDaemon) -> None:
     done = cli("reload")
     assert done.status == 78
     assert done.err == (
-        "a.toml:3: worker.web.user: no such user\nregrow: cannot reload: the files have 1 problem\n"
+        "a.toml:3: worker.web.user: no such user\nregrow: nothing has changed\n"
     )
     assert json.loads(cli("reload", "--format", "json").out) == [problem]
 
