@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def lines(report: Report, garden: Garden, took_s: float) -> list[str]:
     """The report of a storm in which everything held."""
+    calm = [one.seconds for one in report.recoveries if "regrow.logger" not in one.after]
     return [
         f"{report.killed} kills in {took_s:.0f} s; everything held",
         f"killed: {_listed(report.kills)}",
@@ -55,6 +56,7 @@ def lines(report: Report, garden: Garden, took_s: float) -> list[str]:
         f"checked: {_listed(garden.checks)}, {garden.ledger.lines} lines in the logs",
         f"in pipes when a root was killed, and lost: {garden.ledger.in_flight} lines",
         _times("whole again after a burst", [one.seconds for one in report.recoveries]),
+        _times("  without bursts that hit the logger, who has a backoff of up to 5 s", calm),
         f"  slowest: {max(report.recoveries, key=lambda one: one.seconds).after}",
         _times("`up` after a kill of the root, until ready", [one.seconds for one in report.root_recoveries]),
         "descriptors and memory of those who live through the last part:",
