@@ -129,7 +129,7 @@ SUPERVISOR = Table(
     Key("backoff", BACKOFF, "the delay before restarts; none unless written"),
     Key("preload", ListOf(Text("a module", pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")), "modules imported before forking"),
     Key("start", Choice(Start), "children one after the other, or all at once", default="sequential"),
-    Key("escalate", Choice(Escalate), "`never` accepts a limit that cannot be reached", default="on_intensity"),
+    Key("escalate", Choice(Escalate), "`never`: restart for ever, whatever the limit says", default="on_intensity"),
     Key("max_children", Int(0, 1_000_000), "dynamic only: how many children there may be"),
     Key("template", NAME, "dynamic only: the [worker.X] that every start_child builds upon"),
     *_PLACE,

@@ -49,7 +49,7 @@ class Start(StrEnum):
 
 
 class Escalate(StrEnum):
-    """`never` lets a supervisor whose intensity cannot trip be accepted, knowingly."""
+    """`never`: restart for ever, knowingly. Without it, a limit that can never trip is refused."""
 
     ON_INTENSITY = "on_intensity"
     NEVER = "never"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from regrow.config.backoff import backoff_s
-from regrow.config.spec import Restart, WorkerSpec
+from regrow.config.spec import Escalate, Restart, WorkerSpec
 from regrow.daemon.core import group, lifecycle
 from regrow.daemon.core.effects import Code, SignalKind
 from regrow.daemon.core.events import ChildExited, Exit, ExitReason, TimerKind
@@ -155,7 +155,7 @@ def _count(turn: Turn, child: str, cause: int | None) -> bool:
     """Charge one restart; False when that was one too many and the supervisor is giving up (S63-S73)."""
     spec = turn.spec
     turn.restarts_s, ok = add_restart(turn.restarts_s, turn.now_s, spec.intensity, spec.period_s)
-    if ok:
+    if ok or spec.escalate is Escalate.NEVER:
         return True
     turn.undefine(child)
     lifecycle.give_up(turn, child, cause)

@@ -6,7 +6,9 @@ import pytest
 from bench import ONE_FOR_ONE, Bench, supervisor
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from regrow.config.spec import Escalate
 from regrow.daemon.core import events as ev
 from regrow.daemon.core.intensity import add_restart
 
@@ -133,3 +135,12 @@ def test_one_restart_is_one_report() -> None:
         bench.exits("a")
         (report,) = bench.reports("restarting")
         assert (report.extra["used"], report.extra["intensity"], report.extra["period_s"]) == (used, 2, 10.0)
+
+
+def test_escalate_never_restarts_for_ever() -> None:
+    """A supervisor that was told never to escalate outlives its limit, and goes on restarting."""
+    spec = replace(supervisor("a b", ONE_FOR_ONE, 1), escalate=Escalate.NEVER)
+    bench = Bench(spec).start()
+    for _ in range(20):
+        assert not gave_up(bench.exits("a"))
+    assert bench.incarnations() == {"a": 21, "b": 1}
