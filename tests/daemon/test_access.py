@@ -81,7 +81,7 @@ def group_id(name: str) -> int:
     return grp.getgrnam(name).gr_gid
 
 
-LOOK = (
+LOOK: tuple[tuple[str, dict[str, Any]], ...] = (
     ("ping", {}),
     ("status", {}),
     ("events", {"limit": 1}),

@@ -34,12 +34,12 @@ class Raw:
 
     def __init__(self, farm: Farm) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(TIMEOUT_S)
         try:
-            self.socket.connect(str(farm.run_dir / "control.sock"))
+            self.socket.connect(str(farm.run_dir / "control.sock"))  # without a limit: a full backlog is waited for
         except OSError:
             self.socket.close()
             raise
+        self.socket.settimeout(TIMEOUT_S)
 
     def __enter__(self) -> Raw:
         return self

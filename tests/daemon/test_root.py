@@ -213,9 +213,9 @@ def test_nested_give_up(tree: Tree, config: Config) -> None:
 def test_executable_vanishes_and_the_supervisor_gives_up(tree: Tree, config: Config) -> None:
     """Restarts that cannot succeed are counted: the limit is reached, the reason names the executable."""
     path = tree.directory / "program"
-    path.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
+    path.write_text("#!/bin/sh\necho up\nexec tail -f /dev/null\n")
     path.chmod(0o755)
-    config.workers["p"] = {"command": [str(path)]}
+    config.workers["p"] = {"command": [str(path)], "ready": {"line": "up"}}
     config.supervisor("top", "sup").supervisor("sup", "p", intensity=3, period="60s", restart="temporary")
     tree.grow()
     path.unlink()
@@ -327,15 +327,11 @@ def test_pid_1(tree: Tree, config: Config) -> None:
 
 def descendants(pid: int) -> list[int]:
     """All processes below one."""
-    found = []
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return []
-    for child in map(int, children):
-        found.append(child)
-        found.extend(descendants(child))
-    return found
+    return [below for child in map(int, children) for below in (child, *descendants(child))]
 
 
 def test_parallel_calls_from_many_clients(tree: Tree, config: Config) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from farm import FOREVER, Farm, shell
@@ -13,17 +15,23 @@ from wire import CallError
 def program(farm: Farm, name: str) -> Path:
     """A little executable of the test's own."""
     path = farm.directory / name
-    path.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
+    path.write_text("#!/bin/sh\necho up\nexec tail -f /dev/null\n")
     path.chmod(0o755)
     return path
 
 
-SPOILED = {
+def replace_by_directory(path: Path) -> None:
+    """A directory where the program was."""
+    path.unlink()
+    path.mkdir()
+
+
+SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: path.unlink(), "No such file or directory"),
     "mode": (lambda path: path.chmod(0o644), "Permission denied"),
     "interpreter": (lambda path: path.write_text("#!/no/such/interpreter\n"), "No such file or directory"),
     "format": (lambda path: path.write_bytes(b"\x7fELF garbage"), "Exec format error"),
-    "directory": (lambda path: (path.unlink(), path.mkdir()), "Permission denied"),
+    "directory": (replace_by_directory, "Permission denied"),
 }
 
 
@@ -33,7 +41,7 @@ def test_executable_spoiled_after_the_check(farm: Farm, spoiled: str, under: str
     """An executable that is gone or unusable at the time of the start: exec_failed, its path, the error."""
     name = f"{spoiled}-{under}"
     path = program(farm, name)
-    farm.add(name, [str(path)], under=under)
+    farm.add(name, [str(path)], under=under, ready={"line": "up"})
     spoil, words = SPOILED[spoiled]
     entry = farm.stop_refused_start(name, lambda: spoil(path))
     assert entry["state"] == "failed"
@@ -48,7 +56,7 @@ def test_executable_spoiled_after_the_check(farm: Farm, spoiled: str, under: str
 def test_a_missing_interpreter_is_named(farm: Farm) -> None:
     """`No such file` about a script that is there means its interpreter: the text says so."""
     path = program(farm, "shebang")
-    farm.add("shebang", [str(path)])
+    farm.add("shebang", [str(path)], ready={"line": "up"})
     entry = farm.stop_refused_start("shebang", lambda: path.write_text("#!/no/such/interpreter -x\n"))
     assert "/no/such/interpreter" in entry["last_exit"]["text"]
 
@@ -82,7 +90,8 @@ def test_output_path_not_writable(farm: Farm, stream: str) -> None:
     folder = farm.directory / f"out-{stream}"
     folder.mkdir()
     name = f"mute-{stream}"
-    farm.add(name, **{stream: str(folder / "file")})
+    keys: dict[str, Any] = {stream: str(folder / "file")}
+    farm.add(name, FOREVER, under="sup", **keys)
     (folder / "file").unlink()
     entry = farm.stop_refused_start(name, folder.rmdir)
     assert entry["last_exit"]["reason"] in ("exec_failed", "start_failed")
@@ -158,7 +167,7 @@ def test_user_vanished(farm: Farm) -> None:
 def test_first_start_fails_on_automatic_restart(farm: Farm) -> None:
     """An executable that vanishes under a running child: its restart fails, is told, and tried again later."""
     path = program(farm, "vanishing")
-    farm.add("vanishing", [str(path)])
+    farm.add("vanishing", [str(path)], ready={"line": "up"})  # its interpreter has read it
     path.unlink()
     farm.crash("vanishing")
     farm.wait("exited", "vanishing")
@@ -166,5 +175,5 @@ def test_first_start_fails_on_automatic_restart(farm: Farm) -> None:
     assert waiting["delay_s"] > 50
     entry = farm.entry("vanishing")
     assert entry["state"] == "waiting"
-    assert entry["last_exit"]["signal"] == "SIGKILL"
+    assert entry["last_exit"]["signal"] == "SIGKILL", entry
     farm.remove("vanishing")
