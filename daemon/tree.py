@@ -201,8 +201,7 @@ class Tree:
     def _last_exit(self, node: Node, exit: Exit, incarnation: int) -> dict[str, Any]:
         node.ended = incarnation
         printed = node.outputs.get(incarnation, "") if exit.reason is not ExitReason.STOPPED else ""
-        text = "\n".join(part for part in (exit.text, _but_traceback(exit.reason, printed)) if part)
-        return exit_object(exit, text=text, at=time.time())
+        return exit_object(exit, text=_story(exit.reason, exit.text, printed), at=time.time())
 
     def printed(self, name: str, incarnation: int, tail: str) -> None:
         """What an incarnation had printed last: part of its `last_exit`, whichever of the two comes first."""
@@ -214,8 +213,7 @@ class Tree:
         if last is None or node.ended != incarnation:
             node.outputs = {incarnation: tail}
         elif last["reason"] != ExitReason.STOPPED:
-            parts = (last["text"], _but_traceback(last["reason"], tail))
-            last["text"] = "\n".join(part for part in parts if part)[-MAX_TEXT:]
+            last["text"] = _story(last["reason"], last["text"], tail)[-MAX_TEXT:]
 
     def _lost(self, node: Node, supervisor: Node) -> None:
         """The supervisor above is gone, and so is all below it; nobody was left to report it."""
@@ -276,12 +274,17 @@ class Tree:
 _UNREADY = frozenset({"starting", "exited", "stopped", "start_failed", "ignored", "stopping"})
 
 
-def _but_traceback(reason: str, printed: str) -> str:
-    """What was printed before the traceback that multiprocessing printed last; the exit itself holds it already."""
+def _story(reason: str, known: str, printed: str) -> str:
+    """
+    What is known of an end and what was printed before it, as one text.
+
+    A traceback comes last, once: multiprocessing has printed it too.
+    """
     if reason != ExitReason.EXCEPTION:
-        return printed
+        return "\n".join(part for part in (known, printed) if part)
     end = printed.rfind("\nProcess ")
-    return printed[:end] if end >= 0 else ("" if printed.startswith("Process ") else printed)
+    before = printed[:end] if end >= 0 else ("" if printed.startswith("Process ") else printed)
+    return "\n".join(part for part in (before, known) if part)
 
 
 def exit_object(exit: Exit, *, text: str, at: float) -> dict[str, Any]:
