@@ -341,8 +341,7 @@ def test_parallel_calls_from_many_clients(tree: Tree, config: Config) -> None:
 
     def hammer() -> None:
         wire = tree.connect()
-        for _ in range(5):
-            results.append(wire.call("restart", names=["a", "b"]))
+        results.extend(wire.call("restart", names=["a", "b"]) for _ in range(5))
 
     threads = [threading.Thread(target=hammer) for _ in range(6)]
     for thread in threads:
