@@ -9,11 +9,20 @@ Source: otp-rules S1-S25 for names and defaults; `signal(7)`, `setrlimit(2)`.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeAlias
 
 from msgspec import Struct, field
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9; real-time signals by their offset."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
 
 
 class Strategy(StrEnum):

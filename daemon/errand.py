@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from regrow.daemon.signalling import send
 
 TIMEOUT_S = 20.0
 MAX_RESULT = 64 << 20
+AT_ONCE = 8
+MAX_WAITING = 1000
 
 
 class Failed(Exception):
@@ -29,6 +32,35 @@ class Failed(Exception):
     def __init__(self, text: str, problems: list[dict[str, Any]] | None = None) -> None:
         super().__init__(text)
         self.problems = problems or []
+
+
+class Errands:
+    """Runs errands, a few at a time; the others wait their turn."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._running = 0
+        self._waiting: deque[tuple[Callable[[], bytes], Callable[[bytes | Failed], None]]] = deque()
+
+    def run(self, work: Callable[[], bytes], done: Callable[[bytes | Failed], None]) -> None:
+        """Do `work`, now or later; refused when too many wait already."""
+        if self._running < AT_ONCE:
+            self._start(work, done)
+        elif len(self._waiting) < MAX_WAITING:
+            self._waiting.append((work, done))
+        else:
+            done(Failed(f"{MAX_WAITING} requests of this kind are waiting already"))
+
+    def _start(self, work: Callable[[], bytes], done: Callable[[bytes | Failed], None]) -> None:
+        self._running += 1
+
+        def ended(result: bytes | Failed) -> None:
+            self._running -= 1
+            if self._waiting:
+                self._start(*self._waiting.popleft())
+            done(result)
+
+        run(self._loop, work, ended)
 
 
 def run(loop: Loop, work: Callable[[], bytes], done: Callable[[bytes | Failed], None]) -> None:

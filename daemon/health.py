@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from regrow.config.spec import ReadyKind, WorkerSpec
 from regrow.daemon.core.events import Exit, ExitReason
 from regrow.daemon.linux.probes import LivenessWatch, ProbeProcesses, ReadyWait
-from regrow.daemon.linux.procfs import resident_bytes
+from regrow.daemon.linux.procfs import tree_resident_bytes
 from regrow.daemon.loop import Loop, Timer
 
 ASKED = frozenset({ReadyKind.TCP, ReadyKind.UNIX, ReadyKind.HTTP, ReadyKind.FILE, ReadyKind.EXEC})
@@ -134,7 +134,7 @@ class Health:
 
     def _check_memory(self) -> None:
         limit = self._spec.limits.memory_bytes
-        used = resident_bytes(self._pid)
+        used = tree_resident_bytes(self._pid)
         if limit is not None and used > limit:
             self._unhealthy(ExitReason.MEMORY, f"uses {used >> 20} MiB of memory, its limit is {limit >> 20} MiB")
         else:

@@ -15,11 +15,14 @@ import os
 import select
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
 BATCH = 256
 """Descriptors served in one turn; the rest waits for the next, after timers had theirs."""
+
+MAX_ERRORS, ERRORS_WITHIN_S = 100, 10.0
 
 MAX_WAIT_S = 86_400.0
 """epoll counts in milliseconds in an int: a longer wait is cut and taken up again."""
@@ -39,9 +42,16 @@ class Timer:
 
 
 class Loop:
-    """Watch descriptors, run timers, deliver signals; one thread, no polling."""
+    """
+    Watch descriptors, run timers, deliver signals; one thread, no polling.
 
-    def __init__(self) -> None:
+    `on_error` is told of an exception that a callback raised, and the loop goes on; without it, and when they
+    come too fast, the exception ends `run`. The rest of the turn is served in the next.
+    """
+
+    def __init__(self, on_error: Callable[[Exception], None] | None = None) -> None:
+        self._on_error = on_error
+        self._errors_s: deque[float] = deque(maxlen=MAX_ERRORS)
         self._epoll = select.epoll()
         self._watched: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
@@ -49,6 +59,7 @@ class Loop:
         self._compact_at = 64
         self._soon: list[Callable[[], None]] = []
         self._signals: dict[int, Callable[[], None]] = {}
+        self._pending: set[int] = set()
         self._wakeup: tuple[int, int] | None = None
         self._running = False
 
@@ -100,7 +111,17 @@ class Loop:
         """Serve until `stop` is called."""
         self._running = True
         while self._running:
-            self._turn()
+            try:
+                self._turn()
+            except Exception as error:  # the owner decides whether one mistake ends the process
+                if self._on_error is None or self._too_many_errors():
+                    raise
+                self._on_error(error)
+
+    def _too_many_errors(self) -> bool:
+        """A mistake that comes back at once would only burn the processor."""
+        self._errors_s.append(time.monotonic())
+        return len(self._errors_s) == MAX_ERRORS and self._errors_s[-1] - self._errors_s[0] < ERRORS_WITHIN_S
 
     def stop(self) -> None:
         self._running = False
@@ -115,6 +136,8 @@ class Loop:
         self._epoll.close()
 
     def _turn(self) -> None:
+        if self._pending:
+            self._handle_signals()
         for fd, events in self._poll():
             callback = self._watched.get(fd)
             if callback is not None:  # an earlier callback of this turn may have unwatched it
@@ -154,10 +177,16 @@ class Loop:
     def _deliver_signals(self, _events: int) -> None:
         reader = self._wakeup[0] if self._wakeup else -1
         try:
-            numbers = set(os.read(reader, 4096))
+            self._pending.update(os.read(reader, 4096))
         except BlockingIOError:
             return
-        for number in sorted(numbers):
+        self._handle_signals()
+
+    def _handle_signals(self) -> None:
+        """Each is taken off before it is handled, so that a mistake in one handler loses no other signal."""
+        while self._pending:
+            number = min(self._pending)
+            self._pending.discard(number)
             handler = self._signals.get(number)
             if handler is not None:
                 handler()

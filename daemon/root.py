@@ -99,12 +99,13 @@ class Root:
 
     def __init__(self, plan: Plan, token: str, taken: Taken, group: Group | None) -> None:
         self.plan = plan
-        self.loop = Loop()
+        self.loop = Loop(self._survive)
         self.state = "starting"
         self.events = EventLog()
         self.tree = Tree(plan.root, system_spec())
         self._notify = os.environ.get("NOTIFY_SOCKET", "")
         self._watchdog_s = int(os.environ.get("WATCHDOG_USEC", "0") or 0) / 2_000_000
+        self._errands = errand.Errands(self.loop)
         self._asked: dict[int, tuple[str, Answer]] = {}
         self._requests = 0
         self._interrupted = False
@@ -236,9 +237,10 @@ class Root:
                 answer(refusal)
                 return
             used = self.books.incarnation_of(spec.name)
+            self.tree.announced[spec.name] = spec
             self.ask(supervisor, lambda number: StartChild(number, spec, used), answer, by=by, about=spec.name)
 
-        errand.run(self.loop, lambda: reload.worker(self.plan, raw, above), checked)
+        self._errands.run(lambda: reload.worker(self.plan, raw, above), checked)
 
     def _refusal(self, supervisor: str, name: str) -> ReplyUp | None:
         """A name is an address in the whole tree; one that is taken elsewhere is refused (S135)."""
@@ -266,7 +268,7 @@ class Root:
             else:
                 self._take_over(plan, done)
 
-        errand.run(self.loop, lambda: reload.plan(self.plan), loaded)
+        self._errands.run(lambda: reload.plan(self.plan), loaded)
 
     def _take_over(self, plan: Plan, done: Callable[[Any], None]) -> None:
         changes = reload.changes(self.tree, plan)
@@ -299,6 +301,14 @@ class Root:
             self.tell_systemd("STOPPING=1\nSTATUS=stopping" + (f": {text}" if text else ""))
         self.runtime.stop(now=now, text=text)
 
+    def _survive(self, error: Exception) -> None:
+        """A mistake of ours in one event is told, and is no reason to take the whole tree down."""
+        import traceback
+
+        self.loop.call_soon(self.runtime.reaper.sweep)  # in case it was a death that was being handled
+        complain(f"internal error, the daemon goes on:\n{''.join(traceback.format_exception(error))}")
+        self.books.daemon_event("fault", f"internal error: {type(error).__name__}: {error}")
+
     def _interrupt(self) -> None:
         """The first SIGINT stops in order, the second at once."""
         self.stop(now=self._interrupted, text="SIGINT")
@@ -307,12 +317,17 @@ class Root:
     def _hangup(self) -> None:
         self.streams.reopen()
 
+        def done(told: dict[str, list[str]]) -> None:
+            self.tell_systemd("READY=1")
+            if not told["supervisors"]:
+                self.books.daemon_event("reloaded", "nothing has changed")
+
         def failed(error: ControlError) -> None:
             complain(f"nothing was reloaded: {error}")
             self.books.daemon_event("fault", f"nothing was reloaded: {error}")
 
         self.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
-        self.reload(lambda _ok: self.tell_systemd("READY=1"), failed)
+        self.reload(done, failed)
 
 
 def _unreadable(result: errand.Failed) -> ControlError:

@@ -29,30 +29,36 @@ def run(plan_fd: int) -> int:
     _line_buffered()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background daemon may still say something on its terminal
     token = identity.new_token()
+    path = _cgroup_path(plan.daemon.cgroup, token)
     try:
-        path = _cgroup_path(plan.daemon.cgroup, token)
         taken = takeover.take(plan.daemon.run_dir, token, f"regrow: {plan.daemon.name} root", path)
-        group = _open_groups(path)
         for report in taken.reports:
             complain(report)
-        from regrow.daemon.root import Root
-
-        status = Root(plan, token, taken, group).run()
-        if group is not None:
-            cgroup.close_subtree(group)
-        takeover.release(plan.daemon.run_dir, taken)
-        return status
+        return _be_root(plan, token, taken, _open_groups(path))
     except RunDirError as error:
         complain(str(error))
-        return exits.REFUSED
-    except OSError as error:
-        complain(f"cannot use {plan.daemon.run_dir}: {error.strerror or error}; choose another [daemon] run_dir")
         return exits.REFUSED
     except Exception:  # noqa: BLE001 - the outermost frame
         import traceback
 
         complain(f"internal error, the daemon ends:\n{traceback.format_exc()}")
         return exits.INTERNAL
+
+
+def _be_root(plan: Plan, token: str, taken: takeover.Taken, group: cgroup.Group | None) -> int:
+    from regrow.daemon.root import Root
+
+    try:
+        root = Root(plan, token, taken, group)
+    except OSError as error:
+        raise RunDirError(
+            f"cannot use {plan.daemon.run_dir}: {error.strerror or error}; choose another [daemon] run_dir"
+        ) from None
+    status = root.run()
+    if group is not None:
+        cgroup.close_subtree(group)
+    takeover.release(plan.daemon.run_dir, taken)
+    return status
 
 
 def _cgroup_path(use: CgroupUse, token: str) -> str:

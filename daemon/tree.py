@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from regrow.config.spec import ChildSpec, Kind, SupervisorSpec, WorkerSpec
+from regrow.config.spec import ChildSpec, Kind, SupervisorSpec, WorkerSpec, signal_name
 from regrow.daemon.core.effects import Report
 from regrow.daemon.core.events import Exit, ExitReason
 from regrow.daemon.core.restart import ExitClass, exit_class
@@ -69,6 +69,7 @@ class Tree:
 
     def __init__(self, user: SupervisorSpec, system: SupervisorSpec) -> None:
         self.nodes: dict[str, Node] = {}
+        self.announced: dict[str, WorkerSpec] = {}
         self.tops = (user.name, system.name)
         self.leaving: Callable[[Node], None] = lambda _node: None
         self._add(user, None)
@@ -237,7 +238,8 @@ class Tree:
         if parent is None or report.event != "child_added":
             return None
         kind = Kind(report.extra.get("kind", Kind.COMMAND))
-        node = Node(report.child, kind, supervisor, None, added=True, since=time.time())
+        spec = self.announced.pop(report.child.partition(".")[0], None)
+        node = Node(report.child, kind, supervisor, spec, added=True, since=time.time())
         node.incarnation = report.incarnation
         self.nodes[node.name] = node
         parent.children.append(node.name)
@@ -297,11 +299,3 @@ def exit_object(exit: Exit, *, text: str, at: float) -> dict[str, Any]:
         "at": round(at, 3),
         "text": text[-MAX_TEXT:],
     }
-
-
-def signal_name(number: int) -> str:
-    """`SIGKILL` for 9; real-time signals by their offset."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIGRTMIN+{number - signal.SIGRTMIN}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from regrow.config.backoff import backoff_s
-from regrow.config.spec import Escalate, Restart, WorkerSpec
+from regrow.config.spec import Escalate, Restart, WorkerSpec, signal_name
 from regrow.daemon.core import group, lifecycle
 from regrow.daemon.core.effects import Code, SignalKind
 from regrow.daemon.core.events import ChildExited, Exit, ExitReason, TimerKind
@@ -77,7 +77,7 @@ def describe(exit: Exit) -> str:
     if exit.code is not None:
         parts.append(f"code {exit.code}")
     elif exit.signal is not None and exit.reason is not ExitReason.START_TIMEOUT:
-        parts.append(f"signal {exit.signal}")
+        parts.append(signal_name(exit.signal))
     if exit.text:
         parts.append(exit.text)
     return ", ".join(parts)

@@ -128,6 +128,22 @@ def resident_bytes(pid: int) -> int:
         return 0
 
 
+def tree_resident_bytes(pid: int) -> int:
+    """
+    Resident memory of a process and all below it. What they share counts for each; what has left the tree, not at all.
+    """
+    total, waiting = 0, [pid]
+    while waiting:
+        pid = waiting.pop()
+        total += resident_bytes(pid)
+        try:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                waiting += map(int, read_file(f"/proc/{pid}/task/{thread}/children").split())
+        except OSError:
+            continue  # it has just ended
+    return total
+
+
 def all_pids() -> list[int]:
     """Every process that /proc shows, in no order."""
     return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]

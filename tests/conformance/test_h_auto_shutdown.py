@@ -175,7 +175,7 @@ def test_rule_s120_exhausted_budget_of_a_significant_child_is_giving_up(grow: Gr
 
 
 def test_rule_s118_the_root_supervisor_shutting_itself_down_ends_the_daemon(tree: Tree, config: Config) -> None:
-    """When the file's root supervisor shuts itself down, `regrow up` ends; with status 0, since it was a normal end (interpretation)."""
+    """When the file's root supervisor shuts itself down, `regrow up` ends: with 0 if that was a normal end."""
     config.supervisor("app", "a:T! b:P", auto_shutdown=ANY)
     tree.grow()
     tree.forget()

@@ -160,7 +160,6 @@ def test_memory_limit(farm: Farm) -> None:
     farm.remove("hungry")
 
 
-@pytest.mark.xfail(reason="without a cgroup only the main process is counted", strict=True)
 def test_memory_limit_counts_the_whole_child(farm: Farm) -> None:
     """What a child's own children hold counts as well."""
     code = """
