@@ -25,13 +25,11 @@ LOGGER = "regrow.logger"
 
 class Born(Struct, frozen=True):
     """
-    A new process. `status_fd` is -1 when its program is known to run; `output_fd` the read end of what it
-    prints, -1 when nothing is to be logged. `env` is its complete environment.
+    A new process. `status_fd` is -1 when its program is known to run; `env` is its complete environment.
     """
 
     pid: int
     status_fd: int
-    output_fd: int
     env: Mapping[str, str]
 
 
@@ -51,9 +49,13 @@ def worker(
     *,
     light: bool,
     group: Group | None,
+    announce: Callable[[int], None],
 ) -> Born:
     """
     Make a command or a function. `light` allows posix_spawn, whose children do not die with their parent.
+
+    `announce` gets the read end of what the child will print, before there is a child, so that whoever reads is
+    not woken while it is being born.
 
     Raises:
         SpawnError: there is no process, and no descriptor is left open.
@@ -61,6 +63,9 @@ def worker(
     env = child_environ(context, spec.env, name=spec.name, incarnation=incarnation)
     _personal(spec, env)
     outputs = _outputs(context, spec)
+    if outputs.read_fd >= 0:
+        announce(outputs.read_fd)
+        os.close(outputs.read_fd)
     try:
         launch = Launch(
             env=env,
@@ -77,14 +82,10 @@ def worker(
             keep_fds=(context.logger_fd,) if spec.name == LOGGER else (),
         )
         pid, status_fd = _make(context, spec, launch, light)
-    except SpawnError:
-        if outputs.read_fd >= 0:
-            os.close(outputs.read_fd)
-        raise
     finally:
         if outputs.write_fd >= 0:
             os.close(outputs.write_fd)
-    return Born(pid, status_fd, outputs.read_fd, env)
+    return Born(pid, status_fd, env)
 
 
 def _make(context: Context, spec: WorkerSpec, launch: Launch, light: bool) -> tuple[int, int]:

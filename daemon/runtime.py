@@ -81,6 +81,10 @@ PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, err
 """Shortages of the machine: tried again until they pass, and not held against the child."""
 
 SHORTAGE_RETRY_S = 0.25
+
+TELL_S = 0.002
+"""Reports of what has just been done go up together, after a moment: children come before the telling of them."""
+
 NO_LIMITS = Limits()
 
 
@@ -130,6 +134,7 @@ class Runtime:
         self._recording = Recording(loop, spec.name)
         self._inbox: deque[Event] = deque()
         self._stepping = False
+        self._telling: Timer | None = None
         self._timers: dict[tuple[str, str, int], Timer] = {}
         self._shortages: dict[str, Spawn] = {}
         self._do: dict[type[Any], Callable[[Any], None]] = {
@@ -165,7 +170,12 @@ class Runtime:
                 self._step(self._inbox.popleft())
         finally:
             self._stepping = False
-            self.upward.flush()
+            if self._telling is None:
+                self._telling = self.loop.call_later(TELL_S, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        self.upward.flush()
 
     def _step(self, event: Event) -> None:
         now_s = self.loop.now()
@@ -204,15 +214,14 @@ class Runtime:
             effect.incarnation,
             light=self.light,
             group=group,
+            announce=lambda fd: self.upward.send(
+                StreamUp(spec.name, effect.incarnation, spec.log, birth.pattern(spec)), fd
+            ),
         )
         process = Process(spec.name, effect.incarnation, spec, born.pid)
         process.status_fd = born.status_fd
         process.group = group
         process.oom_kills = group.oom_kills() if group is not None and spec.limits.memory_bytes else 0
-        if born.output_fd >= 0:
-            message = StreamUp(spec.name, effect.incarnation, spec.log, birth.pattern(spec))
-            self.upward.send(message, born.output_fd)
-            os.close(born.output_fd)
         process.health = Health(
             self.loop,
             spec,

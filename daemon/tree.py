@@ -44,6 +44,7 @@ class Node(Struct):
     kind: Kind
     parent: str | None
     spec: ChildSpec | None
+    path: str
     added: bool = False
     children: list[str] = []
     state: str = "stopped"
@@ -78,9 +79,11 @@ class Tree:
     def _add(self, spec: ChildSpec, parent: str | None) -> None:
         known = self.nodes.get(spec.name)
         if known is None:
-            self.nodes[spec.name] = Node(spec.name, spec.kind, parent, spec, since=time.time())
+            path = self._path_below(parent, spec.name)
+            self.nodes[spec.name] = Node(spec.name, spec.kind, parent, spec, path, since=time.time())
         else:
             known.spec, known.parent, known.added = spec, parent, False
+            known.path = self._path_below(parent, spec.name)
         if isinstance(spec, SupervisorSpec):
             for child in spec.children:
                 self._add(child, spec.name)
@@ -89,10 +92,12 @@ class Tree:
     # reading
 
     def path(self, name: str) -> str:
+        """The names from the root down, joined by "/"."""
         node = self.nodes.get(name)
-        if node is None:
-            return name
-        return f"{self.path(node.parent)}/{name}" if node.parent else name
+        return name if node is None else node.path
+
+    def _path_below(self, parent: str | None, name: str) -> str:
+        return f"{self.path(parent)}/{name}" if parent else name
 
     def route(self, name: str) -> tuple[str, ...]:
         """The supervisors to pass, from the root down, to reach supervisor `name` (itself last)."""
@@ -239,7 +244,8 @@ class Tree:
             return None
         kind = Kind(report.extra.get("kind", Kind.COMMAND))
         spec = self.announced.pop(report.child.partition(".")[0], None)
-        node = Node(report.child, kind, supervisor, spec, added=True, since=time.time())
+        path = self._path_below(supervisor, report.child)
+        node = Node(report.child, kind, supervisor, spec, path, added=True, since=time.time())
         node.incarnation = report.incarnation
         self.nodes[node.name] = node
         parent.children.append(node.name)

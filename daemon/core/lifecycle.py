@@ -30,7 +30,7 @@ def begin(turn: Turn) -> None:
     """Start the static list: one after the other (S27), or all at once when the supervisor says so."""
     turn.phase = Phase.STARTING
     if turn.spec.start is Start.PARALLEL:
-        turn.operation = Init(())
+        turn.operation = Init((), starting=len(turn.order))
         for child in turn.order:
             turn.spawn(child, StartFor.INIT)
     else:
@@ -45,7 +45,8 @@ def start_concluded(turn: Turn, child: str) -> None:
     After a reload that made a group of independent children it may be part of nothing.
     """
     match turn.operation:
-        case Init():
+        case Init(pending=pending, starting=starting):
+            turn.operation = Init(pending, starting - 1)
             _init_advance(turn)
         case Batch(scope=scope) if child in scope:
             group.advance(turn)
@@ -56,11 +57,11 @@ def start_concluded(turn: Turn, child: str) -> None:
 def _init_advance(turn: Turn) -> None:
     operation = turn.operation
     assert isinstance(operation, Init)
-    if any(slot.state is SlotState.STARTING for slot in turn.slots.values()):
+    if operation.starting:
         return
     if operation.pending:
         child, *rest = operation.pending
-        turn.operation = Init(tuple(rest))
+        turn.operation = Init(tuple(rest), starting=1)
         turn.spawn(child, StartFor.INIT)
         return
     turn.operation = None
@@ -118,13 +119,14 @@ def _begin_end(turn: Turn, outcome: Outcome, text: str, cause: int | None, *, no
     _refuse_waiting(turn)
     turn.phase = Phase.STOPPING
     cause = turn.report("stopping", cause=cause, extra={"outcome": str(outcome), "text": text})
-    turn.operation = StopAll(outcome, text, cause, now)
     for child in turn.order:
         slot = turn.slots[child]
         if slot.dead is not None:
             turn.report("exited", child, cause=cause, exit=known_exit(slot, slot.dead))
         if slot.dead is not None or slot.state is SlotState.WAITING:
             turn.undefine(child)
+    left = sum(slot.state in HOLDS_PROCESS for slot in turn.slots.values())
+    turn.operation = StopAll(outcome, text, cause, now, left)
     _end_advance(turn)
 
 
@@ -146,22 +148,33 @@ def _end_advance(turn: Turn) -> None:
     """Stop the next child, or all of them where nothing orders them; end when none is left (S90, S91)."""
     operation = turn.operation
     assert isinstance(operation, StopAll)
-    at_once = operation.now or turn.dynamic or turn.spec.start is Start.PARALLEL
-    left = False
-    for child in reversed(turn.order):
-        slot = turn.slots[child]
-        if slot.state not in HOLDS_PROCESS:
-            continue
-        left = True
-        if slot.state is not SlotState.STOPPING:
-            turn.begin_stop(child, operation.cause, now=operation.now)
-        if not at_once:
-            break
-    if not left:
+    if not operation.left:
         turn.phase = Phase.ENDED
         turn.operation = None
         turn.report("stopped", cause=operation.cause, extra={"outcome": str(operation.outcome)})
         turn.effects.append(End(operation.outcome, operation.text))
+        return
+    for child in reversed(turn.order):
+        slot = turn.slots[child]
+        if slot.state not in HOLDS_PROCESS:
+            continue
+        if slot.state is not SlotState.STOPPING:
+            turn.begin_stop(child, operation.cause, now=operation.now)
+        if not _at_once(turn, operation):
+            break
+
+
+def _at_once(turn: Turn, operation: StopAll) -> bool:
+    return operation.now or turn.dynamic or turn.spec.start is Start.PARALLEL
+
+
+def _one_less(turn: Turn) -> None:
+    """A process is gone; where all have been asked already, only the last one changes anything."""
+    operation = turn.operation
+    assert isinstance(operation, StopAll)
+    operation = turn.operation = replace(operation, left=operation.left - 1)
+    if not operation.left or not _at_once(turn, operation):
+        _end_advance(turn)
 
 
 def died_while_stopping(turn: Turn, child: str, exit: Exit) -> None:
@@ -172,7 +185,7 @@ def died_while_stopping(turn: Turn, child: str, exit: Exit) -> None:
     turn.cancel_start(child)
     turn.report("exited", child, cause=operation.cause, exit=known_exit(slot, exit))
     turn.undefine(child)
-    _end_advance(turn)
+    _one_less(turn)
 
 
 def stopped(turn: Turn, child: str, exit: Exit) -> None:
@@ -182,7 +195,7 @@ def stopped(turn: Turn, child: str, exit: Exit) -> None:
     match turn.operation:
         case StopAll():
             turn.undefine(child)
-            _end_advance(turn)
+            _one_less(turn)
         case Batch():
             group.dropped(turn, child)
             group.advance(turn)

@@ -74,9 +74,10 @@ class Phase(StrEnum):
 
 
 class Init(Struct, frozen=True, tag=True):
-    """Starting the children of the list; `pending` are not yet begun, in start order."""
+    """Starting the children of the list; `pending` are not yet begun, in start order; `starting` are under way."""
 
     pending: tuple[str, ...]
+    starting: int = 0
 
 
 class Batch(Struct, frozen=True, tag=True):
@@ -107,12 +108,13 @@ class Starting(Struct, frozen=True, tag=True):
 
 
 class StopAll(Struct, frozen=True, tag=True):
-    """The supervisor's own end: everything is being stopped."""
+    """The supervisor's own end: everything is being stopped; `left` children still have a process."""
 
     outcome: Outcome
     text: str
     cause: int | None
     now: bool = False
+    left: int = 0
 
 
 Operation: TypeAlias = Init | Batch | Terminate | Starting | StopAll

@@ -103,7 +103,6 @@ class Launch(Struct, frozen=True):
             and self.nice == 0
             and self.umask is None
             and self.credentials is None
-            and not self.cwd
             and self.stdout.fd is not None
             and self.stderr.fd is not None
         )
@@ -197,8 +196,10 @@ def spawn_plain(launch: Launch, executable: str, argv: tuple[str, ...]) -> int:
     """
     Make a command that needs no set-up (`launch.plain`). Returns its pid; its program runs already.
 
+    posix_spawn knows no working directory: the supervisor, which has no use for one, goes where the child is to be.
+
     Raises:
-        SpawnError: with stage "exec"; there is no process.
+        SpawnError: with stage "enter" or "exec"; there is no process.
     """
     assert launch.stdout.fd is not None
     assert launch.stderr.fd is not None
@@ -207,12 +208,17 @@ def spawn_plain(launch: Launch, executable: str, argv: tuple[str, ...]) -> int:
         (os.POSIX_SPAWN_DUP2, launch.stdout.fd, 1),
         (os.POSIX_SPAWN_DUP2, launch.stderr.fd, 2),
     ]
+    stage, subject = "enter", launch.cwd
     try:
+        if launch.cwd:
+            os.chdir(launch.cwd)
+        stage, subject = "exec", executable
         return os.posix_spawn(
             executable, argv, launch.env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_IGNORED
         )
     except OSError as error:
-        raise SpawnError("exec", error.errno or 0, executable) from None
+        lacking = _lacking(executable, error.errno) if stage == "exec" else ""
+        raise SpawnError(stage, error.errno or 0, subject + lacking) from None
 
 
 class Failure(Struct, frozen=True):
