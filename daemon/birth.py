@@ -54,8 +54,8 @@ def worker(
     """
     Make a command or a function. `light` allows posix_spawn, whose children do not die with their parent.
 
-    `announce` gets the read end of what the child will print, before there is a child, so that whoever reads is
-    not woken while it is being born.
+    `announce` is given the read end of what the child will print, before there is a child, so that whoever reads
+    is not woken while it is being born.
 
     Raises:
         SpawnError: there is no process, and no descriptor is left open.
@@ -65,7 +65,6 @@ def worker(
     outputs = _outputs(context, spec)
     if outputs.read_fd >= 0:
         announce(outputs.read_fd)
-        os.close(outputs.read_fd)
     try:
         launch = Launch(
             env=env,

@@ -19,7 +19,7 @@ from regrow.daemon.channel import (
     ReadyUp,
     ReplyUp,
     ReportUp,
-    StreamUp,
+    StreamsUp,
     Up,
 )
 from regrow.daemon.core.effects import Report
@@ -46,18 +46,19 @@ class Books:
         self._failed_first = ""
         self._final_event: int | None = None
 
-    def send(self, message: Up, fd: int | None = None) -> None:
-        """Take one message of the root's own runtime, or of any supervisor below; `fd` stays the caller's."""
+    def send(self, message: Up, fds: tuple[int, ...] = ()) -> None:
+        """Take one message of the root's own runtime, or of any supervisor below; `fds` stay the caller's."""
         match message:
             case BatchUp():
                 for report in message.reports:
                     self._report(report)
             case ReplyUp():
                 self._root.answered(message)
-            case StreamUp() if fd is not None:
-                self._root.streams.take(message.child, message.incarnation, message.rotation, message.pattern, fd)
-            case StreamUp():
-                self._root.streams.lost(message.child, "no free descriptors")
+            case StreamsUp():
+                for stream, fd in zip(message.streams, fds, strict=False):
+                    self._root.streams.take(stream.child, stream.incarnation, stream.rotation, stream.pattern, fd)
+                for stream in message.streams[len(fds) :]:
+                    self._root.streams.lost(stream.child, "no free descriptors")
             case DetailUp():
                 self._detail(message)
             case NoteUp():

@@ -26,6 +26,10 @@ from regrow.daemon.loop import Loop
 
 PACKET = 96 * 1024
 QUEUE_LIMIT = 20_000
+
+MAX_FDS = 64
+"""Descriptors in one packet; the kernel takes 253 (unix(7))."""
+
 _LAST, _MORE = b"\0", b"\1"
 
 
@@ -56,13 +60,19 @@ class ReplyUp(Struct, frozen=True, tag=True):
     pid: int | None = None
 
 
-class StreamUp(Struct, frozen=True, tag=True):
-    """The read end of a child's output comes with this message."""
+class Stream(Struct, frozen=True):
+    """What one incarnation of a child prints, and what is to become of it."""
 
     child: str
     incarnation: int
     rotation: LogRotation
     pattern: str = ""
+
+
+class StreamsUp(Struct, frozen=True, tag=True):
+    """The read ends of outputs come with this message, in the order of `streams`."""
+
+    streams: tuple[Stream, ...]
 
 
 class DetailUp(Struct, frozen=True, tag=True):
@@ -97,7 +107,7 @@ class LastWordUp(Struct, frozen=True, tag=True):
     text: str
 
 
-Up: TypeAlias = ReadyUp | BatchUp | ReplyUp | StreamUp | DetailUp | NoteUp | ForgottenUp | LastWordUp
+Up: TypeAlias = ReadyUp | BatchUp | ReplyUp | StreamsUp | DetailUp | NoteUp | ForgottenUp | LastWordUp
 
 
 class RequestDown(Struct, frozen=True, tag=True):
@@ -132,7 +142,7 @@ def pair() -> tuple[int, int]:
 
 class Channel:
     """
-    One end. `on_message(message, fd | None)` is called for each message; the receiver owns the descriptor.
+    One end. `on_message(message, fds)` is called for each message; the receiver owns the descriptors.
 
     `on_closed()` is called once when the other end is gone, after everything it had sent was delivered.
     """
@@ -142,7 +152,7 @@ class Channel:
         loop: Loop,
         fd: int,
         receives: type[Up] | type[Down] | Any,
-        on_message: Callable[[Any, int | None], None],
+        on_message: Callable[[Any, tuple[int, ...]], None],
         on_closed: Callable[[], None],
     ) -> None:
         self._loop = loop
@@ -153,8 +163,8 @@ class Channel:
         self._on_message = on_message
         self._on_closed = on_closed
         self._partial = bytearray()
-        self._partial_fd: int | None = None
-        self._queue: deque[tuple[bytes, int | None]] = deque()
+        self._partial_fds: tuple[int, ...] = ()
+        self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._put: list[ReportUp] = []
         self.dropped = 0
         self.closed = False
@@ -171,8 +181,8 @@ class Channel:
             self._put.clear()
             self.send(batch)
 
-    def send(self, message: Up | Down, fd: int | None = None) -> None:
-        """Send, or queue, one message; a duplicate of `fd` goes with it and `fd` stays the caller's."""
+    def send(self, message: Up | Down, fds: tuple[int, ...] = ()) -> None:
+        """Send, or queue, one message; duplicates of `fds` (at most `MAX_FDS`) go with it, they stay the caller's."""
         if self.closed:
             return
         if self._put:
@@ -184,19 +194,19 @@ class Channel:
         packets = [data[at : at + PACKET] for at in range(0, len(data), PACKET)] or [b""]
         for index, packet in enumerate(packets):
             mark = _LAST if index == len(packets) - 1 else _MORE
-            self._send_packet(mark + packet, fd if index == 0 else None)
+            self._send_packet(mark + packet, fds if index == 0 else ())
 
-    def _send_packet(self, packet: bytes, fd: int | None) -> None:
-        if self._queue or not self._try(packet, fd):
-            self._queue.append((packet, _kept(fd)))
+    def _send_packet(self, packet: bytes, fds: tuple[int, ...]) -> None:
+        if self._queue or not self._try(packet, fds):
+            self._queue.append((packet, _kept(fds)))
             self._loop.watch(self.fd, select.EPOLLIN | select.EPOLLOUT, self._ready)
 
-    def _try(self, packet: bytes, fd: int | None) -> bool:
+    def _try(self, packet: bytes, fds: tuple[int, ...]) -> bool:
         try:
-            if fd is None:
-                self._socket.send(packet, socket.MSG_NOSIGNAL)
+            if fds:
+                socket.send_fds(self._socket, [packet], fds, socket.MSG_NOSIGNAL)
             else:
-                socket.send_fds(self._socket, [packet], [fd], socket.MSG_NOSIGNAL)
+                self._socket.send(packet, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return False
         except OSError:
@@ -211,16 +221,14 @@ class Channel:
 
     def _flush(self) -> None:
         while self._queue and self._try(*self._queue[0]):
-            _, fd = self._queue.popleft()
-            if fd is not None:
-                os.close(fd)
+            _close(self._queue.popleft()[1])
         if not self._queue and not self.closed:
             self._loop.watch(self.fd, select.EPOLLIN, self._ready)
 
     def _receive(self) -> None:
         for _ in range(64):
             try:
-                data, fds, _, _ = socket.recv_fds(self._socket, PACKET + 1, 1, socket.MSG_CMSG_CLOEXEC)
+                data, fds, _, _ = socket.recv_fds(self._socket, PACKET + 1, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return
             except OSError:
@@ -229,22 +237,21 @@ class Channel:
                 self.close()
                 self._on_closed()
                 return
-            self._packet(data, fds[0] if fds else None)
+            self._packet(data, tuple(fds))
             if self.closed:
                 return
 
-    def _packet(self, data: bytes, fd: int | None) -> None:
-        if fd is not None:
-            self._partial_fd = fd
+    def _packet(self, data: bytes, fds: tuple[int, ...]) -> None:
+        self._partial_fds += fds
         if data[:1] == _MORE:
             self._partial += data[1:]
             return
         whole = bytes(self._partial) + data[1:] if self._partial else data[1:]
-        fd, self._partial_fd = self._partial_fd, None
+        fds, self._partial_fds = self._partial_fds, ()
         self._partial.clear()
-        self._on_message(self._decode(whole), fd)
+        self._on_message(self._decode(whole), fds)
 
-    def connect(self, on_message: Callable[[Any, int | None], None], on_closed: Callable[[], None]) -> None:
+    def connect(self, on_message: Callable[[Any, tuple[int, ...]], None], on_closed: Callable[[], None]) -> None:
         """Say who receives, where that was not known at first."""
         self._on_message = on_message
         self._on_closed = on_closed
@@ -268,15 +275,22 @@ class Channel:
             self.closed = True
             self._loop.unwatch(self.fd)
             self._socket.close()
-            for _, fd in self._queue:
-                if fd is not None:
-                    os.close(fd)
+            for _, fds in self._queue:
+                _close(fds)
             self._queue.clear()
 
 
-def _kept(fd: int | None) -> int | None:
-    """A duplicate to be sent later; without free descriptors the message goes alone, and the receiver tells."""
+def _kept(fds: tuple[int, ...]) -> tuple[int, ...]:
+    """Duplicates to be sent later; without free descriptors the message goes with fewer, and the receiver tells."""
+    kept: tuple[int, ...] = ()
     try:
-        return None if fd is None else os.dup(fd)
+        for fd in fds:
+            kept += (os.dup(fd),)
     except OSError:
-        return None
+        pass  # what is missing at the end of the list is missed by the receiver
+    return kept
+
+
+def _close(fds: tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)

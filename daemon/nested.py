@@ -72,7 +72,7 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
     process.status_fd = status_fd
     process.group = group
     process.channel = Channel(
-        parent.loop, parent_fd, channel.Up, lambda message, fd: parent.from_child(process, message, fd), lambda: None
+        parent.loop, parent_fd, channel.Up, lambda message, fds: parent.from_child(process, message, fds), lambda: None
     )
     return process
 

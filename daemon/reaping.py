@@ -96,9 +96,11 @@ class Reaper:
             left = self._leftovers.dead(dead)
             for key in left:
                 self._linger(key, dead.pop(key))
-        for process in (*gone, *dead.values()):
-            assert process.ended is not None
-            self._runtime.exited(process, process.ended)
+        ended = (*gone, *dead.values())
+        with self._runtime.several(len(ended)):
+            for process in ended:
+                assert process.ended is not None
+                self._runtime.exited(process, process.ended)
 
     def _linger(self, key: Key, process: Process) -> None:
         self._lingering[key] = process

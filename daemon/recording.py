@@ -10,7 +10,7 @@ import os
 import select
 
 from regrow.config.spec import LogRotation
-from regrow.daemon.channel import StreamUp
+from regrow.daemon.channel import Stream
 from regrow.daemon.core.effects import Effect
 from regrow.daemon.core.events import Event
 from regrow.daemon.core.state import SupervisorState
@@ -36,13 +36,13 @@ class Recording:
         self._supervisor = supervisor
         self._recorder = Recorder(supervisor, self._write)
 
-    def open(self) -> tuple[StreamUp, int] | None:
+    def open(self) -> tuple[Stream, int] | None:
         """Make the pipe. Returns what the root must be given, or None when there are no descriptors for it."""
         try:
             read_fd, self._fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return None
-        return StreamUp(f"{self._supervisor}.steps", 0, ROTATION), read_fd
+        return Stream(f"{self._supervisor}.steps", 0, ROTATION), read_fd
 
     def step(
         self, before: SupervisorState, event: Event, now_s: float, after: SupervisorState, effects: tuple[Effect, ...]

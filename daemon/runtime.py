@@ -12,13 +12,15 @@ import os
 import select
 import signal
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from regrow.config import exits
 from regrow.config.spec import Kind, Limits, ReadyKind, Start, SupervisorSpec, WorkerSpec
 from regrow.daemon import birth, nested
 from regrow.daemon.channel import (
+    MAX_FDS,
     BatchUp,
     DetailUp,
     ForgottenUp,
@@ -29,7 +31,8 @@ from regrow.daemon.channel import (
     ReplyUp,
     ReportUp,
     RequestDown,
-    StreamUp,
+    Stream,
+    StreamsUp,
     Up,
 )
 from regrow.daemon.context import Context
@@ -82,6 +85,9 @@ PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, err
 
 SHORTAGE_RETRY_S = 0.25
 
+WAKE_S = 0.1
+"""Most programs are gone this soon after their stop signal; the others are sent SIGCONT too."""
+
 TELL_S = 0.002
 """Reports of what has just been done go up together, after a moment: children come before the telling of them."""
 
@@ -91,8 +97,8 @@ NO_LIMITS = Limits()
 class Upward(Protocol):
     """Where a supervisor's messages go: the channel to its parent, or the root's own books."""
 
-    def send(self, message: Up, fd: int | None = None) -> None:
-        """Deliver one message without waiting; a duplicate of `fd` goes with it."""
+    def send(self, message: Up, fds: tuple[int, ...] = ()) -> None:
+        """Deliver one message without waiting; duplicates of `fds` go with it."""
 
     def put(self, message: ReportUp) -> None:
         """Deliver one message at the next `flush`, or before the next `send`; in order."""
@@ -135,6 +141,9 @@ class Runtime:
         self._inbox: deque[Event] = deque()
         self._stepping = False
         self._telling: Timer | None = None
+        self._streams: list[tuple[Stream, int]] = []
+        self._holding = 0
+        self._asked: list[Process] = []
         self._timers: dict[tuple[str, str, int], Timer] = {}
         self._shortages: dict[str, Spawn] = {}
         self._do: dict[type[Any], Callable[[Any], None]] = {
@@ -155,8 +164,7 @@ class Runtime:
         self.context = birth.prepare(self.context, self.spec, self.notify.address)
         self.loop.watch(self.notify.fd, select.EPOLLIN, self._notices)
         if self.context.record and (recording := self._recording.open()) is not None:
-            self.upward.send(*recording)
-            os.close(recording[1])
+            self._announce(*recording)
         self.feed(Started())
 
     def feed(self, event: Event) -> None:
@@ -181,9 +189,35 @@ class Runtime:
         now_s = self.loop.now()
         before = self.state
         self.state, effects = step(before, event, now_s)
-        for effect in effects:
-            self._do[type(effect)](effect)
+        with self.several(sum(type(effect) is Spawn for effect in effects)):
+            for effect in effects:
+                self._do[type(effect)](effect)
         self._recording.step(before, event, now_s, self.state, effects)
+
+    @contextmanager
+    def several(self, births: int) -> Iterator[None]:
+        """While many children are made, the pipes of what they print are handed on many at a time."""
+        self._holding += births > 1
+        try:
+            yield
+        finally:
+            self._holding -= births > 1
+            if not self._holding:
+                self._hand_on()
+
+    def _announce(self, stream: Stream, fd: int) -> None:
+        """Give the read end of an output, which is the channel's from now on, to the root."""
+        self._streams.append((stream, fd))
+        if not self._holding or len(self._streams) >= MAX_FDS:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._streams:
+            streams, fds = zip(*self._streams, strict=True)
+            self._streams.clear()
+            self.upward.send(StreamsUp(streams), fds)
+            for fd in fds:
+                os.close(fd)
 
     # effects
 
@@ -214,8 +248,8 @@ class Runtime:
             effect.incarnation,
             light=self.light,
             group=group,
-            announce=lambda fd: self.upward.send(
-                StreamUp(spec.name, effect.incarnation, spec.log, birth.pattern(spec)), fd
+            announce=lambda fd: self._announce(
+                Stream(spec.name, effect.incarnation, spec.log, birth.pattern(spec)), fd
             ),
         )
         process = Process(spec.name, effect.incarnation, spec, born.pid)
@@ -283,7 +317,16 @@ class Runtime:
         else:
             assert isinstance(process.spec, WorkerSpec)
             kill_group(process.pid, process.spec.stop_signal)
-            kill_group(process.pid, signal.SIGCONT)  # a stopped process would not see its signal
+            self._asked.append(process)
+            if len(self._asked) == 1:
+                self.loop.call_later(WAKE_S, self._wake)
+
+    def _wake(self) -> None:
+        """Who has been asked to stop and is still there may have been stopped by a signal, and not have seen it."""
+        asked, self._asked = self._asked, []
+        for process in asked:
+            if self.processes.get(process.name) is process and process.ended is None:
+                kill_group(process.pid, signal.SIGCONT)
 
     def _arm(self, effect: ArmTimer) -> None:
         key = (effect.kind, effect.child, effect.incarnation)
@@ -400,7 +443,7 @@ class Runtime:
 
     # messages
 
-    def from_child(self, process: Process, message: Up, fd: int | None) -> None:
+    def from_child(self, process: Process, message: Up, fds: tuple[int, ...]) -> None:
         """A message of a nested supervisor: its own readiness and last word end here, the rest goes up."""
         try:
             if isinstance(message, ReadyUp):
@@ -412,9 +455,9 @@ class Runtime:
                     self._passes(process, report)
                 self.upward.send(message)
             else:
-                self.upward.send(message, fd)
+                self.upward.send(message, fds)
         finally:
-            if fd is not None:
+            for fd in fds:
                 os.close(fd)
 
     def _passes(self, process: Process, message: ReportUp) -> None:
@@ -422,7 +465,7 @@ class Runtime:
         if message.report.event == "starting":
             self._incarnations.setdefault(process.name, {})[message.report.child] = message.report.incarnation
 
-    def from_parent(self, message: RequestDown | MatchedDown, _fd: int | None = None) -> None:
+    def from_parent(self, message: RequestDown | MatchedDown, _fds: tuple[int, ...] = ()) -> None:
         """A request for this supervisor or for one below it."""
         if message.route:
             self._pass_on(message)

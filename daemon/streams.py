@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from regrow.config.spec import LogRotation
-from regrow.daemon.loop import Loop
+from regrow.daemon.loop import Loop, Timer
 from regrow.workers.system.log_protocol import (
     Closed,
     Fault,
@@ -30,6 +30,10 @@ from regrow.workers.system.log_protocol import (
     Reopen,
     root_end,
 )
+
+BATCH = 64
+HAND_ON_S = 0.005
+"""The logger is not woken while children are being made: pipes hold what they print meanwhile."""
 
 
 class Stream(Struct):
@@ -66,6 +70,7 @@ class Streams:
         self._streams: dict[int, Stream] = {}
         self._lost: set[str] = set()
         self._next = 1
+        self._timer: Timer | None = None
         self._queue: deque[Open | Reopen] = deque()
         loop.watch(fd, select.EPOLLIN, self._ready)
 
@@ -102,10 +107,16 @@ class Streams:
 
     def _send(self, message: Open | Reopen) -> None:
         self._queue.append(message)
-        self._flush()
+        urgent = isinstance(message, Reopen) or message.pattern
+        if self._timer is None:
+            self._timer = self._loop.call_later(0.0 if urgent else HAND_ON_S, self._flush)
 
     def _flush(self) -> None:
-        while self._queue:
+        """Hand on what is queued, a bounded number in one turn."""
+        self._timer = None
+        for _ in range(BATCH):
+            if not self._queue:
+                break
             message = self._queue[0]
             held = self._streams.get(message.stream) if isinstance(message, Open) else None
             if isinstance(message, Open) and held is None:
@@ -120,10 +131,12 @@ class Streams:
                 self._loop.watch(self._fd, select.EPOLLIN | select.EPOLLOUT, self._ready)
                 return
             self._queue.popleft()
-        self._loop.watch(self._fd, select.EPOLLIN, self._ready)
+        if self._queue and self._timer is None:
+            self._timer = self._loop.call_later(0.0, self._flush)
 
     def _ready(self, events: int) -> None:
         if events & select.EPOLLOUT:
+            self._loop.watch(self._fd, select.EPOLLIN, self._ready)
             self._flush()
         if events & select.EPOLLIN:
             for _ in range(64):
