@@ -94,7 +94,7 @@ MUTATIONS = (
     ),
     Mutation(
         "children start without waiting for each other", "lifecycle._init_advance",
-        "slot.state is SlotState.STARTING", "False",
+        "if operation.starting:", "if False:",
         ("start order", "restarts are charged"),
     ),
     Mutation(
@@ -113,8 +113,8 @@ MUTATIONS = (
         ("comes to rest",),
     ),
     Mutation(
-        "a supervisor ends while children live", "lifecycle._end_advance",
-        "left = True", "left = slot.state is not SlotState.RUNNING",
+        "a supervisor ends while children live", "lifecycle._begin_end",
+        "slot.state in HOLDS_PROCESS", "slot.state is SlotState.STOPPING",
         ("nothing outlives its supervisor", "slots know their processes"),
     ),
     Mutation(
