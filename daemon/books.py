@@ -23,6 +23,7 @@ from regrow.daemon.channel import (
     Up,
 )
 from regrow.daemon.core.effects import Report
+from regrow.daemon.nested import SYSTEM
 from regrow.daemon.tree import ROOT, Node, exit_object
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Books:
         cause = log.seq_of(message.supervisor, message.pid, report.cause)
         if cause is None and report.child:
             cause = self._outer_cause(message.supervisor, report)
+        if report.child == SYSTEM and report.event == "stopping":
+            self._root.streams.hand_on_all()
         if report.child:
             tree.apply(message.supervisor, report)
         elif report.event == "reloaded":

@@ -32,6 +32,7 @@ from regrow.workers.system.log_protocol import (
 )
 
 BATCH = 64
+LAST_S = 1.0
 HAND_ON_S = 0.005
 """The logger is not woken while children are being made: pipes hold what they print meanwhile."""
 
@@ -110,6 +111,16 @@ class Streams:
         urgent = isinstance(message, Reopen) or message.pattern
         if self._timer is None:
             self._timer = self._loop.call_later(0.0 if urgent else HAND_ON_S, self._flush)
+
+    def hand_on_all(self) -> None:
+        """The logger is about to be stopped, and reads what it was given before it ends: wait until it has it all."""
+        end_s = self._loop.now() + LAST_S
+        poller = select.poll()
+        poller.register(self._fd, select.POLLOUT)
+        self._flush()
+        while self._queue and (left_s := end_s - self._loop.now()) > 0:
+            poller.poll(left_s * 1000)
+            self._flush()
 
     def _flush(self) -> None:
         """Hand on what is queued, a bounded number in one turn."""

@@ -133,19 +133,20 @@ class Logger:
                 self._watch(self._streams[message.stream])
         self._epoll.modify(self._channel.fileno(), select.EPOLLIN)
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take messages; True when there may be more of them."""
         for _ in range(MESSAGES_PER_TURN):
             try:
                 received = self._channel.receive()
             except BlockingIOError:
-                return
+                return False
             except LogProtocolError as error:
                 self._faults.begin("protocol", str(error))
                 self._faults.end("protocol")
                 continue
             if received is None:
                 self._stopping = True
-                return
+                return False
             message, fd = received
             if isinstance(message, Reopen):
                 self._reopen()
@@ -153,6 +154,7 @@ class Logger:
                 self._ask_again(message)
             else:
                 self._open(message, fd)
+        return True
 
     def _ask_again(self, message: Open) -> None:
         """The kernel had no descriptor left for us, and dropped the pipe. Root still has it."""
@@ -246,6 +248,8 @@ class Logger:
 
     def _drain(self) -> None:
         """Move what every pipe holds now; what cannot be written stays in its pipe, for the next logger."""
+        while self._receive():
+            pass  # streams that were handed over before the end was asked for
         self._give_last_words()
         for file in list(self._files.values()):
             if file.troubled:
