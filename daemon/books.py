@@ -91,6 +91,7 @@ class Books:
         if report.child == SYSTEM and report.event == "stopping":
             self._root.streams.hand_on_all()
         if report.child:
+            self._forget_numbers(report)
             tree.apply(message.supervisor, report)
         elif report.event == "reloaded":
             cause = None
@@ -110,6 +111,13 @@ class Books:
         if node is not None:
             self._consequences(report, node, made["seq"])
         self._for_the_end(message.supervisor, report, made["seq"])
+
+    def _forget_numbers(self, report: Report) -> None:
+        """No report of a supervisor that is gone, or of one below it, will be named as a cause any more."""
+        if report.event in ("exited", "stopped", "start_failed"):
+            for node in self._root.tree.subtree(report.child):
+                if node.kind is Kind.SUPERVISOR:
+                    self._root.events.forget_process(node.name, node.pid)
 
     def _own_end(self, message: ReportUp) -> bool:
         """A supervisor's word that it is stopping is its parent's event already; causes are led there."""
@@ -191,6 +199,10 @@ class Books:
         self._asked_by[name] = by
         if len(self._asked_by) > REMEMBERED_NAMES:
             self._asked_by.pop(next(iter(self._asked_by)))
+
+    def not_done(self, name: str) -> None:
+        """What was asked was refused: whatever happens to `name` next is nobody's wish."""
+        self._asked_by.pop(name, None)
 
     def wanted(self, name: str, want: str) -> None:
         node = self._root.tree.nodes.get(name)

@@ -9,6 +9,7 @@ Source: unix(7).
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -29,6 +30,11 @@ QUEUE_LIMIT = 20_000
 
 MAX_FDS = 64
 """Descriptors in one packet; the kernel takes 253 (unix(7))."""
+
+GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
+"""The other end is gone: its end of file will be read next, and what was to be sent is of no use to anybody."""
+
+SHORTAGE_RETRY_S = 0.05
 
 _LAST, _MORE = b"\0", b"\1"
 
@@ -209,8 +215,10 @@ class Channel:
                 self._socket.send(packet, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return False
-        except OSError:
-            pass  # the other end is gone; its end of file will be read next
+        except OSError as error:
+            if error.errno not in GONE:  # too many descriptors under way, no buffers: it passes
+                self._loop.call_later(SHORTAGE_RETRY_S, self._flush)
+                return False
         return True
 
     def _ready(self, events: int) -> None:
@@ -258,7 +266,9 @@ class Channel:
 
     def drain(self) -> None:
         """Take everything that has arrived, without waiting."""
-        while not self.closed and select.select([self.fd], [], [], 0)[0]:
+        poller = select.poll()  # not select(2), which knows no descriptor above 1023
+        poller.register(self.fd, select.POLLIN)
+        while not self.closed and poller.poll(0):
             self._receive()
 
     def flush_blocking(self, timeout_s: float) -> None:

@@ -122,6 +122,7 @@ class Connection:
             return
         self._ended = True
         if self._received:
+            self._owed += 1
             self.refuse(None, ControlError("bad_request", "the last request has no end of line"))
         else:
             self._flush()

@@ -102,8 +102,13 @@ def _await(loop: Loop, pid: int, reader: int, done: Callable[[bytes | Failed], N
         send(pid, signal.SIGKILL)
         finish(Failed(f"it took more than {TIMEOUT_S:g} s"))
 
+    os.set_blocking(reader, False)
+
     def readable(_events: int) -> None:
-        data = os.read(reader, 1 << 16)
+        try:
+            data = os.read(reader, 1 << 16)
+        except BlockingIOError:
+            return
         received.extend(data)
         if not data or len(received) > MAX_RESULT:
             finish(_result(bytes(received)))

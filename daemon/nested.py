@@ -103,6 +103,11 @@ def run(
         runtime = Runtime(context, loop, spec, path, up, incarnations, own, group)
         up.connect(runtime.from_parent, runtime.abandon)
         kernel.set_child_subreaper()
+        failure = birth.preload(spec)
+        if failure:
+            up.send(channel.LastWordUp(Outcome.START_FAILED, failure))
+            up.flush_blocking(LAST_WORD_S)
+            return exits.REFUSED
         loop.on_signals(
             {
                 signal.SIGCHLD: runtime.reaper.sweep,
@@ -112,15 +117,11 @@ def run(
                 PARENT_DIED: runtime.abandon,
             }
         )
-        failure = birth.preload(spec)
-        if failure:
-            up.send(channel.LastWordUp(Outcome.START_FAILED, failure))
-            up.flush_blocking(LAST_WORD_S)
-            return exits.REFUSED
         gc.collect()
         gc.freeze()
         gc.enable()  # it was off since the fork; what one incarnation of a child was made of refers to itself
         runtime.begin()
+        runtime.reaper.sweep()  # for deaths before the signals were listened to
         loop.run()
         up.flush_blocking(LAST_WORD_S)
         return status_of(runtime)

@@ -66,14 +66,18 @@ class Reaper:
 
     def sweep(self) -> None:
         """Reap everything that is dead; deaths of one sweep are one batch, in the kernel's order."""
-        self._runtime.drain_notices()
         dead: dict[Key, Process] = {}
         while (info := _next_dead()) is not None:
+            if info.si_pid in self._by_pid:
+                self._runtime.drain_notices()  # what it said last counts, and is its own only as long as it is known
             process = self._by_pid.pop(info.si_pid, None)
             if process is not None:
                 self._supervisors.pop(info.si_pid, None)
                 self._listen(process)
                 process.ended = process.exit(info)
+                if process.health is not None:
+                    process.health.killed()
+                    process.health.cancel()
                 dead[process.name, process.incarnation] = process
             self._reap(info.si_pid)
         for process in self._supervisors.values():
@@ -125,6 +129,10 @@ class Reaper:
             send(process.pid, signal.SIGCONT)
             text = "the supervisor had been stopped by a signal"
             self._runtime.note("continued", process.name, process.incarnation, text)
+
+    def below(self, pid: int, *, gone: bool) -> None:
+        """A main process below a child supervisor has come or gone; should that die, its session tells its own."""
+        self._leftovers.below(pid, gone=gone)
 
     def finish(self, finished: Callable[[], None]) -> None:
         """Call `finished` once no descendant is left; what is left is killed until then."""

@@ -43,7 +43,7 @@ from regrow.daemon.channel import MatchedDown, ReplyUp, RequestDown
 from regrow.daemon.context import Context, inheritable_environ
 from regrow.daemon.control import ControlError, ControlServer
 from regrow.daemon.core.effects import Code, Outcome
-from regrow.daemon.core.events import Request, StartChild
+from regrow.daemon.core.events import PlanChanged, Request, StartChild
 from regrow.daemon.events import EventLog
 from regrow.daemon.linux import kernel
 from regrow.daemon.linux.cgroup import Group
@@ -106,7 +106,7 @@ class Root:
         self._notify = os.environ.get("NOTIFY_SOCKET", "")
         self._watchdog_s = int(os.environ.get("WATCHDOG_USEC", "0") or 0) / 2_000_000
         self._errands = errand.Errands(self.loop)
-        self._asked: dict[int, tuple[str, Answer]] = {}
+        self._asked: dict[int, tuple[str, Answer, str]] = {}
         self._requests = 0
         self._interrupted = False
         own_end, self._logger_end = _logger_channel()
@@ -197,7 +197,7 @@ class Root:
         """Send a request to `supervisor` (None: the root's own); `answer` is called exactly once."""
         self._requests += 1
         number = self._requests
-        self._asked[number] = (supervisor or ROOT, answer)
+        self._asked[number] = (supervisor or ROOT, answer, about)
         if by and about:
             self.books.asked(about, by)
         route = self.tree.route(supervisor) if supervisor else ()
@@ -205,14 +205,17 @@ class Root:
 
     def answered(self, reply: ReplyUp) -> None:
         """The answer to a request has come up."""
-        _, answer = self._asked.pop(reply.request, ("", None))
-        if answer is not None:
+        asked = self._asked.pop(reply.request, None)
+        if asked is not None:
+            _, answer, about = asked
+            if reply.code is not None:
+                self.books.not_done(about)
             answer(reply)
 
     def supervisor_ended(self, name: str) -> None:
         """Whoever still waits for it, or for one below it, is told."""
         below = {node.name for node in self.tree.subtree(name)}
-        for number, (supervisor, answer) in list(self._asked.items()):
+        for number, (supervisor, answer, _) in list(self._asked.items()):
             if supervisor in below:
                 del self._asked[number]
                 answer(ReplyUp(number, code=Code.SHUTDOWN, message=f"{supervisor} ended"))
@@ -246,7 +249,8 @@ class Root:
         """A name is an address in the whole tree; one that is taken elsewhere is refused (S135)."""
         if supervisor not in self.tree.nodes:
             return ReplyUp(0, code=Code.NOPROC, message=f"{supervisor} is gone")
-        other = self.tree.nodes.get(name)
+        found = self.tree.find(name)
+        other = self.tree.nodes[found[0]] if found else None
         if other is None or other.parent == supervisor:
             return None
         above = other.parent or ROOT
@@ -272,6 +276,8 @@ class Root:
 
     def _take_over(self, plan: Plan, done: Callable[[Any], None]) -> None:
         changes = reload.changes(self.tree, plan)
+        if plan.root != self.plan.root:  # what a crash of the file's root supervisor would bring back
+            self.ask(None, lambda number: PlanChanged(number, top_spec(plan.root)), lambda _reply: None)
         self.plan = plan
         self.tree.replan(plan.root)
         self.server.admit_by(plan.access)
@@ -279,8 +285,10 @@ class Root:
         told = {"supervisors": [name for name, _ in changes]}
 
         def answered(name: str) -> Answer:
-            def answer(_reply: ReplyUp) -> None:
+            def answer(reply: ReplyUp) -> None:
                 waiting.discard(name)
+                if reply.code is not None:
+                    told.setdefault("refused", []).append(f"{name}: {reply.message}")
                 if not waiting:
                     done(told)
 

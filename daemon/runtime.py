@@ -64,6 +64,7 @@ from regrow.daemon.core.events import (
     Started,
     StopRequested,
     TimerElapsed,
+    TimerKind,
 )
 from regrow.daemon.core.state import SupervisorState, initial
 from regrow.daemon.core.supervisor import step
@@ -84,6 +85,8 @@ PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, err
 """Shortages of the machine: tried again until they pass, and not held against the child."""
 
 SHORTAGE_RETRY_S = 0.25
+
+MAX_DRAINS = 16
 
 WAKE_S = 0.1
 """Most programs are gone this soon after their stop signal; the others are sent SIGCONT too."""
@@ -162,7 +165,7 @@ class Runtime:
     def begin(self) -> None:
         """Take up the supervisor's duties: watch, then start the children."""
         self.context = birth.prepare(self.context, self.spec, self.notify.address)
-        self.loop.watch(self.notify.fd, select.EPOLLIN, self._notices)
+        self.loop.watch(self.notify.fd, select.EPOLLIN, lambda _events: self.drain_notices())
         if self.context.record and (recording := self._recording.open()) is not None:
             self._announce(*recording)
         self.feed(Started())
@@ -308,6 +311,8 @@ class Runtime:
                 exit = Exit(ExitReason.START_FAILED, text="no process could be made")
                 self.feed(ChildExited(effect.child, effect.incarnation, exit))
             return
+        if process.ended is not None:
+            return  # its number is free for others; what it left behind is being killed already
         if effect.kind is SignalKind.KILL:
             if process.health is not None:
                 process.health.killed()
@@ -333,10 +338,18 @@ class Runtime:
         event = TimerElapsed(effect.kind, effect.child, effect.incarnation)
 
         def elapsed() -> None:
+            if effect.kind is TimerKind.START and self._excused(effect.child):
+                self._timers[key] = self.loop.call_later(effect.after_s, elapsed)
+                return
             self._timers.pop(key, None)
             self.feed(event)
 
         self._timers[key] = self.loop.call_later(effect.after_s, elapsed)
+
+    def _excused(self, child: str) -> bool:
+        """Whether a start takes long for no fault of the child: there is no process yet, or it has ended already."""
+        process = self.processes.get(child)
+        return child in self._shortages or (process is not None and process.ended is not None)
 
     def _cancel(self, effect: CancelTimer) -> None:
         timer = self._timers.pop((effect.kind, effect.child, effect.incarnation), None)
@@ -417,15 +430,21 @@ class Runtime:
         jitter = int.from_bytes(os.urandom(4), "little") / 2**31 - 1.0
         self.feed(ChildExited(process.name, process.incarnation, exit, jitter))
 
-    def _notices(self, _events: int = 0) -> None:
+    def _notices(self, _events: int = 0) -> bool:
+        """Take what has arrived, a bounded number; True when there was anything."""
+        any_came = False
         for notice in self.notify.receive():
+            any_came = True
             process = self.reaper.owner(notice.pid)
             if process is not None and process.ended is None:
                 self._notice(process, notice)
+        return any_came
 
     def drain_notices(self) -> None:
         """What a dead child said last counts; called before its death is handled."""
-        self._notices()
+        for _ in range(MAX_DRAINS):
+            if not self._notices():
+                return
 
     def _notice(self, process: Process, notice: Notice) -> None:
         fields = notice.fields
@@ -462,6 +481,9 @@ class Runtime:
 
     def _passes(self, process: Process, message: ReportUp) -> None:
         """Remember the numbers of incarnations below a supervisor, for when it must be made anew."""
+        report = message.report
+        if report.pid is not None and report.event in ("starting", "exited", "stopped", "start_failed"):
+            self.reaper.below(report.pid, gone=report.event != "starting")
         if message.report.event == "starting":
             self._incarnations.setdefault(process.name, {})[message.report.child] = message.report.incarnation
 

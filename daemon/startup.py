@@ -28,6 +28,7 @@ def run(plan_fd: int) -> int:
     _keep_descriptors()
     _line_buffered()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background daemon may still say something on its terminal
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the loop listens: nothing to stop in order yet
     token = identity.new_token()
     path = _cgroup_path(plan.daemon.cgroup, token)
     try:

@@ -33,6 +33,7 @@ from regrow.workers.system.log_protocol import (
 
 BATCH = 64
 LAST_S = 1.0
+SHORTAGE_RETRY_S = 0.1
 HAND_ON_S = 0.005
 """The logger is not woken while children are being made: pipes hold what they print meanwhile."""
 
@@ -140,6 +141,9 @@ class Streams:
                     self._channel.send(held.open, held.fd)
             except BlockingIOError:
                 self._loop.watch(self._fd, select.EPOLLIN | select.EPOLLOUT, self._ready)
+                return
+            except OSError:  # too many descriptors under way, no buffers: it passes
+                self._timer = self._loop.call_later(SHORTAGE_RETRY_S, self._flush)
                 return
             self._queue.popleft()
         if self._queue and self._timer is None:

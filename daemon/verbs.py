@@ -222,10 +222,15 @@ class Verbs:
             raise ControlError("bad_request", '"child" is the name of a child')
         if isinstance(child, int) and kind is not TerminateChild:
             child = str(child)
-        about = child if isinstance(child, str) else ""
-        self._root.ask(
-            supervisor, lambda number: kind(number, child), _to(connection, id), by=connection.identity, about=about
-        )
+        about = child if isinstance(child, str) and kind in (RestartChild, TerminateChild) else ""
+        answer = _to(connection, id)
+
+        def answered(reply: ReplyUp) -> None:
+            if reply.code is None and kind is TerminateChild:
+                self._root.books.wanted(about, "down")
+            answer(reply)
+
+        self._root.ask(supervisor, lambda number: kind(number, child), answered, by=connection.identity, about=about)
 
     def _look_into(
         self, kind: Callable[[int], Request], connection: Connection, id: Any, request: Mapping[str, Any]

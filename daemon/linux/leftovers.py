@@ -110,6 +110,17 @@ class Leftovers:
         if not supervises and len(self._workers) < 2:
             self._workers.add(name)
 
+    def below(self, pid: int, *, gone: bool) -> None:
+        """
+        Know the session of a process below a child supervisor, as long as it lives.
+
+        A program that writes its title over its environment has no marker left; its session it still has.
+        """
+        if not gone:
+            self._sessions.setdefault(pid, _DEBRIS)
+        elif self._sessions.get(pid) == _DEBRIS:
+            del self._sessions[pid]
+
     def before_reap(self, pid: int) -> None:
         """
         Kill the process group of a zombie, if it is a child's or belongs to a dead child.
