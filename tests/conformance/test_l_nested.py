@@ -196,3 +196,35 @@ def test_rule_s36_death_of_an_earlier_child_while_later_ones_start(tree: Tree, c
     assert tree.trace("start") == ["start a", "start b", "start a"]
     tree.crash("a")
     tree.wait("gave_up", SUP)
+
+
+WIPE = """
+import ctypes, re, signal
+start, end = map(int, open("/proc/self/stat").read().rpartition(")")[2].split()[47:49])
+ctypes.memset(start, 0, end - start)
+print("wiped", flush=True)
+signal.pause()
+"""
+
+
+def test_rule_t2_children_of_a_killed_parallel_supervisor_are_dead_before_their_successors(
+    tree: Tree, config: Config
+) -> None:
+    """
+    Nothing binds the children of a parallel supervisor to its life but the supervisor above, which ends them.
+
+    Not even a program that has written over its environment escapes: its session is known.
+    """
+    config.supervisor("top", f"a:P {SUP}")
+    config.workers["bare"] = {
+        "command": ["python3", "-S", "-c", WIPE],
+        "ready": {"line": "wiped"},
+    }
+    config.supervisor(SUP, "x:P y:P", start="parallel")
+    config.supervisors[SUP]["children"] += ["bare"]
+    tree.grow()
+    before = tree.pids(f"a {SUP} x y bare")
+    procs.kill(before[SUP])
+    after = tree.wait_new(**{name: before[name] for name in (SUP, "x", "y", "bare")})
+    assert all(procs.is_dead(before[name]) for name in after)
+    assert tree.pids("a")["a"] == before["a"]

@@ -4,6 +4,7 @@ Section M: the verb `reload` reads the files again (OTP's code_change): what it 
 
 from __future__ import annotations
 
+import procs
 import pytest
 from configs import Config
 from tree import SUP, Grow, Tree
@@ -177,3 +178,25 @@ def test_rule_s176_reload_of_a_nested_supervisor(tree: Tree, config: Config) -> 
     tree.crash("a")
     tree.wait_ended(SUP)
     assert tree.children("mid") == [(SUP, "undefined")]
+
+
+def test_rule_s111_a_reload_outlives_the_crash_of_the_root_supervisor(tree: Tree, config: Config) -> None:
+    """What a reload brought is the static list from then on, also for the file's own root supervisor."""
+    config.supervisor("app", "a:P")
+    tree.grow()
+    config.supervisor("app", "a:P b:P")
+    tree.reload()
+    before = tree.pids("app a")
+    procs.kill(before["app"])
+    tree.wait("ready", "b")
+    assert tree.children("app") == [("b", "running"), ("a", "running")]
+    assert tree.pids("app")["app"] != before["app"]
+
+
+def test_rule_s136_terminate_child_is_what_is_wanted(grow: Grow) -> None:
+    """terminate_child and restart_child change what is wanted of a child, as stop and start do."""
+    tree = grow("a:P")
+    tree.terminate_child("a")
+    assert tree.entry("a")["want"] == "down"
+    tree.restart_child("a")
+    assert tree.entry("a")["want"] == "up"
