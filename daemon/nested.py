@@ -52,9 +52,9 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
     keep = (child_fd, *context.devnull, *((context.logger_fd,) if spec.name == SYSTEM else ()))
     death_signal = PARENT_DIED if spec.start is Start.PARALLEL else signal.SIGKILL
     path = f"{parent.path}/{spec.name}" if parent.path else spec.name
-    incarnations = parent.incarnations_below(spec.name)
-    group = parent.group_of(spec.name)
-    home = parent.home_of(group)
+    incarnations = parent.relay.incarnations_below(spec.name)
+    group = parent.spawner.group_of(spec.name)
+    home = parent.spawner.home_of(group)
 
     def body(status_fd: int) -> int:
         os.close(status_fd)
@@ -71,9 +71,11 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
     process = Process(spec.name, incarnation, spec, pid)
     process.status_fd = status_fd
     process.group = group
-    process.channel = Channel(
-        parent.loop, parent_fd, channel.Up, lambda message, fds: parent.from_child(process, message, fds), lambda: None
-    )
+
+    def heard(message: channel.Up, fds: tuple[int, ...]) -> None:
+        parent.relay.from_child(process, message, fds)
+
+    process.channel = Channel(parent.loop, parent_fd, channel.Up, heard, lambda: None)
     return process
 
 
@@ -101,7 +103,7 @@ def run(
         loop = Loop()
         up = Channel(loop, fd, channel.Down, lambda *_: None, lambda: None)
         runtime = Runtime(context, loop, spec, path, up, incarnations, own, group)
-        up.connect(runtime.from_parent, runtime.abandon)
+        up.connect(runtime.relay.from_parent, runtime.abandon)
         kernel.set_child_subreaper()
         failure = birth.preload(spec)
         if failure:

@@ -69,7 +69,7 @@ class Reaper:
         dead: dict[Key, Process] = {}
         while (info := _next_dead()) is not None:
             if info.si_pid in self._by_pid:
-                self._runtime.drain_notices()  # what it said last counts, and is its own only as long as it is known
+                self._runtime.hearing.drain()  # what it said last counts, and is its own only as long as it is known
             process = self._by_pid.pop(info.si_pid, None)
             if process is not None:
                 self._supervisors.pop(info.si_pid, None)
@@ -101,7 +101,7 @@ class Reaper:
             for key in left:
                 self._linger(key, dead.pop(key))
         ended = (*gone, *dead.values())
-        with self._runtime.several(len(ended)):
+        with self._runtime.pipes.several(len(ended)):
             for process in ended:
                 assert process.ended is not None
                 self._runtime.exited(process, process.ended)
@@ -116,7 +116,7 @@ class Reaper:
 
     def _listen(self, process: Process) -> None:
         """Take what the dead process said last."""
-        self._runtime.status(process)
+        self._runtime.hearing.status(process)
         if process.channel is not None:
             process.channel.drain()
 

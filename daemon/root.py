@@ -201,7 +201,7 @@ class Root:
         if by and about:
             self.books.asked(about, by)
         route = self.tree.route(supervisor) if supervisor else ()
-        self.runtime.from_parent(RequestDown(route, make(number)))
+        self.runtime.relay.from_parent(RequestDown(route, make(number)))
 
     def answered(self, reply: ReplyUp) -> None:
         """The answer to a request has come up."""
@@ -223,7 +223,7 @@ class Root:
     def matched(self, child: str, incarnation: int) -> None:
         node = self.tree.nodes.get(child)
         if node is not None and node.parent is not None:
-            self.runtime.from_parent(MatchedDown(self.tree.route(node.parent), child, incarnation))
+            self.runtime.relay.from_parent(MatchedDown(self.tree.route(node.parent), child, incarnation))
 
     def start_child(self, supervisor: str, raw: Mapping[str, Any], by: str, answer: Answer) -> None:
         """Check the spec in a process of its own, then have `supervisor` start it."""

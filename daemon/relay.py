@@ -1,0 +1,83 @@
+"""
+A supervisor between its parent and the supervisors below it: what is for others is passed on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from regrow.daemon.channel import BatchUp, LastWordUp, MatchedDown, ReadyUp, ReplyUp, ReportUp, RequestDown, Up
+from regrow.daemon.core.effects import Code
+from regrow.daemon.core.events import ChildReady, Request
+from regrow.daemon.process import Process
+
+if TYPE_CHECKING:
+    from regrow.daemon.runtime import Runtime
+
+
+class Relay:
+    """
+    Messages through one supervisor, and what it must remember of them.
+
+    `inherited` holds the incarnations of names below it from before its own birth.
+    """
+
+    def __init__(self, runtime: Runtime, inherited: Mapping[str, int]) -> None:
+        self._runtime = runtime
+        self._inherited = inherited
+        self._incarnations: dict[str, dict[str, int]] = {}
+
+    def from_child(self, process: Process, message: Up, fds: tuple[int, ...]) -> None:
+        """A message of a nested supervisor: its own readiness and last word end here, the rest goes up."""
+        runtime = self._runtime
+        try:
+            if isinstance(message, ReadyUp):
+                runtime.feed(ChildReady(process.name, process.incarnation))
+            elif isinstance(message, LastWordUp):
+                process.last_word = message
+            elif isinstance(message, BatchUp):
+                for report in message.reports:
+                    self._passes(process, report)
+                runtime.upward.send(message)
+            else:
+                runtime.upward.send(message, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _passes(self, process: Process, message: ReportUp) -> None:
+        """Remember the numbers of incarnations below a supervisor, for when it must be made anew."""
+        report = message.report
+        if report.pid is not None and report.event in ("starting", "exited", "stopped", "start_failed"):
+            self._runtime.reaper.below(report.pid, gone=report.event != "starting")
+        if report.event == "starting":
+            self._incarnations.setdefault(process.name, {})[report.child] = report.incarnation
+
+    def incarnations_below(self, supervisor: str) -> Mapping[str, int]:
+        """The newest incarnation of each name below a child supervisor, over all its own incarnations."""
+        return {**self._inherited, **self._incarnations.get(supervisor, {})}
+
+    def from_parent(self, message: RequestDown | MatchedDown, _fds: tuple[int, ...] = ()) -> None:
+        """A request for this supervisor or for one below it."""
+        if message.route:
+            self._pass_on(message)
+        elif isinstance(message, MatchedDown):
+            self._runtime.feed(ChildReady(message.child, message.incarnation))
+        else:
+            self._runtime.feed(message.event)
+
+    def _pass_on(self, message: RequestDown | MatchedDown) -> None:
+        process = self._runtime.processes.get(message.route[0])
+        if process is not None and process.channel is not None and process.ended is None:
+            process.channel.send(type(message)(message.route[1:], *_rest(message)))
+        elif isinstance(message, RequestDown) and isinstance(message.event, Request):
+            text = f"{message.route[0]} is not running"
+            self._runtime.upward.send(ReplyUp(message.event.request, code=Code.NOPROC, message=text))
+
+
+def _rest(message: RequestDown | MatchedDown) -> tuple[Any, ...]:
+    if isinstance(message, RequestDown):
+        return (message.event,)
+    return (message.child, message.incarnation)

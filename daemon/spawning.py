@@ -1,0 +1,127 @@
+"""
+Making the children: workers and supervisors, with their control groups, again and again while the machine is short.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from regrow.config.spec import Limits, Start, SupervisorSpec, WorkerSpec
+from regrow.daemon import birth, nested
+from regrow.daemon.channel import Stream
+from regrow.daemon.core.effects import Spawn
+from regrow.daemon.core.events import ChildReady, ChildUnhealthy, Exit, ExitReason, Spawned, SpawnFailed
+from regrow.daemon.errors import SpawnError
+from regrow.daemon.health import Health
+from regrow.daemon.linux.cgroup import Group
+from regrow.daemon.process import Process
+
+if TYPE_CHECKING:
+    from regrow.daemon.runtime import Runtime
+
+PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC})
+"""Shortages of the machine: tried again until they pass, and not held against the child."""
+
+SHORTAGE_RETRY_S = 0.25
+
+NO_LIMITS = Limits()
+
+
+class Spawner:
+    """Carries out `Spawn`; `group` is the supervisor's own control group, where it has one."""
+
+    def __init__(self, runtime: Runtime, group: Group | None) -> None:
+        self._runtime = runtime
+        self._group = group
+        self._light = runtime.spec.start is Start.PARALLEL
+        self._shortages: dict[str, Spawn] = {}
+
+    def spawn(self, effect: Spawn) -> None:
+        """Make the child and tell the core of it, or of the failure."""
+        runtime = self._runtime
+        try:
+            process = self._make(effect)
+        except SpawnError as error:
+            self._not_made(effect, error)
+            return
+        if self._shortages.pop(effect.child, None) is not None:
+            runtime.note("fault_cleared", effect.child, effect.incarnation, "a process could be made again")
+        runtime.processes[effect.child] = process
+        runtime.reaper.born(process)
+        runtime.feed(Spawned(effect.child, effect.incarnation, process.pid))
+        runtime.hearing.born(process)
+
+    def lacks(self, child: str) -> bool:
+        """Whether there is no process of `child` for want of something that the machine is short of."""
+        return child in self._shortages
+
+    def give_up(self, child: str) -> bool:
+        """Try to make `child` no more; True when that was under way."""
+        return self._shortages.pop(child, None) is not None
+
+    def _make(self, effect: Spawn) -> Process:
+        if isinstance(effect.spec, SupervisorSpec):
+            return nested.make(self._runtime, effect.spec, effect.incarnation)
+        return self._worker(effect.spec, effect.incarnation)
+
+    def _worker(self, spec: WorkerSpec, incarnation: int) -> Process:
+        runtime = self._runtime
+        group = self.group_of(spec.name, spec.limits)
+        stream = Stream(spec.name, incarnation, spec.log, birth.pattern(spec))
+        born = birth.worker(
+            runtime.context,
+            spec,
+            incarnation,
+            light=self._light,
+            group=group,
+            announce=lambda fd: runtime.pipes.announce(stream, fd),
+        )
+        process = Process(spec.name, incarnation, spec, born.pid)
+        process.status_fd = born.status_fd
+        process.group = group
+        process.oom_kills = group.oom_kills() if group is not None and spec.limits.memory_bytes else 0
+        process.health = Health(
+            runtime.loop,
+            spec,
+            born.pid,
+            born.env,
+            runtime.probes,
+            lambda: runtime.feed(ChildReady(process.name, process.incarnation)),
+            lambda why: runtime.feed(ChildUnhealthy(process.name, process.incarnation, why)),
+        )
+        return process
+
+    def group_of(self, child: str, limits: Limits = NO_LIMITS) -> Group | None:
+        """The control group of a child, made and limited, where this daemon has any."""
+        if self._group is None:
+            return None
+        group = self._group.child(child)
+        group.remove()  # one of an earlier life of this supervisor
+        if group.create():
+            return None  # a shortage of the group file system: the child is found by other means
+        group.set_memory_max(limits.memory_bytes)
+        group.set_pids_max(limits.processes)
+        return group
+
+    @staticmethod
+    def home_of(group: Group | None) -> Group | None:
+        """Where the process of a child supervisor is born."""
+        if group is None or group.delegate_controllers() or group.home().create():
+            return None
+        return group.home()
+
+    def _not_made(self, effect: Spawn, error: SpawnError) -> None:
+        runtime = self._runtime
+        if error.errno in PASSING:
+            if effect.child not in self._shortages:
+                runtime.note("fault", effect.child, effect.incarnation, f"{error}; trying again until it passes")
+            self._shortages[effect.child] = effect
+            runtime.loop.call_later(SHORTAGE_RETRY_S, lambda: self._try_again(effect))
+            return
+        reason = ExitReason.EXEC_FAILED if error.stage == "exec" else ExitReason.START_FAILED
+        runtime.feed(SpawnFailed(effect.child, effect.incarnation, Exit(reason, text=str(error))))
+
+    def _try_again(self, effect: Spawn) -> None:
+        if self._shortages.get(effect.child) is effect:
+            self.spawn(effect)
