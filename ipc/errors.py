@@ -6,6 +6,19 @@ What can go wrong between a client and the daemon, by who must act.
     ├── Unreachable           no daemon answered: none runs there, or this user may not talk to it
     ├── Ambiguous             several daemons run and the caller did not say which
     └── ControlTimeout        the daemon is there and its answer did not come in time
+
+Between a process and the one that it sends to: each message ends as exactly one of an answer or one of these.
+
+    MessageError              every error of a message; its text says to whom and what
+    ├── NoProcess             nobody has that name: nothing was sent
+    ├── ProcessDown           the receiver died before it answered; `down` says of what
+    ├── Backpressure          a mailbox, or what waits for one, is full: nothing was taken in
+    ├── CallTimeout           no answer in time; the receiver may still do the work (S184)
+    ├── DeliveryTimeout       not accepted in time, and not refused either: it may still be
+    ├── BadRequest            the receiver understood no such message: `path` is the place of the fault
+    ├── RemoteError           the handler raised what belongs to its callers: `type` and `text`
+    ├── CallingSelf           a process called itself, and would have waited for itself
+    └── Refused               the receiver said no, such as `shutdown` while it stops (a ControlError as well)
 """
 
 from __future__ import annotations
@@ -14,6 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
+
+    from regrow.ipc.down import Down
 
 CODES = frozenset(
     {
@@ -39,9 +54,13 @@ class ControlError(Exception):
     """Anything that kept a request from being answered with `ok`."""
 
 
-class Refused(ControlError):
+class MessageError(Exception):
+    """Anything that a message may come to except its answer."""
+
+
+class Refused(ControlError, MessageError):
     """
-    The daemon refused: nothing was done, or `message` says what was.
+    The daemon, or the process that a message went to, refused: nothing was done, or `message` says what was.
 
     `details` holds whatever else the answer carried, such as the `pid` of `already_started`.
     """
@@ -88,3 +107,101 @@ class ControlTimeout(ControlError):
     def __init__(self, what: str, within_s: float, remedy: str) -> None:
         super().__init__(f"{what}: no answer within {within_s:g} s; {remedy}")
         self.within_s = within_s
+
+
+class NoProcess(MessageError):
+    """No living process has the name `to`; nothing was sent (S185)."""
+
+    def __init__(self, to: str, why: str = "no process has that name") -> None:
+        super().__init__(f"cannot reach {to}: {why}")
+        self.to = to
+
+
+class ProcessDown(MessageError):
+    """
+    The receiver died before it answered; whether it did the work before is not known (S186).
+
+    Its exact reason is asked for when it is first looked at, so that the news of the death need not wait for it.
+    """
+
+    def __init__(self, down: Down) -> None:
+        super().__init__(down)
+        self.down = down
+
+    @property
+    def reason(self) -> str:
+        return self.down.reason
+
+    def __str__(self) -> str:
+        return f"{self.down.name} ended before it answered: {self.down}"
+
+
+class Backpressure(MessageError):
+    """
+    `length` messages wait already and `limit` are allowed; this one was not taken in.
+
+    The limit is that of the receiver's mailbox, or of what this process may have on its way to one receiver.
+    """
+
+    def __init__(self, to: str, length: int, limit: int, where: str = "its mailbox") -> None:
+        super().__init__(f"cannot send to {to}: {where} holds {length} messages of at most {limit}; send slower")
+        self.to = to
+        self.length = length
+        self.limit = limit
+        self.where = where
+
+
+class CallTimeout(MessageError, TimeoutError):
+    """
+    No answer within `within_s` seconds; the receiver was not told and may still do the work (S184).
+
+    `cycle` names the processes that wait for each other, where that is what happened.
+    """
+
+    def __init__(self, to: str, handler: str, within_s: float, cycle: Sequence[str] = ()) -> None:
+        text = f"no answer of {to} to {handler} within {within_s:g} s"
+        if cycle:
+            text += f": {' -> '.join(cycle)} wait for each other"
+        super().__init__(text)
+        self.to = to
+        self.handler = handler
+        self.within_s = within_s
+        self.cycle = tuple(cycle)
+
+
+class DeliveryTimeout(MessageError, TimeoutError):
+    """Within `within_s` seconds the receiver neither accepted nor refused; waiting may go on."""
+
+    def __init__(self, to: str, handler: str, within_s: float) -> None:
+        super().__init__(f"{to} has not accepted {handler} within {within_s:g} s; it may be stopped or overloaded")
+        self.to = to
+        self.handler = handler
+        self.within_s = within_s
+
+
+class BadRequest(MessageError):
+    """The message does not fit the handler, or is none: `path` is the place of the fault, as in `$.quantity`."""
+
+    def __init__(self, to: str, text: str, path: str = "") -> None:
+        super().__init__(f"{to} does not take this: {text}")
+        self.to = to
+        self.text = text
+        self.path = path
+
+
+class RemoteError(MessageError):
+    """The handler raised an exception that its agent lists in `replies`; the agent lives on."""
+
+    def __init__(self, to: str, type: str, text: str) -> None:
+        super().__init__(f"{to}: {type}: {text}" if text else f"{to}: {type}")
+        self.to = to
+        self.type = type
+        self.text = text
+
+
+class CallingSelf(MessageError):
+    """A process called itself: it would have waited for its own answer (S188)."""
+
+    def __init__(self, to: str) -> None:
+        super().__init__(f"{to} cannot call itself: it would wait for its own answer")
+        self.to = to
