@@ -1,0 +1,156 @@
+"""
+What becomes of each message that waits for an acceptance or an answer: exactly one outcome.
+
+Pure: a ledger for each receiving process, changed only by what is told to it (sent, answered, dead, given up), with no
+clock and no socket. What is not open in the ledger is late or forged, and concerns nobody.
+
+Source: otp-rules S183-S197, S246; architecture section 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import Any
+
+from msgspec import Raw
+
+from regrow.ipc.errors import BadRequest, Backpressure, MessageError, Refused, RemoteError
+from regrow.ipc.wire import Accepted, Answer, Refusal, Reply
+
+
+class Awaits(IntEnum):
+    """What makes a message's outcome a good one."""
+
+    ACCEPTANCE = 0
+    REPLY = 1
+
+
+class Pending:
+    """
+    One message and what became of it.
+
+    While `done` is False it is open. Then either `error` says why not, or it was accepted, or `value` is the
+    encoded reply. `cycle` is set meanwhile when its receiver waits, over others, for this message's sender.
+    """
+
+    __slots__ = ("awaits", "callback", "cycle", "done", "error", "handler", "id", "ledger", "to", "value")
+
+    def __init__(self, id: int, awaits: Awaits, to: str, handler: str, ledger: Ledger) -> None:
+        self.id = id
+        self.awaits = awaits
+        self.to = to
+        self.handler = handler
+        self.ledger = ledger
+        self.done = False
+        self.value: Raw | None = None
+        self.error: MessageError | None = None
+        self.cycle: tuple[str, ...] = ()
+        self.callback: Callable[[], None] | None = None
+        """Called once, when it becomes done; must neither block nor raise."""
+
+    def settle(self, value: Raw | None, error: MessageError | None) -> None:
+        """Only the ledger calls this, after it has let go of the message."""
+        self.value = value
+        self.error = error
+        self.done = True
+        if self.callback is not None:
+            self.callback()
+
+
+class Ledger:
+    """
+    What one receiving process still owes to this one.
+
+    Args:
+        limit: how many may be open; one more is refused with Backpressure.
+    """
+
+    __slots__ = ("limit", "open")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.open: dict[int, Pending] = {}
+
+    def sent(self, id: int, awaits: Awaits, to: str, handler: str) -> Pending:
+        """
+        Open an entry for a message that goes out now. `id` was never used before.
+
+        Raises:
+            Backpressure: too many are open; nothing was changed.
+        """
+        if len(self.open) >= self.limit:
+            raise Backpressure(to, len(self.open), self.limit, "the way there")
+        pending = Pending(id, awaits, to, handler, self)
+        self.open[id] = pending
+        return pending
+
+    def answered(self, answer: Answer) -> int:
+        """Take in what the receiver said. Returns how many outcomes came of it."""
+        if isinstance(answer, Accepted):
+            return self._accepted(answer.runs)
+        if isinstance(answer, Reply):
+            pending = self.open.get(answer.id)
+            if pending is None or pending.awaits is not Awaits.REPLY:
+                return 0
+            del self.open[answer.id]
+            pending.settle(answer.value, None)
+            return 1
+        if isinstance(answer, Refusal):
+            pending = self.open.pop(answer.id, None)
+            if pending is None:
+                return 0
+            pending.settle(None, refusal_error(pending.to, answer))
+            return 1
+        pending = self.open.get(answer.id)
+        if pending is not None:
+            pending.cycle = answer.chain
+        return 0
+
+    def _accepted(self, runs: tuple[int, ...]) -> int:
+        count = 0
+        for first, last in zip(runs[::2], runs[1::2], strict=False):
+            if last - first > len(self.open):  # nobody owes so many: a peer that invents numbers costs no time
+                ids = [id for id in self.open if first <= id <= last]
+            else:
+                ids = list(range(first, last + 1))
+            for id in ids:
+                pending = self.open.get(id)
+                if pending is not None and pending.awaits is Awaits.ACCEPTANCE:
+                    del self.open[id]
+                    pending.settle(None, None)
+                    count += 1
+        return count
+
+    def down(self, error: Callable[[Pending], MessageError]) -> int:
+        """The receiver is dead and all that it ever said was taken in. Returns how many it leaves unanswered."""
+        left, self.open = self.open, {}
+        for pending in left.values():
+            pending.settle(None, error(pending))
+        return len(left)
+
+    def give_up(self, pending: Pending, error: MessageError) -> bool:
+        """Nobody waits for it any more (S190, S192); False when its outcome was there already, and stands (S191)."""
+        if self.open.pop(pending.id, None) is None:
+            return False
+        pending.settle(None, error)
+        return True
+
+
+def refusal_error(to: str, refusal: Refusal) -> MessageError:
+    """The error that a caller gets for what the receiver said."""
+    details = refusal.details
+    match refusal.code:
+        case "backpressure":
+            return Backpressure(to, _number(details, "length"), _number(details, "limit"))
+        case "bad_request":
+            return BadRequest(to, refusal.text, str(details.get("path", "")))
+        case "remote_error":
+            return RemoteError(to, str(details.get("type", "Exception")), refusal.text)
+        case code:
+            return Refused(code, f"{to}: {refusal.text or code}", details)
+
+
+def _number(details: Mapping[str, Any], key: str) -> int:
+    value = details.get(key, 0)
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,114 @@
+"""
+What has come to a process and waits to be handled: bounded, in the order of arrival.
+
+Pure: no clock and no socket. `take` decides about each message at once; what it answers is for the sender.
+
+Source: architecture section 6; otp-rules S195, S219.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from msgspec import Raw
+
+from regrow.ipc.wire import BACKPRESSURE, SHUTDOWN, Call, Cast, Refusal, Request, Send
+
+LIMIT = 10_000
+"""Messages that wait; one more is refused with Backpressure."""
+
+LIMIT_BYTES = 256 * 1024 * 1024
+"""All messages that wait together; a single one may have 16 MiB."""
+
+NO_ID = -1
+"""The id of a refusal that is not sent: a cast waits for none."""
+
+
+class Envelope:
+    """
+    One message to be handled, and whom to answer.
+
+    `id` is None for a cast, `is_call` says whether an answer is awaited. `args` is an encoded array, `kwargs` an
+    encoded map. `routing` is the transport's name for the connection that it came by.
+    """
+
+    __slots__ = ("args", "chain", "handler", "id", "is_call", "kwargs", "routing", "size")
+
+    def __init__(self, routing: bytes, request: Request, size: int) -> None:
+        self.routing = routing
+        self.handler = request.handler
+        self.args: Raw = request.args
+        self.kwargs: Raw = request.kwargs
+        self.size = size
+        if type(request) is Call:
+            self.id: int | None = request.id
+            self.is_call = True
+            self.chain: tuple[str, ...] = request.chain
+        else:
+            self.id = request.id if type(request) is Send else None
+            self.is_call = False
+            self.chain = ()
+
+
+class Mailbox:
+    """
+    The queue and its counters.
+
+    `refused_in_a_row` counts refusals since the mailbox last had room: at 1 it has just filled up.
+    """
+
+    __slots__ = ("accepted", "closed", "limit", "limit_bytes", "refused", "refused_in_a_row", "size", "waiting")
+
+    def __init__(self, limit: int = LIMIT, limit_bytes: int = LIMIT_BYTES) -> None:
+        self.limit = limit
+        self.limit_bytes = limit_bytes
+        self.waiting: deque[Envelope] = deque()
+        self.size = 0
+        self.accepted = 0
+        self.refused = 0
+        self.refused_in_a_row = 0
+        self.closed: tuple[str, str] | None = None
+
+    def take(self, routing: bytes, request: Request, size: int) -> Refusal | None:
+        """Queue a message of `size` bytes, or say why not; a cast is refused in silence (`NO_ID`)."""
+        if self.closed is not None or len(self.waiting) >= self.limit or self.size + size > self.limit_bytes:
+            return self._refuse(request, size)
+        self.waiting.append(Envelope(routing, request, size))
+        self.size += size
+        self.accepted += 1
+        self.refused_in_a_row = 0
+        return None
+
+    def next(self) -> Envelope | None:
+        """The oldest message, taken out."""
+        if not self.waiting:
+            return None
+        envelope = self.waiting.popleft()
+        self.size -= envelope.size
+        return envelope
+
+    def close(self, code: str, text: str) -> list[Envelope]:
+        """From now on everything is refused with this; returns what waited, for the same answer."""
+        self.closed = (code, text)
+        left = list(self.waiting)
+        self.waiting.clear()
+        self.size = 0
+        return left
+
+    def _refuse(self, request: Request, size: int) -> Refusal:
+        self.refused += 1
+        self.refused_in_a_row += 1
+        id = NO_ID if isinstance(request, Cast) else request.id
+        if self.closed is not None:
+            return Refusal(id, *self.closed)
+        details: dict[str, Any] = {"length": len(self.waiting), "limit": self.limit}
+        text = f"{details['length']} messages wait already"
+        if len(self.waiting) < self.limit:
+            text += f", of {self.size} bytes; this one has {size} and {self.limit_bytes} are the limit"
+        return Refusal(id, BACKPRESSURE, text, details)
+
+
+def closing(envelope: Envelope, code: str = SHUTDOWN, text: str = "") -> Refusal | None:
+    """What tells the sender of a queued message that it will not be handled; None for a cast."""
+    return None if envelope.id is None else Refusal(envelope.id, code, text)

@@ -1,0 +1,238 @@
+"""
+The names table: which process has a name now, and where its mailbox is.
+
+One LMDB environment in run_dir, written by the processes that have the names, read by anyone without asking anyone.
+A record says who had the name last; whether that process lives is the kernel's to say (`open_pidfd`).
+
+Source: architecture section 6; otp-rules S220-S229.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from regrow.ipc.errors import Refused, Unreachable
+from regrow.ipc.process import open_pidfd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import lmdb
+
+T = TypeVar("T")
+
+FOLDER = "names"
+MAP_BYTES = 64 * 1024 * 1024
+"""A sparse file: only what is used takes room. A record takes about 150 bytes."""
+
+MAX_READERS = 16_384
+"""One slot for each process that reads, 64 bytes each; slots of the dead are taken back when they run out."""
+
+MAX_NAME_BYTES = 480
+"""LMDB's keys end at 511."""
+
+
+class Record(Struct, frozen=True, array_like=True):
+    """
+    Who has a name. `name` is the agent's own, also under a name that it registered besides.
+
+    `started` is as of `start_time`; `mailbox` the file name below `<run_dir>/mbox`; a group of `replicas` members
+    is called `group` ("": it is in none).
+    """
+
+    name: str
+    incarnation: int
+    pid: int
+    started: int
+    mailbox: str
+    group: str = ""
+    replicas: int = 1
+
+    def open_pidfd(self) -> int:
+        """A descriptor of the process, -1 when it is dead."""
+        return open_pidfd(self.pid, self.started)
+
+    def is_alive(self) -> bool:
+        fd = self.open_pidfd()
+        if fd < 0:
+            return False
+        alive = not _is_readable(fd)
+        os.close(fd)
+        return alive
+
+
+class Names:
+    """
+    The table of one daemon.
+
+    Raises:
+        Unreachable: no daemon has its run_dir there, or this user may not look into it.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self._run_dir = run_dir
+        self._path = os.path.join(run_dir, FOLDER)
+        self._env: lmdb.Environment = self._open()
+        self._pid = os.getpid()
+        self._inode = _inode(self._path)
+
+    def get(self, name: str) -> Record | None:
+        """The record of `name`, of a living or a dead process; None when there is none."""
+        found = self._read(lambda txn: txn.get(_key(name)))
+        return _decode(found) if found is not None else None
+
+    def members(self, group: str) -> list[str]:
+        """The names in a group that have a record, by their number; the group's own name is not among them."""
+        first, end = f"{group}.".encode(), f"{group}/".encode()
+
+        def scan(txn: Any) -> list[str]:
+            cursor = txn.cursor()
+            names: list[str] = []
+            if cursor.set_range(first):
+                for key in cursor.iternext(keys=True, values=False):
+                    if key >= end:
+                        break
+                    names.append(bytes(key).decode())
+            return names
+
+        return sorted(self._read(scan), key=_number)
+
+    def __iter__(self) -> Iterator[tuple[str, Record]]:
+        """All records, sorted by name; those of the dead too."""
+        items = self._read(lambda txn: [(bytes(key), bytes(value)) for key, value in txn.cursor()])
+        for key, value in items:
+            if not key.startswith(b"\0"):
+                yield key.decode(), _decode(value)
+
+    def announce(self, name: str, record: Record) -> Record | None:
+        """Give the agent its own name; returns the record that was there, of an earlier incarnation."""
+        with self._env.begin(write=True) as txn:
+            before = txn.pop(_key(name))
+            txn.put(_key(name), _encode(record))
+        return _decode(before) if before is not None else None
+
+    def register(self, name: str, record: Record) -> None:
+        """
+        Give the process another name, if nobody alive has it (S221, S224).
+
+        Raises:
+            Refused: `already_registered`, with the holder's `pid`; `bad_request`: nothing can have that name.
+        """
+        if _key(name) == _NOBODY:
+            raise Refused("bad_request", f"a name has 1 to {MAX_NAME_BYTES} bytes and does not begin with a zero byte")
+        with self._env.begin(write=True) as txn:
+            found = txn.get(_key(name))
+            holder = _decode(found) if found is not None else None
+            if holder is not None and holder.is_alive():
+                text = f"{name} is the name of {holder.name} (pid {holder.pid})"
+                raise Refused("already_registered", text, {"pid": holder.pid, "name": holder.name})
+            txn.put(_key(name), _encode(record))
+
+    def withdraw(self, name: str, record: Record) -> bool:
+        """Remove the name if it is this process's; False when it was not (S225)."""
+        with self._env.begin(write=True) as txn:
+            found = txn.get(_key(name))
+            if found is None or _decode(found) != record:
+                return False
+            txn.delete(_key(name))
+        return True
+
+    def is_stale(self) -> bool:
+        """Whether the daemon was started anew since, with a new table; then `reopen`."""
+        return self._pid != os.getpid() or self._inode != _inode(self._path)
+
+    def reopen(self) -> None:
+        """
+        Open the table that is there now; also what a forked process does with its parent's.
+
+        Raises:
+            Unreachable.
+        """
+        self._env.close()
+        self._env = self._open()
+        self._pid, self._inode = os.getpid(), _inode(self._path)
+
+    def close(self) -> None:
+        self._env.close()
+
+    @property
+    def env(self) -> lmdb.Environment:
+        """For what others keep beside the names, under keys that begin with a zero byte."""
+        return self._env
+
+    def _open(self) -> lmdb.Environment:
+        import lmdb
+
+        try:
+            return lmdb.open(
+                self._path,
+                map_size=MAP_BYTES,
+                max_readers=MAX_READERS,
+                create=False,
+                sync=False,  # it need not outlive the machine, and lies in memory as a rule
+                metasync=False,
+                readahead=False,
+            )
+        except (lmdb.Error, OSError) as error:
+            what, why = f"cannot reach the daemon at {self._run_dir}", f"its names table {self._path}: {error}"
+            absent = not os.path.isdir(self._path)
+            remedy = "start it with `regrow up FILE`" if absent else "see who may: [access] in its file"
+            raise Unreachable(what, why, remedy, absent=absent) from None
+
+    def _read(self, look: Callable[[Any], T]) -> T:
+        import lmdb
+
+        try:
+            with self._env.begin() as txn:
+                return look(txn)
+        except (lmdb.ReadersFullError, lmdb.BadRslotError):
+            self._env.reader_check()
+        with self._env.begin() as txn:
+            return look(txn)
+
+
+_NOBODY = b"\1"
+"""Where a name is looked up that nobody can have."""
+
+_decoder = msgspec.msgpack.Decoder(Record)
+
+
+def _decode(value: bytes) -> Record:
+    return _decoder.decode(value)
+
+
+def _encode(record: Record) -> bytes:
+    return msgspec.msgpack.encode(record)
+
+
+def _key(name: str) -> bytes:
+    key = name.encode()
+    if not 0 < len(key) <= MAX_NAME_BYTES or key.startswith(b"\0"):
+        return _NOBODY
+    return key
+
+
+def _number(name: str) -> tuple[int, str]:
+    tail = name.rpartition(".")[2]
+    return (int(tail), "") if tail.isdigit() and tail.isascii() else (1 << 62, tail)
+
+
+def _inode(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(os.path.join(path, "data.mdb"))
+    except OSError:
+        return (0, 0)
+    return found.st_dev, found.st_ino
+
+
+def _is_readable(fd: int) -> bool:
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
