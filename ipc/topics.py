@@ -1,0 +1,82 @@
+"""
+Topics and patterns of published signals.
+
+A topic is dotted text, such as `shop.orders.placed`: one to `MAX_TOPIC_BYTES` bytes of UTF-8, in parts that are not
+empty and hold no dot, no `*`, no `>`, no white space and no control character. A pattern is a topic in which `*` may
+stand for any one part, and `>`, as the last part, for one or more. Topics below `regrow.` are the daemon's own.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_TOPIC_BYTES = 255
+ONE, REST = "*", ">"
+RESERVED = "regrow"
+
+_PART = r"[^\s.*>\x00-\x1f\x7f]+"
+_topic = re.compile(rf"{_PART}(?:\.{_PART})*").fullmatch
+_pattern = re.compile(rf"(?:(?:{_PART}|\*)\.)*(?:{_PART}|\*|>)").fullmatch
+
+
+class TopicError(ValueError):
+    """This is no topic, or no pattern; the text says why."""
+
+
+def check_topic(topic: str) -> None:
+    """
+    Say whether something can be published under this.
+
+    Raises:
+        TopicError.
+    """
+    if _topic(topic) is None or len(topic.encode("utf-8", "replace")) > MAX_TOPIC_BYTES:
+        raise TopicError(f"{_shown(topic)} is no topic: a topic is dotted text of up to {MAX_TOPIC_BYTES} bytes")
+
+
+def check_free_topic(topic: str) -> None:
+    """
+    Say whether somebody other than the daemon may publish under this.
+
+    Raises:
+        TopicError.
+    """
+    check_topic(topic)
+    if is_reserved(topic):
+        raise TopicError(f"{_shown(topic)} is not free: topics below {RESERVED}. are the daemon's own")
+
+
+def check_pattern(pattern: str) -> None:
+    """
+    Say whether this can be subscribed to.
+
+    Raises:
+        TopicError.
+    """
+    if _pattern(pattern) is None or len(pattern.encode("utf-8", "replace")) > MAX_TOPIC_BYTES:
+        text = f"a pattern is a topic in which {ONE} may be any part and {REST}, at its end, all that is left"
+        raise TopicError(f"{_shown(pattern)} is no pattern: {text}")
+
+
+def is_reserved(topic: str) -> bool:
+    return topic == RESERVED or topic.startswith(f"{RESERVED}.")
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a subscription to `pattern` gets what is published under `topic`; both are valid."""
+    wanted, parts = pattern.split("."), topic.split(".")
+    if wanted[-1] == REST:
+        wanted.pop()
+        if len(parts) <= len(wanted):
+            return False
+        parts = parts[: len(wanted)]
+    return len(wanted) == len(parts) and all(want in (ONE, part) for want, part in zip(wanted, parts, strict=True))
+
+
+def topic_part(text: str) -> str:
+    """`text` as a part of a topic: what cannot stand in one becomes `_`."""
+    return re.sub(r"[\s.*>\x00-\x1f\x7f]", "_", text) or "_"
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= 60 else text[:60] + "…")
