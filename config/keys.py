@@ -35,11 +35,12 @@ from regrow.config.values import (
     shown,
     size,
 )
-from regrow.config.words import ExitStatus, Limit, OutputWords, ShutdownWords, SignalName, Umask, WholeSeconds
+from regrow.config.words import ExitStatus, Limit, Listen, OutputWords, ShutdownWords, SignalName, Umask, WholeSeconds
 
 MOST_REPLICAS = 10_000
 MOST_INTENSITY = 100_000
 DAEMON_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+CLIENT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
 class Arguments:
@@ -196,6 +197,11 @@ DAEMON = Table(
 ACCESS = Table(
     Key("operators", ListOf(Who()), 'who may do everything: "user:NAME", "group:NAME", or a user id', field="operator"),
     Key("viewers", ListOf(Who()), "who may only look", field="viewer"),
+)
+
+HUB = Table(
+    Key("listen", Listen(), "where clients of other hosts connect: tcp://HOST:PORT; default: nowhere"),
+    Key("clients", ListOf(Text("the name of a key", pattern=CLIENT_PATTERN)), "whose keys may connect there"),
 )
 
 COMMANDS = Table(

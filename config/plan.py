@@ -9,6 +9,7 @@ from typing import Any
 from regrow.config.context import Context
 from regrow.config.defaults import default_dirs
 from regrow.config.errors import did_you_mean
+from regrow.config.hub import read_hub
 from regrow.config.keys import ACCESS, COMMANDS, DAEMON, DAEMON_NAME_PATTERN
 from regrow.config.probes import LONGEST_SOCKET_PATH
 from regrow.config.sources import Source, Tables
@@ -26,11 +27,14 @@ def read_plan(context: Context, tables: Tables, sources: list[Source]) -> Plan |
     context.dirs = {"run_dir": daemon.run_dir, "state_dir": daemon.state_dir, "log_dir": daemon.log_dir}
     access = _access(context, tables, sources)
     commands = COMMANDS.read(tables.sections.get("commands", {}), _at(context, tables, sources, "commands"))
+    hub = None
+    if "hub" in tables.sections:
+        hub = read_hub(context, _at(context, tables, sources, "hub"), tables.sections["hub"], daemon.state_dir)
     top = Tree(context, tables).build(root, sources[0])
     if top is None or context.problems:
         return None
     files = tuple(os.path.abspath(source.file) for source in sources)
-    return Plan(daemon, top, access, CommandsSpec(**commands), files)
+    return Plan(daemon, top, access, CommandsSpec(**commands), files, hub)
 
 
 def _at(context: Context, tables: Tables, sources: list[Source], section: str, **placeholders: str) -> At:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from regrow.config.keys import ACCESS, COMMANDS, DAEMON, SUPERVISOR, WORKER
+from regrow.config.keys import ACCESS, COMMANDS, DAEMON, HUB, SUPERVISOR, WORKER
 from regrow.config.values import NAME_PATTERN
 from regrow.config.worker import KINDS
 
@@ -22,6 +22,7 @@ def json_schema() -> dict[str, Any]:
             "daemon": {"description": "The daemon itself", **DAEMON.schema()},
             "access": {"description": "Who may operate or look, besides root and the daemon's user", **ACCESS.schema()},
             "commands": {"description": "System commands that agents may run", **COMMANDS.schema()},
+            "hub": {"description": "The hub, and its clients on other hosts", **HUB.schema()},
             "supervisor": _named("The supervisors, by name", SUPERVISOR.schema()),
             "worker": _named("The workers, by name", worker),
         },

@@ -10,7 +10,7 @@ from typing import Any
 from regrow.config.errors import ConfigErrors, Problem, did_you_mean, key_path
 from regrow.config.locate import Locator
 
-SECTIONS = ("daemon", "access", "commands")
+SECTIONS = ("daemon", "access", "commands", "hub")
 FAMILIES = ("supervisor", "worker")
 LARGEST_FILE_BYTES = 16 * 1024 * 1024
 

@@ -196,7 +196,8 @@ class WorkerSpec(Struct, frozen=True, tag="worker"):
     One worker process, fully resolved: placeholders filled in, names of users turned into numbers.
 
     `name` is the address (`pricer.0`), `group` the table it came from (`pricer`), `index` its place in
-    the group. `target` is `module:callable` for agents and functions; `command` the argv of a command.
+    the group, which has `replicas` members. `target` is `module:callable` for a function, `module:Class` for an
+    agent; `command` the argv of a command.
     `args_json` holds the keyword arguments of a target as a JSON object.
     `env` is the complete environment of the file for this child (env_file below env), without the
     daemon's own, which the child inherits beneath it.
@@ -208,6 +209,7 @@ class WorkerSpec(Struct, frozen=True, tag="worker"):
     kind: Kind
     group: str = ""
     index: int | None = None
+    replicas: int = 1
     target: str = ""
     args_json: str = "{}"
     import_path: str = ""
@@ -306,11 +308,27 @@ class CommandsSpec(Struct, frozen=True):
     max_parallel: int = 8
 
 
+class HubSpec(Struct, frozen=True):
+    """
+    The hub towards other hosts: `listen` is an endpoint with a numeric host (`tcp://127.0.0.1:7300`), empty for none.
+
+    `clients` are the names of the keys that may connect; `<state_dir>/keys` holds the keys.
+    """
+
+    listen: str = ""
+    clients: tuple[str, ...] = ()
+
+
 class Plan(Struct, frozen=True):
-    """Everything a daemon needs to run, checked and resolved. `files` are absolute, in reading order."""
+    """
+    Everything a daemon needs to run, checked and resolved. `files` are absolute, in reading order.
+
+    `hub` is None where the file does not ask for one; the agents of a tree have one all the same.
+    """
 
     daemon: DaemonSpec
     root: SupervisorSpec
     access: AccessSpec = AccessSpec()
     commands: CommandsSpec = CommandsSpec()
     files: tuple[str, ...] = ()
+    hub: HubSpec | None = None

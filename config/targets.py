@@ -63,6 +63,22 @@ class Modules:
             definitions.check(module, name, arguments)
         return folder
 
+    def check_agent(self, target: str, folders: Sequence[str], arguments: Mapping[str, Any] | None) -> str:
+        """
+        Return the import path of `module:Class`.
+
+        `arguments`, where given, are held against the parameters of its `init`.
+
+        Raises:
+            SystemProblem when module, class or an argument is certainly wrong.
+        """
+        module, _, name = target.partition(":")
+        folder = self.import_path(module, folders)
+        definitions = self._defined_in(self._specs[folder, module])
+        if definitions is not None:
+            definitions.check_agent(module, name, arguments)
+        return folder
+
     def _find_top(self, top: str, folder: str) -> ModuleSpec | None:
         if (folder, top) not in self._specs:
             try:
@@ -120,16 +136,37 @@ class Definitions:
         Raises:
             SystemProblem when the name is not bound, is a plain value, or does not take the arguments.
         """
-        first, _, rest = name.partition(".")
-        node = self._bound.get(first)
-        if node is None:
-            if self._open or first in _MODULE_ATTRIBUTES:
-                return
-            raise SystemProblem(f"the module {module} has no {first}", did_you_mean(first, self._bound))
+        node = self._find(module, name)
         if isinstance(node, ast.Constant):
             raise SystemProblem(f"{name} in the module {module} is not callable")
-        if arguments is not None and not rest and isinstance(node, Function) and not node.decorator_list:
+        if arguments is not None and isinstance(node, Function) and not node.decorator_list:
             _check_arguments(node, arguments)
+
+    def check_agent(self, module: str, name: str, arguments: Mapping[str, Any] | None) -> None:
+        """
+        Hold the class `module:name` and the keyword arguments of its `init` against the text.
+
+        Raises:
+            SystemProblem when the name is not bound or is no agent's class, or `init` does not take the arguments.
+        """
+        node = self._find(module, name)
+        if isinstance(node, ast.Constant | Function):
+            raise SystemProblem(f"{name} in the module {module} is not a class", f"class {name}(Agent): …")
+        if not isinstance(node, ast.ClassDef) or node.decorator_list:
+            return
+        if not node.bases and not node.keywords:
+            raise SystemProblem(f"{name} in the module {module} is not an agent", f"class {name}(Agent): …")
+        init = _init_of(node)
+        if arguments is not None and init is not None:
+            _check_arguments(init, arguments, f"{name}.init", bound=1)
+
+    def _find(self, module: str, name: str) -> ast.AST | None:
+        """Return what binds a name at the top of the module, None where the text cannot tell."""
+        first, _, rest = name.partition(".")
+        node = self._bound.get(first)
+        if node is None and not self._open and first not in _MODULE_ATTRIBUTES:
+            raise SystemProblem(f"the module {module} has no {first}", did_you_mean(first, self._bound))
+        return None if rest and not isinstance(node, ast.Constant) else node
 
     def _visit(self, parent: ast.AST) -> None:
         for node in ast.iter_child_nodes(parent):
@@ -165,20 +202,27 @@ def _targets(node: ast.Assign | ast.AnnAssign) -> Iterator[str]:
             yield target.id
 
 
-def _check_arguments(function: Function, arguments: Mapping[str, Any]) -> None:
-    """Raise SystemProblem unless the function takes exactly these keyword arguments."""
+def _init_of(agent: ast.ClassDef) -> Function | None:
+    """Return the `init` that a class itself defines, None where the text cannot tell which one it has."""
+    found = [node for node in agent.body if isinstance(node, Function) and node.name == "init"]
+    return found[0] if len(found) == 1 and not found[0].decorator_list else None
+
+
+def _check_arguments(function: Function, arguments: Mapping[str, Any], called: str = "", *, bound: int = 0) -> None:
+    """Raise SystemProblem unless the function, its first `bound` parameters given, takes exactly these by keyword."""
     parameters = function.args
-    by_name = [*parameters.args, *parameters.kwonlyargs]
-    known = [parameter.arg for parameter in by_name]
-    for name in arguments:
-        if name not in known and parameters.kwarg is None:
-            raise SystemProblem(f"{function.name} takes no argument `{name}`", did_you_mean(name, known))
+    called = called or function.name
     positional = [*parameters.posonlyargs, *parameters.args]
-    required = positional[: len(positional) - len(parameters.defaults)]
+    given = {parameter.arg for parameter in positional[:bound]}
+    known = [parameter.arg for parameter in (*parameters.args, *parameters.kwonlyargs) if parameter.arg not in given]
+    for name in arguments:
+        if name not in known and (parameters.kwarg is None or name in given):
+            raise SystemProblem(f"{called} takes no argument `{name}`", did_you_mean(name, known))
+    required = positional[bound : len(positional) - len(parameters.defaults)]
     required += [it for it, default in zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True) if not default]
     for parameter in required:
         if parameter.arg not in arguments:
-            raise SystemProblem(f"{function.name} needs the argument `{parameter.arg}`", "write it into args")
+            raise SystemProblem(f"{called} needs the argument `{parameter.arg}`", "write it into args")
 
 
 def _has_modules(spec: ModuleSpec) -> bool:

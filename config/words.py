@@ -166,3 +166,21 @@ class ExitStatus:
     def schema(self) -> Schema:
         """Return the schema."""
         return {"type": "integer", "minimum": 0, "maximum": 255, "not": {"const": SHUTDOWN}}
+
+
+class Listen:
+    """`tcp://HOST:PORT`. Returns (host, port), the host as written; `*` is every address of this host."""
+
+    def read(self, value: Any, at: At) -> Any:
+        """Return host and port."""
+        text = at.filled(value) if isinstance(value, str) else ""
+        if not isinstance(text, str):
+            return text
+        found = re.fullmatch(r"tcp://(?:\[([0-9A-Fa-f:.]+)\]|([^\s\[\]/:]+)):([0-9]{1,5})", text)
+        if not found or not 1 <= int(found[3]) <= 65535:
+            return at.wrong(f'must be an endpoint such as "tcp://0.0.0.0:7300", not {shown(value)}')
+        return ("0.0.0.0" if found[2] == "*" else found[1] or found[2], int(found[3]))
+
+    def schema(self) -> Schema:
+        """Return the schema."""
+        return {"type": "string", "pattern": "^tcp://|[{]"}  # or a placeholder

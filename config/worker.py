@@ -40,9 +40,9 @@ def read_workers(context: Context, source: Source, path: tuple[str, ...], table:
     if first is None or replicas < 1:
         return []
     if not _mentions_itself(table):
-        return [replace(first, name=f"{name}.{index}", index=index) for index in range(replicas)]
+        return [replace(first, name=f"{name}.{index}", index=index, replicas=replicas) for index in range(replicas)]
     others = (read_worker(context, source, path, table, name, index) for index in range(1, replicas))
-    return [first, *(other for other in others if other)]
+    return [replace(worker, replicas=replicas) for worker in (first, *others) if worker]
 
 
 def _mentions_itself(table: Mapping[str, Any]) -> bool:
@@ -132,10 +132,11 @@ def _import_path(
 ) -> str:
     """Return the folder that the target's module is imported from, "" where Python finds it by itself."""
     folders = import_folders(context, cwd, at.source.folder, env)
-    known = kind is Kind.FUNCTION and ("args" in fields or "args" not in table)
+    known = "args" in fields or "args" not in table
     arguments = fields.get("args", {}) if known else None
+    look = context.modules.check_agent if kind is Kind.AGENT else context.modules.check
     try:
-        return context.modules.check(fields[str(kind)], folders, arguments)
+        return look(fields[str(kind)], folders, arguments)
     except SystemProblem as error:
         if context.check_system:
             at.wrong(str(error), error.hint)

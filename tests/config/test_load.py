@@ -17,6 +17,7 @@ from regrow.config.spec import (
     AutoShutdown,
     Backoff,
     Durability,
+    HubSpec,
     Kind,
     Limits,
     Liveness,
@@ -198,6 +199,7 @@ def test_replicas(tmp_path: Path) -> None:
     assert [(spec.group, spec.index) for spec in found.values()] == [
         ("a", 0), ("a", 1), ("b", 0), ("b", 1), ("b", 2), ("c", 0),
     ]  # fmt: skip
+    assert [spec.replicas for spec in found.values()] == [2, 2, 3, 3, 3, 1]
     assert found["b.2"].command == ("true", "b.2", "2")
     assert found["b.1"].ready.probe.port == 8081
 
@@ -267,9 +269,77 @@ def test_what_cannot_be_told_is_accepted(text: str, tmp_path: Path) -> None:
 
 def test_agent_is_ready_when_it_says_so(tmp_path: Path) -> None:
     """Agents notify unless told otherwise."""
-    (tmp_path / "mine.py").write_text("class Agent: ...\n")
-    spec = worker(tmp_path, "agent = 'mine:Agent'\nargs = { whatever = 1 }")
+    (tmp_path / "mine.py").write_text("class Mine(Agent): ...\n")
+    spec = worker(tmp_path, "agent = 'mine:Mine'\nargs = { whatever = 1 }")
     assert (spec.kind, spec.ready) == (Kind.AGENT, Ready(Probe(ReadyKind.NOTIFY)))
+    assert (spec.target, spec.import_path, spec.args_json) == ("mine:Mine", str(tmp_path), '{"whatever": 1}')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class Mine(Agent):\n    def init(self, a, b=1): ...\n",
+        "class Mine(Agent):\n    async def init(self, *, a): ...\n",
+        "class Mine(Agent):\n    def init(this, **anything): ...\n",
+        "class Mine(Agent):\n    @decorated\n    def init(self): ...\n",
+        "class Mine(Agent):\n    def __init__(self): ...\n",
+        "class Mine(Base): ...\n",
+        "class Mine(metaclass=Made): ...\n",
+        "@decorated\nclass Mine: ...\n",
+        "from other import Mine\n",
+        "Mine = make()\n",
+        "class Mine(Agent):\n    if x:\n        def init(self): ...\n",
+        "class Mine(Agent):\n    def init(self): ...\n    def init(self, a): ...\n",
+    ],
+)
+def test_agents_that_may_be_right_are_accepted(text: str, tmp_path: Path) -> None:
+    """Only an `init` that certainly does not take the arguments is refused."""
+    (tmp_path / "mine.py").write_text(text)
+    assert worker(tmp_path, "agent = 'mine:Mine'\nargs = { a = 1 }").target == "mine:Mine"
+
+
+HUB = "[supervisor.app]\n[daemon]\nstate_dir = '{dir}'\n[hub]\n"
+
+
+def keys_for(folder: Path, *clients: str) -> None:
+    """Make the key files of the hub and of these clients."""
+    (folder / "keys" / "clients").mkdir(parents=True)
+    for name in ("hub.key_secret", *(f"clients/{client}.key" for client in clients)):
+        (folder / "keys" / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("listen", "endpoint"),
+    [
+        ("tcp://127.0.0.1:7300", "tcp://127.0.0.1:7300"),
+        ("tcp://*:7300", "tcp://0.0.0.0:7300"),
+        ("tcp://[::1]:7300", "tcp://[::1]:7300"),
+        ("tcp://localhost:7300", "tcp://127.0.0.1:7300"),
+    ],
+)
+def test_hub(listen: str, endpoint: str, tmp_path: Path) -> None:
+    """The hub listens at a numeric address for the holders of keys, which are there."""
+    keys_for(tmp_path, "laptop", "b-2")
+    text = HUB.format(dir=tmp_path) + f"listen = '{listen}'\nclients = ['laptop', 'b-2', 'laptop']\n"
+    assert plan(tmp_path, text).hub == HubSpec(endpoint, ("laptop", "b-2"))
+
+
+def test_hub_without_clients_elsewhere(tmp_path: Path) -> None:
+    """An empty table asks for a hub of this host; without the table there is none to ask for."""
+    assert plan(tmp_path, HUB.format(dir=tmp_path)).hub == HubSpec()
+    assert plan(tmp_path, "[supervisor.app]\n").hub is None
+
+
+def test_hub_needs_its_keys(tmp_path: Path) -> None:
+    """Every key that is missing is told, where it is wanted; without check_system none is."""
+    keys_for(tmp_path, "laptop")
+    text = HUB.format(dir=tmp_path) + "listen = 'tcp://*:7300'\nclients = ['laptop', 'phone']\n"
+    (problem,) = problems(tmp_path, text)
+    assert (problem.key, problem.hint) == ("hub.clients", "`regrow keys` makes it")
+    assert f"{tmp_path}/keys/clients/phone.key" in problem.problem
+    (tmp_path / "keys" / "hub.key_secret").unlink()
+    assert [problem.key for problem in problems(tmp_path, text)] == ["hub.listen", "hub.clients"]
+    assert load([write(tmp_path, text)], environ=ENVIRON, check_system=False).hub is not None
 
 
 @pytest.mark.root

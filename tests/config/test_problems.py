@@ -94,6 +94,14 @@ VALUES = {
     "long run_dir": (f"{W}[daemon]\nrun_dir = '/{'x' * 100}'\n", 6, "daemon.run_dir", "at most 94 bytes", "", "invalid_run_dir"),
     "durability": (f"{W}[daemon]\ndurability = 'none'\n", 6, "daemon.durability", "process, system, full", "", "invalid_durability"),
     "access": (f"{W}[access]\noperators = ['groop:x']\n", 6, "access.operators[0]", '"group:NAME"', "`group`", "invalid_operators"),
+    "hub for nobody": (f"{W}[hub]\nlisten = 'tcp://127.0.0.1:7300'\n", 6, "hub.listen", "nobody could connect", "clients", "bad_combination"),
+    "hub for an empty list": (f"{W}[hub]\nlisten = 'tcp://127.0.0.1:7300'\nclients = []\n", 6, "hub.listen", "nobody could connect", "clients", "bad_combination"),
+    "hub without a place": (f"{W}[hub]\nclients = ['laptop']\n", 6, "hub.clients", "nowhere to connect", "listen", "bad_combination"),
+    "hub endpoint": (f"{W}[hub]\nclients = ['laptop']\nlisten = '127.0.0.1:7300'\n", 7, "hub.listen", "tcp://0.0.0.0:7300", "", "invalid_listen"),
+    "hub port": (f"{W}[hub]\nclients = ['laptop']\nlisten = 'tcp://127.0.0.1:70000'\n", 7, "hub.listen", "tcp://0.0.0.0:7300", "", "invalid_listen"),
+    "hub socket": (f"{W}[hub]\nclients = ['laptop']\nlisten = 'ipc:///tmp/x'\n", 7, "hub.listen", "must be an endpoint", "", "invalid_listen"),
+    "client with a path": (f"{W}[hub]\nlisten = 'tcp://*:1'\nclients = ['../x']\n", 7, "hub.clients[0]", "the name of a key", "", "invalid_clients"),
+    "unknown hub key": (f"{W}[hub]\nlisen = 'tcp://*:1'\n", 6, "hub.lisen", "unknown key", "`listen`", "unknown_key"),
     "max_parallel": (f"{W}[commands]\nmax_parallel = 0\n", 6, "commands.max_parallel", "from 1", "", "invalid_max_parallel"),
 }  # fmt: skip
 
@@ -142,11 +150,20 @@ HOST = {
     "missing argument": (f"{SUP}[worker.w]\nfunction = 'mymodule:main'\n", 4, "worker.w.function", "needs the argument `port`", "args", "invalid_function"),
     "broken module": (f"{SUP}[worker.w]\nfunction = 'broken:main'\n", 4, "worker.w.function", "broken.py:2:", "", "invalid_function"),
     "agent": (f"{SUP}[worker.w]\nagent = 'mymodule:Agnt'\n", 4, "worker.w.agent", "has no Agnt", "", "invalid_agent"),
+    "function as agent": (f"{SUP}[worker.w]\nagent = 'mymodule:main'\n", 4, "worker.w.agent", "not a class", "class main(Agent)", "invalid_agent"),
+    "constant as agent": (f"{SUP}[worker.w]\nagent = 'mymodule:LIMIT'\n", 4, "worker.w.agent", "not a class", "", "invalid_agent"),
+    "class as agent": (f"{SUP}[worker.w]\nagent = 'mymodule:Main'\n", 4, "worker.w.agent", "not an agent", "class Main(Agent)", "invalid_agent"),
+    "argument of init": (f"{SUP}[worker.w]\nagent = 'mymodule:Pricer'\nargs = {{ curency = 'EUR' }}\n", 4, "worker.w.agent", "Pricer.init takes no argument `curency`", "`currency`", "invalid_agent"),
+    "missing argument of init": (f"{SUP}[worker.w]\nagent = 'mymodule:Pricer'\n", 4, "worker.w.agent", "Pricer.init needs the argument `currency`", "args", "invalid_agent"),
+    "self as argument of init": (f"{SUP}[worker.w]\nagent = 'mymodule:Pricer'\nargs = {{ currency = 'EUR', self = 1 }}\n", 4, "worker.w.agent", "takes no argument `self`", "", "invalid_agent"),
     "preload": ("[supervisor.a]\npreload = ['json', 'no_such_module_x']\n", 2, "supervisor.a.preload[1]", "no module", "", "invalid_preload"),
     "host": (f"{W}ready = {{ tcp = 'no-such-host.invalid:1' }}\n", 5, "worker.w.ready.tcp", "cannot resolve", "numeric", "invalid_ready"),
 }  # fmt: skip
 
-MODULE = "LIMIT = 3\n\ndef main(port, *, host='x'):\n    raise SystemExit(port)\n\nclass Main:\n    pass\n"
+MODULE = (
+    "LIMIT = 3\n\ndef main(port, *, host='x'):\n    raise SystemExit(port)\n\nclass Main:\n    pass\n"
+    "class Pricer(Agent):\n    def init(self, currency, *, digits=2): ...\n"
+)
 
 
 def only(folder: Path, text: str) -> Problem:

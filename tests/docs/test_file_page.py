@@ -32,6 +32,7 @@ TABLES = {
     "`[daemon]`": SCHEMA["daemon"],
     "`[access]`": SCHEMA["access"],
     "`[commands]`": SCHEMA["commands"],
+    "`[hub]`": SCHEMA["hub"],
     "`[supervisor.NAME]`": SUPERVISOR,
     "`backoff`": _inner(SUPERVISOR, "backoff"),
     "`[worker.NAME]`": WORKER,
