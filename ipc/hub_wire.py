@@ -9,10 +9,10 @@ Source: docs/protocol.md; the msgpack specification.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from regrow.ipc.wire import EMPTY_ARRAY, EMPTY_MAP, WireError, explain
 
@@ -24,6 +24,11 @@ DEFAULT_TIMEOUT_S = 5.0
 MAX_TIMEOUT_S = 86_400.0
 NOBODY = 0
 
+Id: TypeAlias = Annotated[int, Meta(ge=1)]
+Timeout: TypeAlias = Annotated[float, Meta(gt=0, le=MAX_TIMEOUT_S)]
+Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=500)]
+"""A name, a handler, a verb."""
+
 
 class Hello(Struct, frozen=True, array_like=True, tag=0x30, forbid_unknown_fields=True):
     """
@@ -33,42 +38,42 @@ class Hello(Struct, frozen=True, array_like=True, tag=0x30, forbid_unknown_field
     """
 
     version: int
-    token: str = ""
+    token: Annotated[str, Meta(max_length=64)] = ""
 
 
 class Ping(Struct, frozen=True, array_like=True, tag=0x31, forbid_unknown_fields=True):
     """Answered at once, after everything that was asked before and could be answered at once."""
 
-    id: int
+    id: Id
 
 
 class Call(Struct, frozen=True, array_like=True, tag=0x32, forbid_unknown_fields=True):
     """Call a handler; answered with what it returned."""
 
-    id: int
-    to: str
-    handler: str
+    id: Id
+    to: Text
+    handler: Text
     args: Raw = EMPTY_ARRAY
     kwargs: Raw = EMPTY_MAP
-    timeout_s: float = DEFAULT_TIMEOUT_S
+    timeout_s: Timeout = DEFAULT_TIMEOUT_S
 
 
 class Send(Struct, frozen=True, array_like=True, tag=0x33, forbid_unknown_fields=True):
     """Send a message; answered with nil as soon as it is accepted."""
 
-    id: int
-    to: str
-    handler: str
+    id: Id
+    to: Text
+    handler: Text
     args: Raw = EMPTY_ARRAY
     kwargs: Raw = EMPTY_MAP
-    timeout_s: float = DEFAULT_TIMEOUT_S
+    timeout_s: Timeout = DEFAULT_TIMEOUT_S
 
 
 class Cast(Struct, frozen=True, array_like=True, tag=0x34, forbid_unknown_fields=True):
     """Send a message and never hear of it again."""
 
-    to: str
-    handler: str
+    to: Text
+    handler: Text
     args: Raw = EMPTY_ARRAY
     kwargs: Raw = EMPTY_MAP
 
@@ -76,27 +81,27 @@ class Cast(Struct, frozen=True, array_like=True, tag=0x34, forbid_unknown_fields
 class Cancel(Struct, frozen=True, array_like=True, tag=0x35, forbid_unknown_fields=True):
     """Give up a call, a send or a control request; not answered, and neither is what was given up."""
 
-    id: int
+    id: Id
 
 
 class Monitor(Struct, frozen=True, array_like=True, tag=0x36, forbid_unknown_fields=True):
     """Answered, once, with `Down` under the same id: when the process of that name is dead, or if there is none."""
 
-    id: int
-    name: str
+    id: Id
+    name: Text
 
 
 class Demonitor(Struct, frozen=True, array_like=True, tag=0x37, forbid_unknown_fields=True):
     """End the monitor of that other id; answered with whether there was one. After that no `Down` of it follows."""
 
-    id: int
-    monitor: int
+    id: Id
+    monitor: Id
 
 
 class Publish(Struct, frozen=True, array_like=True, tag=0x38, forbid_unknown_fields=True):
     """Publish and be answered with the number of subscribers it was for."""
 
-    id: int
+    id: Id
     topic: str
     message: Raw
 
@@ -104,44 +109,44 @@ class Publish(Struct, frozen=True, array_like=True, tag=0x38, forbid_unknown_fie
 class Subscribe(Struct, frozen=True, array_like=True, tag=0x39, forbid_unknown_fields=True):
     """From the answer (nil) on, signals of that pattern are for this client too. Twice is once."""
 
-    id: int
+    id: Id
     pattern: str
 
 
 class Unsubscribe(Struct, frozen=True, array_like=True, tag=0x3A, forbid_unknown_fields=True):
     """Answered with whether there was such a subscription. What was on its way may still arrive before."""
 
-    id: int
+    id: Id
     pattern: str
 
 
 class Credit(Struct, frozen=True, array_like=True, tag=0x3B, forbid_unknown_fields=True):
     """So many more signals may be sent; a connection begins with 0. Not answered."""
 
-    count: int
+    count: Id
 
 
 class Replay(Struct, frozen=True, array_like=True, tag=0x3C, forbid_unknown_fields=True):
     """Send the events after `since` again that this client has subscribed to; answered with the oldest kept number."""
 
-    id: int
-    since: int
+    id: Id
+    since: Annotated[int, Meta(ge=0)]
 
 
 class Control(Struct, frozen=True, array_like=True, tag=0x3D, forbid_unknown_fields=True):
     """A verb of the control socket; answered as there."""
 
-    id: int
-    verb: str
+    id: Id
+    verb: Text
     fields: dict[str, Any] = {}
-    timeout_s: float = DEFAULT_TIMEOUT_S
+    timeout_s: Timeout = DEFAULT_TIMEOUT_S
 
 
 class Whereis(Struct, frozen=True, array_like=True, tag=0x3E, forbid_unknown_fields=True):
     """Answered with a map of `name`, `incarnation` and `pid` of who has the name, or nil."""
 
-    id: int
-    name: str
+    id: Id
+    name: Text
 
 
 class Bye(Struct, frozen=True, array_like=True, tag=0x3F, forbid_unknown_fields=True):

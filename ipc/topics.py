@@ -20,7 +20,7 @@ _pattern = re.compile(rf"(?:(?:{_PART}|\*)\.)*(?:{_PART}|\*|>)").fullmatch
 
 
 class TopicError(ValueError):
-    """This is no topic, or no pattern; the text says why."""
+    """Not a topic, or not a pattern; the text says why."""
 
 
 def check_topic(topic: str) -> None:
@@ -59,6 +59,7 @@ def check_pattern(pattern: str) -> None:
 
 
 def is_reserved(topic: str) -> bool:
+    """Whether it is one of the daemon's own."""
     return topic == RESERVED or topic.startswith(f"{RESERVED}.")
 
 
