@@ -111,6 +111,8 @@ class Gateway:
             text = str(error)
             peer.refuse(error.id or wire.NOBODY, BAD_REQUEST, text, {"path": _path_in(text)})
             return
+        if not peer.open and not isinstance(message, wire.Signal | wire.Publish | wire.Cast):
+            return  # its connection has ended meanwhile: nobody is there to be answered
         try:
             if type(message) is wire.Signal:
                 self._check_topic(message.topic, at=1)
