@@ -4,33 +4,31 @@ How a child of each kind is made: its environment, its descriptors, its process.
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from regrow.config.spec import Kind, Output, OutputKind, ReadyKind, SupervisorSpec, WorkerSpec
-from regrow.daemon.context import Context, child_environ, shared_environ
+from regrow.config.spec import Kind, Output, OutputKind, ReadyKind, WorkerSpec
+from regrow.daemon import forked
+from regrow.daemon.context import Context, child_environ
 from regrow.daemon.errors import SpawnError
-from regrow.daemon.linux import identity, kernel, spawn
+from regrow.daemon.linux import spawn
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.spawn import Launch, Target
-
-LOGGER = "regrow.logger"
-"""The internal worker that inherits the logger's end of its channel."""
 
 
 class Born(Struct, frozen=True):
     """
     A new process. `status_fd` is -1 when its program is known to run; `env` is its complete environment.
+
+    `stacks_fd` is where a Python worker's stacks come when they are asked for; -1 for others.
     """
 
     pid: int
     status_fd: int
     env: Mapping[str, str]
+    stacks_fd: int = -1
 
 
 class Outputs(Struct, frozen=True):
@@ -52,7 +50,7 @@ def worker(
     announce: Callable[[int], None],
 ) -> Born:
     """
-    Make a command or a function. `light` allows posix_spawn, whose children do not die with their parent.
+    Make a command, a function or an agent. `light` allows posix_spawn, whose children do not die with their parent.
 
     `announce` is given the read end of what the child will print, before there is a child, so that whoever reads
     is not woken while it is being born.
@@ -61,11 +59,13 @@ def worker(
         SpawnError: there is no process, and no descriptor is left open.
     """
     env = child_environ(context, spec.env, name=spec.name, incarnation=incarnation)
-    _personal(spec, env)
-    outputs = _outputs(context, spec)
-    if outputs.read_fd >= 0:
-        announce(outputs.read_fd)
+    _personal(context, spec, env)
+    stacks_fd, dump_fd = forked.stacks_pipe(spec)
+    outputs = Outputs(Target(), Target())
     try:
+        outputs = _outputs(context, spec)
+        if outputs.read_fd >= 0:
+            announce(outputs.read_fd)
         launch = Launch(
             env=env,
             stdout=outputs.stdout,
@@ -78,91 +78,37 @@ def worker(
             credentials=spec.credentials,
             cwd=spec.cwd,
             executes=spec.kind is Kind.COMMAND,
-            keep_fds=(context.logger_fd,) if spec.name == LOGGER else (),
+            keep_fds=(dump_fd, context.logger_fd) if spec.name == forked.LOGGER else (dump_fd,),
         )
-        pid, status_fd = _make(context, spec, launch, light)
+        pid, status_fd = _make(context, spec, launch, light, dump_fd)
+    except SpawnError:
+        if stacks_fd >= 0:
+            os.close(stacks_fd)
+        raise
     finally:
-        if outputs.write_fd >= 0:
-            os.close(outputs.write_fd)
-    return Born(pid, status_fd, env)
+        for fd in (outputs.write_fd, dump_fd):
+            if fd >= 0:
+                os.close(fd)
+    return Born(pid, status_fd, env, stacks_fd)
 
 
-def _make(context: Context, spec: WorkerSpec, launch: Launch, light: bool) -> tuple[int, int]:
-    if spec.kind is Kind.AGENT:
-        # A function would be run by calling it; an agent is not one, and nothing here could talk to it.
-        raise SpawnError(f"start agent {spec.target}: this regrow runs functions and commands", errno.ENOTSUP)
+def _make(context: Context, spec: WorkerSpec, launch: Launch, light: bool, dump_fd: int) -> tuple[int, int]:
     if spec.kind is Kind.COMMAND:
         executable = spec.executable or spec.command[0]
         if light and launch.plain and spec.watchdog_s is None:
             return spawn.spawn_plain(launch, executable, spec.command), -1
         return spawn.fork_exec(launch, executable, spec.command)
-    return spawn.fork_call(launch, _function_body(context, spec, launch))
+    return spawn.fork_call(launch, forked.body(context, spec, launch, dump_fd))
 
 
-def _function_body(context: Context, spec: WorkerSpec, launch: Launch) -> Callable[[int], int]:
-    from regrow.workers import function  # loaded before the first fork, by `prepare`
-
-    def body(status_fd: int) -> int:
-        _become_worker(context, spec, launch.env)
-
-        def started() -> None:
-            os.write(status_fd, spawn.RUNNING)
-            os.close(status_fd)
-
-        kwargs = {"channel_fd": launch.keep_fds[0]} if launch.keep_fds else {}
-        return function.run(spec.name, spec.target, spec.args_json, spec.import_path, started, kwargs)
-
-    return body
-
-
-def _become_worker(context: Context, spec: WorkerSpec, env: Mapping[str, str]) -> None:
-    """A forked process takes on the environment and the name that an exec would have given it."""
-    known = context.environ  # what the daemon's processes have already; setting a variable anew is not cheap
-    for name, value in env.items():
-        if known.get(name) != value:
-            os.environ[name] = value
-    if spec.watchdog_s is not None:
-        os.environ["WATCHDOG_PID"] = str(os.getpid())
-    identity.mark(env["REGROW_CHILD"])
-    identity.set_title(f"regrow: {spec.name} {spec.target}")
-    kernel.set_name(spec.name)
-
-
-def prepare(context: Context, spec: SupervisorSpec, notify_address: str) -> Context:
-    """
-    Do once in a supervisor what its children would each do after their fork.
-
-    Loads what runs functions, finds (but does not import) the modules that they are in, and sets the variables that
-    all children share. Returns the context with these among its `environ`.
-    """
-    functions = [child for child in spec.children if isinstance(child, WorkerSpec) and child.kind is Kind.FUNCTION]
-    if functions:
-        import regrow.workers.function
-
-        for child in functions:
-            regrow.workers.function.locate(child.target, child.import_path)
-    os.environ.update(shared_environ(context, supervisor=spec.name, notify=notify_address))
-    return replace(context, environ=dict(os.environ))
-
-
-def preload(spec: SupervisorSpec) -> str:
-    """Import the modules that the supervisor shares with its children; says what went wrong, if anything did."""
-    import importlib
-
-    if spec.preload and spec.base_dir and spec.base_dir not in sys.path:
-        sys.path.insert(0, spec.base_dir)
-    for name in spec.preload:
-        try:
-            importlib.import_module(name)
-        except Exception as error:  # noqa: BLE001 - user code: whatever it raises is its own fault, told to the parent
-            return f"cannot preload {name}: {type(error).__name__}: {error}"
-    return ""
-
-
-def _personal(spec: WorkerSpec, env: dict[str, str]) -> None:
+def _personal(context: Context, spec: WorkerSpec, env: dict[str, str]) -> None:
     """What only some workers find in their environment."""
     if spec.index is not None:
         env["REGROW_INDEX"] = str(spec.index)
+        env["REGROW_GROUP"] = spec.group
+        env["REGROW_REPLICAS"] = str(spec.replicas)
+    if spec.kind is Kind.AGENT:
+        env["REGROW_MAILBOX"] = context.mailbox
     if spec.watchdog_s is not None:
         env["WATCHDOG_USEC"] = str(int(spec.watchdog_s * 1_000_000))
     user = spec.credentials
@@ -222,4 +168,4 @@ def supervisor_launch(
     )
 
 
-__all__ = ["LOGGER", "Born", "pattern", "preload", "prepare", "supervisor_launch", "worker"]
+__all__ = ["Born", "pattern", "supervisor_launch", "worker"]

@@ -18,6 +18,7 @@ class Context(Struct, frozen=True):
     """
     `token` marks every process of this run. `environ` is what children inherit. `devnull` holds descriptors for
     reading and for writing; `logger_fd` the logger's end of its channel, -1 where there is none.
+    `mailbox` are the ids that may talk to agents, as these read it (`u0,u1000,g27`).
     """
 
     token: str
@@ -27,6 +28,7 @@ class Context(Struct, frozen=True):
     logger_fd: int = -1
     cgroup: str = ""
     record: bool = True
+    mailbox: str = ""
 
 
 def inheritable_environ() -> dict[str, str]:

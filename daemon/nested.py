@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from regrow.config import exits
 from regrow.config.spec import Start, SupervisorSpec
-from regrow.daemon import birth, channel
+from regrow.daemon import birth, channel, forked
 from regrow.daemon.channel import Channel
 from regrow.daemon.context import Context
 from regrow.daemon.core.effects import Outcome
@@ -105,7 +105,7 @@ def run(
         runtime = Runtime(context, loop, spec, path, up, incarnations, own, group)
         up.connect(runtime.relay.from_parent, runtime.abandon)
         kernel.set_child_subreaper()
-        failure = birth.preload(spec)
+        failure = forked.preload(spec)
         if failure:
             up.send(channel.LastWordUp(Outcome.START_FAILED, failure))
             up.flush_blocking(LAST_WORD_S)

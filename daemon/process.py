@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from regrow.config.exits import SHUTDOWN
 from regrow.config.spec import Kind, SupervisorSpec, WorkerSpec
 from regrow.daemon.channel import LastWordUp
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from regrow.daemon.channel import Channel
     from regrow.daemon.health import Health
     from regrow.daemon.linux.cgroup import Group
+    from regrow.daemon.stacks import Stacks
 
 
 class Process:
@@ -40,7 +43,9 @@ class Process:
         "pid",
         "running",
         "spec",
+        "stacks",
         "status_fd",
+        "told_to_stop",
     )
 
     def __init__(self, name: str, incarnation: int, spec: WorkerSpec | SupervisorSpec, pid: int) -> None:
@@ -50,6 +55,8 @@ class Process:
         self.pid = pid
         self.status_fd = -1
         self.running = False
+        self.told_to_stop = False
+        self.stacks: Stacks | None = None
         self.health: Health | None = None
         self.channel: Channel | None = None
         self.group: Group | None = None
@@ -65,6 +72,11 @@ class Process:
 
     def exit(self, info: os.waitid_result) -> Exit:
         """Why the main process ended, as precisely as anybody can know (`info` as of waitid)."""
+        exit = self._exit(info)
+        stacks = self.stacks.text if self.stacks is not None else ""
+        return replace(exit, text="\n".join(part for part in (exit.text, stacks) if part)) if stacks else exit
+
+    def _exit(self, info: os.waitid_result) -> Exit:
         killed = info.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
         code = None if killed else info.si_status
         signal = info.si_status if killed else None

@@ -119,6 +119,8 @@ class Reaper:
         self._runtime.hearing.status(process)
         if process.channel is not None:
             process.channel.drain()
+        if process.stacks is not None:
+            process.stacks.close()
 
     def _continue(self, process: Process) -> None:
         try:

@@ -37,7 +37,7 @@ from regrow.config.spec import (
     SupervisorSpec,
     WorkerSpec,
 )
-from regrow.daemon import birth, channel, errand, nested, reload
+from regrow.daemon import channel, errand, forked, nested, reload
 from regrow.daemon.books import Books
 from regrow.daemon.channel import MatchedDown, ReplyUp, RequestDown
 from regrow.daemon.context import Context, inheritable_environ
@@ -64,7 +64,7 @@ INTENSITY, PERIOD_S = 50, 10.0
 def system_spec() -> SupervisorSpec:
     """Regrow's own workers. They are restarted for ever: without them the tree still lives, if less is seen of it."""
     logger = WorkerSpec(
-        name=birth.LOGGER,
+        name=forked.LOGGER,
         kind=Kind.FUNCTION,
         target="regrow.workers.system.logger:run",
         ready=Ready(Probe(ReadyKind.STARTED), timeout_s=30.0),
@@ -146,7 +146,7 @@ class Root:
                 signal.SIGUSR2: lambda: None,
             }
         )
-        if Kind.FUNCTION in kinds_in(self.plan.root):
+        if kinds_in(self.plan.root) & forked.PYTHON:
             import regrow.workers.function  # noqa: F401 - here once, for all supervisors to share
         gc.collect()
         gc.freeze()

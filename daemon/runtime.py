@@ -12,14 +12,28 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from regrow.config import exits
 from regrow.config.spec import SupervisorSpec
-from regrow.daemon import birth
+from regrow.daemon import forked
 from regrow.daemon.channel import ForgottenUp, LastWordUp, NoteUp, ReadyUp, ReplyUp, ReportUp, Up
 from regrow.daemon.context import Context
-from regrow.daemon.core.effects import ArmTimer, CancelTimer, End, Forget, Ready, Refuse, Reply, Report, Signal, Spawn
+from regrow.daemon.core.effects import (
+    ArmTimer,
+    CancelTimer,
+    End,
+    Forget,
+    Ready,
+    Refuse,
+    Reply,
+    Report,
+    Signal,
+    SignalKind,
+    Spawn,
+)
 from regrow.daemon.core.events import ChildExited, Event, Exit, ExitReason, Started, StopRequested
-from regrow.daemon.core.state import SupervisorState, initial
+from regrow.daemon.core.state import StopAll, SupervisorState, initial
 from regrow.daemon.core.supervisor import step
 from regrow.daemon.hearing import Hearing
 from regrow.daemon.linux.cgroup import Group
@@ -37,6 +51,9 @@ from regrow.daemon.timers import Timers
 
 TELL_S = 0.002
 """Reports of what has just been done go up together, after a moment: children come before the telling of them."""
+
+HANGING = frozenset({ExitReason.WATCHDOG, ExitReason.LIVENESS, ExitReason.START_TIMEOUT})
+"""Why a worker is killed that does not do what it should: what it does instead is worth knowing."""
 
 
 class Upward(Protocol):
@@ -102,7 +119,7 @@ class Runtime:
 
     def begin(self) -> None:
         """Take up the supervisor's duties: listen, then start the children."""
-        self.context = birth.prepare(self.context, self.spec, self.hearing.address)
+        self.context = forked.prepare(self.context, self.spec, self.hearing.address)
         self.hearing.begin()
         if self.context.record and (recording := self._recording.open()) is not None:
             self.pipes.announce(*recording)
@@ -140,10 +157,23 @@ class Runtime:
     def _signal(self, effect: Signal) -> None:
         process = self.processes.get(effect.child)
         if process is not None and process.incarnation == effect.incarnation:
-            self._signaller.signal(process, effect.kind)
+            if effect.kind is not SignalKind.KILL or not self._asks_first(process):
+                self._signaller.signal(process, effect.kind)
         elif self.spawner.give_up(effect.child):  # nothing was made yet, so nothing has to end
             exit = Exit(ExitReason.START_FAILED, text="no process could be made")
             self.feed(ChildExited(effect.child, effect.incarnation, exit))
+
+    def _asks_first(self, process: Process) -> bool:
+        """Whether a worker that hangs is asked for its stacks now, and killed when they are there."""
+        slot = self.state.slots.get(process.name)
+        if process.stacks is None or not process.running or process.ended is not None or slot is None:
+            return False
+        hangs = slot.forced.reason in HANGING if slot.forced is not None else process.told_to_stop
+        if not hangs or (isinstance(self.state.operation, StopAll) and self.state.operation.now):
+            return False
+        if process.health is not None:
+            process.health.killed()
+        return process.stacks.ask(lambda: self._signaller.signal(process, SignalKind.KILL))
 
     def _excused(self, child: str) -> bool:
         """Whether a start takes long for no fault of the child: there is no process yet, or it has ended already."""
@@ -193,7 +223,7 @@ class Runtime:
             process.health.cancel()
             slot = self.state.slots.get(process.name)
             if slot is not None and slot.forced is not None and slot.forced.reason is ExitReason.START_TIMEOUT:
-                exit = Exit(exit.reason, exit.code, exit.signal, missing)
+                exit = replace(exit, text="; ".join(part for part in (missing, exit.text) if part))
         if self.processes.get(process.name) is process:
             del self.processes[process.name]
         if process.group is not None:

@@ -46,6 +46,7 @@ class Signaller:
         else:
             assert isinstance(process.spec, WorkerSpec)
             kill_group(process.pid, process.spec.stop_signal)
+            process.told_to_stop = True
             self._asked.append(process)
             if len(self._asked) == 1:
                 self._loop.call_later(WAKE_S, self._wake)

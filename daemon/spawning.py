@@ -16,6 +16,7 @@ from regrow.daemon.errors import SpawnError
 from regrow.daemon.health import Health
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.process import Process
+from regrow.daemon.stacks import Stacks
 
 if TYPE_CHECKING:
     from regrow.daemon.runtime import Runtime
@@ -79,6 +80,8 @@ class Spawner:
         )
         process = Process(spec.name, incarnation, spec, born.pid)
         process.status_fd = born.status_fd
+        if born.stacks_fd >= 0:
+            process.stacks = Stacks(runtime.loop, born.pid, born.stacks_fd)
         process.group = group
         process.oom_kills = group.oom_kills() if group is not None and spec.limits.memory_bytes else 0
         process.health = Health(

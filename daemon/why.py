@@ -94,7 +94,13 @@ def _by(event: Event) -> str:
 
 def _first_line(event: Event) -> str:
     text = str(event.get("text") or (event["reason"] or {}).get("text") or "")
-    return f" ({text.splitlines()[-1]})" if text.strip() else ""
+    return f" ({_telling_line(text.strip())})" if text.strip() else ""
+
+
+def _telling_line(text: str) -> str:
+    """The line that says most: the exception under a traceback, else the first."""
+    lines = text.splitlines()
+    return lines[-1] if any(line.startswith("Traceback ") for line in lines) or len(lines) == 1 else lines[0]
 
 
 def _restarting(event: Event) -> str:

@@ -112,6 +112,16 @@ def killed(pid: int) -> bool:
     return any(signals & _SIGKILL_BIT for signals in pending)
 
 
+def state_and_caught(pid: int) -> tuple[str, int]:
+    """The state letter of a process, and the mask of the signals that it handles; ("", 0) when it is gone."""
+    try:
+        lines = read_file(f"/proc/{pid}/status").splitlines()
+    except OSError:
+        return "", 0
+    fields = {name: value.split() for name, _, value in (line.partition(b":") for line in lines)}
+    return fields[b"State"][0].decode(), int(fields[b"SigCgt"][0], 16)
+
+
 def environ(pid: int) -> bytes:
     """The environment of a process, NUL-separated; empty when it is gone, a zombie, or not ours to read."""
     try:
