@@ -9,7 +9,7 @@ Source: docs/protocol.md; the msgpack specification.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -28,6 +28,17 @@ Id: TypeAlias = Annotated[int, Meta(ge=1)]
 Timeout: TypeAlias = Annotated[float, Meta(gt=0, le=MAX_TIMEOUT_S)]
 Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=500)]
 """A name, a handler, a verb."""
+
+
+class Pick(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One member of a group, in place of a name: by `key`, or who owes the hub the fewest answers, or the next one."""
+
+    way: Literal["by_key", "least_outstanding", "round_robin"]
+    group: Text
+    key: Any = None
+
+    def __str__(self) -> str:
+        return self.group
 
 
 class Hello(Struct, frozen=True, array_like=True, tag=0x30, forbid_unknown_fields=True):
@@ -51,7 +62,7 @@ class Call(Struct, frozen=True, array_like=True, tag=0x32, forbid_unknown_fields
     """Call a handler; answered with what it returned."""
 
     id: Id
-    to: Text
+    to: Text | Pick
     handler: Text
     args: Raw = EMPTY_ARRAY
     kwargs: Raw = EMPTY_MAP
@@ -62,7 +73,7 @@ class Send(Struct, frozen=True, array_like=True, tag=0x33, forbid_unknown_fields
     """Send a message; answered with nil as soon as it is accepted."""
 
     id: Id
-    to: Text
+    to: Text | Pick
     handler: Text
     args: Raw = EMPTY_ARRAY
     kwargs: Raw = EMPTY_MAP
@@ -72,7 +83,7 @@ class Send(Struct, frozen=True, array_like=True, tag=0x33, forbid_unknown_fields
 class Cast(Struct, frozen=True, array_like=True, tag=0x34, forbid_unknown_fields=True):
     """Send a message and never hear of it again."""
 
-    to: Text
+    to: Text | Pick
     handler: Text
     args: Raw = EMPTY_ARRAY
     kwargs: Raw = EMPTY_MAP
@@ -195,11 +206,12 @@ class Refusal(Struct, frozen=True, array_like=True, tag=0x52):
 
 
 class Down(Struct, frozen=True, array_like=True, tag=0x53):
-    """What was monitored is dead; `exit` has at least a `reason`, and is otherwise as `last_exit` in a status."""
+    """What was monitored is dead. `reason` is OTP's word for it, `exit` is as `last_exit` in a status where known."""
 
     id: int
     name: str
     incarnation: int
+    reason: str
     exit: dict[str, Any]
 
 

@@ -60,7 +60,11 @@ class Door:
         self._gateway = gateway
         self._identify = identify
         self.socket = _new_router(context)
-        prepare(self.socket)
+        try:
+            prepare(self.socket)
+        except zmq.ZMQError:
+            self.socket.close(0)
+            raise
         self.monitor = self.socket.get_monitor_socket(_EVENTS)
         self.peers: dict[bytes, Peer] = {}
         self._session = os.urandom(4).hex()
@@ -170,10 +174,11 @@ class Door:
             connected.remove(routing)
         self._gateway.close(peer)
 
-    def forget_all(self, is_meant: Callable[[Peer], bool]) -> None:
-        """Give up everything that these peers asked for, though they are still connected."""
-        for routing in [routing for routing, peer in self.peers.items() if is_meant(peer)]:
-            self._forget(routing)
+    def expel(self, is_meant: Callable[[Peer], bool]) -> None:
+        """Give up what these peers asked for and listen to them no more, though they are still connected."""
+        for peer in self.peers.values():
+            if is_meant(peer):
+                self._gateway.expel(peer)
 
     def close(self, linger_s: float = 0.5) -> None:
         """End all connections; what was said is given some time to leave."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from msgspec import Raw
 
 from regrow.ipc import hub_wire as wire
+from regrow.ipc.down import reason_of
 from regrow.ipc.topics import TopicError, check_free_topic, check_pattern
 from regrow.ipc.wire import BACKPRESSURE, BAD_REQUEST, WireError
 from regrow.workers.system.hub_board import MAX_PATTERNS, Board, Subscriber
@@ -29,6 +30,9 @@ Answered = Callable[[Raw], None]
 NotAnswered = Callable[[str, str, dict[str, Any]], None]
 """Takes a code, a text and details."""
 
+Died = Callable[[str, int, Mapping[str, Any]], None]
+"""Takes a name, its incarnation (0: there was none) and its `last_exit`."""
+
 
 class Calls(Protocol):
     """Messages to processes of this host. No method waits; what they call back, they do later."""
@@ -37,7 +41,7 @@ class Calls(Protocol):
 
     def cast(self, request: wire.Cast) -> None: ...
 
-    def monitor(self, name: str, down: Callable[[str, int, Mapping[str, Any]], None]) -> Handle: ...
+    def monitor(self, name: str, down: Died) -> Handle: ...
 
     def whereis(self, name: str) -> Mapping[str, Any] | None: ...
 
@@ -111,7 +115,7 @@ class Gateway:
             text = str(error)
             peer.refuse(error.id or wire.NOBODY, BAD_REQUEST, text, {"path": _path_in(text)})
             return
-        if not peer.open and not isinstance(message, wire.Signal | wire.Publish | wire.Cast):
+        if not peer.open and (peer.is_expelled or not isinstance(message, wire.Signal | wire.Publish | wire.Cast)):
             return  # its connection has ended meanwhile: nobody is there to be answered
         try:
             if type(message) is wire.Signal:
@@ -127,6 +131,11 @@ class Gateway:
         """Its connection has ended, and everything that it asked for with it."""
         peer.open = False
         self._let_go(peer, peer.release())
+
+    def expel(self, peer: Peer) -> None:
+        """It may no longer be here: nothing of it is heard any more."""
+        peer.is_expelled = True
+        self.close(peer)
 
     def _let_go(self, peer: Peer, subscriber: Subscriber | None) -> None:
         if subscriber is None:
@@ -233,7 +242,7 @@ class Gateway:
         def down(name: str, incarnation: int, exit: Mapping[str, Any]) -> None:
             if peer.monitors is mine and id in mine:
                 del mine[id]
-                peer.transmit(wire.encode(wire.Down(id, name, incarnation, dict(exit))))
+                peer.transmit(wire.encode(wire.Down(id, name, incarnation, reason_of(exit), dict(exit))))
 
         mine[id] = None
         handle = self._calls.monitor(message.name, down)

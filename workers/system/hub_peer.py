@@ -65,7 +65,8 @@ class Peer:
     connection takes no more.
     """
 
-    __slots__ = ("label", "may_operate", "monitors", "open", "pid", "requests", "session", "subscriber", "transmit")
+    __slots__ = ("is_expelled", "label", "may_operate", "monitors", "open", "pid", "requests", "session", "subscriber",
+                 "transmit")  # fmt: skip
 
     def __init__(self, transmit: Transmit, session: str, *, label: str, may_operate: bool, pid: int = 0) -> None:
         self.transmit = transmit
@@ -74,6 +75,7 @@ class Peer:
         self.may_operate = may_operate
         self.pid = pid
         self.open = True
+        self.is_expelled = False
         self.requests: dict[int, Outstanding] = {}
         self.monitors: dict[int, Handle | None] = {}
         self.subscriber: Subscriber | None = None

@@ -23,7 +23,7 @@ VERSION = b"1.0"
 class Doorkeeper:
     """
     Args:
-        clients: the names of those who may come, among those whose keys are there; none named: all of these.
+        clients: the names of those who may come, if their keys are there.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], state_dir: str, clients: Collection[str]) -> None:
@@ -40,7 +40,7 @@ class Doorkeeper:
             known = list_clients(self._state_dir)
         except OSError:
             return {}  # who cannot be known is not admitted
-        return {key: name for name, key in known.items() if not self._clients or name in self._clients}
+        return {key: name for name, key in known.items() if name in self._clients}
 
     def turn(self) -> bool:
         """Answer what was asked. Returns whether there is more."""
