@@ -118,7 +118,7 @@ class Publish(Struct, frozen=True, array_like=True, tag=0x38, forbid_unknown_fie
 
 
 class Subscribe(Struct, frozen=True, array_like=True, tag=0x39, forbid_unknown_fields=True):
-    """From the answer (nil) on, signals of that pattern are for this client too. Twice is once."""
+    """Answered with the last event's number; from then on signals of that pattern come here. Twice is once."""
 
     id: Id
     pattern: str

@@ -63,6 +63,11 @@ def is_reserved(topic: str) -> bool:
     return topic == RESERVED or topic.startswith(f"{RESERVED}.")
 
 
+def is_event_pattern(pattern: str) -> bool:
+    """Whether the daemon's events may be among what it matches."""
+    return pattern.split(".", 1)[0] in (RESERVED, ONE, REST)
+
+
 def matches(pattern: str, topic: str) -> bool:
     """Whether a subscription to `pattern` gets what is published under `topic`; both are valid."""
     wanted, parts = pattern.split("."), topic.split(".")

@@ -187,7 +187,8 @@ class NodeCalls:
 
         def found(rows: Any) -> None:
             handle.step = None
-            row = next((row for row in rows if row["name"] == name), {}) if isinstance(rows, list) else {}
+            listed: list[dict[str, Any]] = rows if isinstance(rows, list) else []
+            row = next((row for row in listed if row["name"] == name), {})
             pid, incarnation = row.get("pid"), row.get("incarnation", 0)
             pidfd = open_pidfd(pid, start_time(pid)) if pid is not None else -1
             if pidfd >= 0:

@@ -151,14 +151,13 @@ class Gateway:
         if hello.version != wire.VERSION:
             text = f"cannot speak version {hello.version}: this hub speaks version {wire.VERSION}"
             raise Refuse("bad_version", text, versions=[wire.VERSION])
-        if not hello.token:
-            return
-        subscriber = self._records.claim(hello.token, peer.pid)
-        if subscriber is None or subscriber is peer.subscriber:
-            return  # not recorded yet, or not this process's: it is served like any other
-        self._let_go(peer, peer.subscriber)
-        peer.subscriber = subscriber
-        subscriber.outlet.attach(peer.transmit)
+        subscriber = self._records.claim(hello.token, peer.pid) if hello.token else None
+        if peer.subscriber is not None and peer.subscriber is not subscriber:
+            self._let_go(peer, peer.subscriber)
+            peer.subscriber = None
+        if subscriber is not None:  # else it is not recorded, or not this process's: it is served like any other
+            peer.subscriber = subscriber
+            subscriber.outlet.attach(peer.transmit)
 
     def _bye(self, peer: Peer, _message: wire.Bye) -> None:
         subscriber = peer.release()
@@ -283,7 +282,7 @@ class Gateway:
         if not self._board.subscribe(self._subscriber(peer), message.pattern):
             text = f"this connection has {MAX_PATTERNS} subscriptions"
             raise Refuse(BACKPRESSURE, text, length=MAX_PATTERNS, limit=MAX_PATTERNS)
-        peer.done(message.id, wire.NIL)
+        peer.done(message.id, wire.pack(self._board.last_seq))
 
     def _unsubscribe(self, peer: Peer, message: wire.Unsubscribe) -> None:
         subscriber = peer.subscriber
