@@ -131,7 +131,13 @@ class MatchedDown(Struct, frozen=True, tag=True):
     incarnation: int
 
 
-Down: TypeAlias = RequestDown | MatchedDown
+class AdmitDown(Struct, frozen=True, tag=True):
+    """Who may talk to the agents that are started from now on, for every supervisor (see `Context.mailbox`)."""
+
+    mailbox: str
+
+
+Down: TypeAlias = RequestDown | MatchedDown | AdmitDown
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_up = msgspec.msgpack.Decoder(Up).decode

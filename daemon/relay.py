@@ -8,7 +8,20 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from regrow.daemon.channel import BatchUp, LastWordUp, MatchedDown, ReadyUp, ReplyUp, ReportUp, RequestDown, Up
+from msgspec.structs import replace
+
+from regrow.daemon.channel import (
+    AdmitDown,
+    BatchUp,
+    Down,
+    LastWordUp,
+    MatchedDown,
+    ReadyUp,
+    ReplyUp,
+    ReportUp,
+    RequestDown,
+    Up,
+)
 from regrow.daemon.core.effects import Code
 from regrow.daemon.core.events import ChildReady, Request
 from regrow.daemon.process import Process
@@ -59,14 +72,22 @@ class Relay:
         """The newest incarnation of each name below a child supervisor, over all its own incarnations."""
         return {**self._inherited, **self._incarnations.get(supervisor, {})}
 
-    def from_parent(self, message: RequestDown | MatchedDown, _fds: tuple[int, ...] = ()) -> None:
-        """A request for this supervisor or for one below it."""
-        if message.route:
+    def from_parent(self, message: Down, _fds: tuple[int, ...] = ()) -> None:
+        """A request for this supervisor or for one below it, or what all must know."""
+        if isinstance(message, AdmitDown):
+            self._admit(message)
+        elif message.route:
             self._pass_on(message)
         elif isinstance(message, MatchedDown):
             self._runtime.feed(ChildReady(message.child, message.incarnation))
         else:
             self._runtime.feed(message.event)
+
+    def _admit(self, message: AdmitDown) -> None:
+        self._runtime.context = replace(self._runtime.context, mailbox=message.mailbox)
+        for process in self._runtime.processes.values():
+            if process.channel is not None and process.ended is None:
+                process.channel.send(message)
 
     def _pass_on(self, message: RequestDown | MatchedDown) -> None:
         process = self._runtime.processes.get(message.route[0])

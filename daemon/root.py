@@ -37,9 +37,9 @@ from regrow.config.spec import (
     SupervisorSpec,
     WorkerSpec,
 )
-from regrow.daemon import channel, errand, forked, nested, reload
+from regrow.daemon import channel, commons, errand, forked, nested, reload
 from regrow.daemon.books import Books
-from regrow.daemon.channel import MatchedDown, ReplyUp, RequestDown
+from regrow.daemon.channel import AdmitDown, MatchedDown, ReplyUp, RequestDown
 from regrow.daemon.context import Context, inheritable_environ
 from regrow.daemon.control import ControlError, ControlServer
 from regrow.daemon.core.effects import Code, Outcome
@@ -109,6 +109,8 @@ class Root:
         self._asked: dict[int, tuple[str, Answer, str]] = {}
         self._requests = 0
         self._interrupted = False
+        self.members = commons.members(plan.access, commons.workers_in(plan.root))
+        unshared = commons.make(plan.daemon.run_dir, self.members)
         own_end, self._logger_end = _logger_channel()
         context = Context(
             token=token,
@@ -116,6 +118,7 @@ class Root:
             environ=inheritable_environ(),
             devnull=_devnull(),
             logger_fd=self._logger_end,
+            mailbox=self.members.listed(),
         )
         books = Books(self)
         self.books = books
@@ -127,7 +130,7 @@ class Root:
         if taken.killed:
             text = f"{taken.killed} processes that an earlier daemon had left were ended"
             books.daemon_event("leftovers", text)
-        for report in taken.reports:
+        for report in (*taken.reports, *([unshared] if unshared else [])):
             books.daemon_event("fault", report)
         self.verbs = Verbs(self)
         self.server = ControlServer(
@@ -239,6 +242,7 @@ class Root:
             if refusal is not None:
                 answer(refusal)
                 return
+            self._admit(self.members.with_agent(spec))
             used = self.books.incarnation_of(spec.name)
             self.tree.announced[spec.name] = spec
             self.ask(supervisor, lambda number: StartChild(number, spec, used), answer, by=by, about=spec.name)
@@ -280,6 +284,7 @@ class Root:
             self.ask(None, lambda number: PlanChanged(number, top_spec(plan.root)), lambda _reply: None)
         self.plan = plan
         self.tree.replan(plan.root)
+        self._admit(commons.members(plan.access, self.tree.workers()))
         self.server.admit_by(plan.access)
         waiting = {name for name, _ in changes}
         told = {"supervisors": [name for name, _ in changes]}
@@ -298,6 +303,15 @@ class Root:
             self.ask(name, make, answered(name))
         if not changes:
             done(told)
+
+    def _admit(self, members: commons.Members) -> None:
+        """From now on these may use the names and the mailboxes; agents that run already do not change their minds."""
+        if members == self.members:
+            return
+        self.members = members
+        if fault := commons.admit(self.plan.daemon.run_dir, members):
+            self.books.daemon_event("fault", fault)
+        self.runtime.relay.from_parent(AdmitDown(members.listed()))
 
     # ending
 

@@ -166,7 +166,7 @@ class Runtime:
     def _asks_first(self, process: Process) -> bool:
         """Whether a worker that hangs is asked for its stacks now, and killed when they are there."""
         slot = self.state.slots.get(process.name)
-        if process.stacks is None or not process.running or process.ended is not None or slot is None:
+        if process.stacks is None or process.ended is not None or slot is None:
             return False
         hangs = slot.forced.reason in HANGING if slot.forced is not None else process.told_to_stop
         if not hangs or (isinstance(self.state.operation, StopAll) and self.state.operation.now):

@@ -13,6 +13,7 @@ import msgspec
 
 from regrow.config import exits
 from regrow.config.spec import CgroupUse, Plan
+from regrow.daemon import commons
 from regrow.daemon.errors import RunDirError
 from regrow.daemon.linux import cgroup, identity, kernel, takeover
 from regrow.daemon.tell import complain
@@ -50,6 +51,7 @@ def _be_root(plan: Plan, token: str, taken: takeover.Taken, group: cgroup.Group 
     from regrow.daemon.root import Root
 
     try:
+        commons.remove(plan.daemon.run_dir)
         root = Root(plan, token, taken, group)
     except OSError as error:
         raise RunDirError(
@@ -58,6 +60,7 @@ def _be_root(plan: Plan, token: str, taken: takeover.Taken, group: cgroup.Group 
     status = root.run()
     if group is not None:
         cgroup.close_subtree(group)
+    commons.remove(plan.daemon.run_dir)
     takeover.release(plan.daemon.run_dir, taken)
     return status
 

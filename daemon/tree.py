@@ -122,6 +122,10 @@ class Tree:
             if (isinstance(node.spec, WorkerSpec) and node.spec.group == name and node.spec.index is not None)
         ]
 
+    def workers(self) -> list[WorkerSpec]:
+        """The specs of all workers, also of those that came at run time."""
+        return [node.spec for node in self.nodes.values() if isinstance(node.spec, WorkerSpec)]
+
     def entries(self, names: Iterable[str] = (), *, everything: bool = False) -> list[dict[str, Any]]:
         """`status` of the named subtrees (each once), or of the user's tree, in tree order."""
         chosen = list(names) or (list(self.tops) if everything else [self.tops[0]])

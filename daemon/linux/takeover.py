@@ -37,7 +37,7 @@ _DYING_ROOT_S = 2.0
 _ENDING_ROOT_S = 0.05
 _LOCK = "lock"
 _IDENTITY = "identity"
-_STALE = ("control.sock",)
+_STALE = ("control.sock", "hub.api")
 _FLOCK = struct.Struct("hhqqi4x")
 
 
