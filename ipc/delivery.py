@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from regrow.ipc.errors import BadRequest, Backpressure, MessageError, Refused, RemoteError
+from regrow.ipc.errors import Backpressure, BadRequest, MessageError, Refused, RemoteError
 from regrow.ipc.wire import Accepted, Answer, Refusal, Reply
 
 

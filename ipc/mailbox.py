@@ -9,10 +9,11 @@ Source: architecture section 6; otp-rules S195, S219.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, TypeAlias
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
+from regrow.ipc.down import Down
 from regrow.ipc.wire import BACKPRESSURE, SHUTDOWN, Call, Cast, Refusal, Request, Send
 
 LIMIT = 10_000
@@ -51,19 +52,31 @@ class Envelope:
             self.chain = ()
 
 
+class Signal(Struct, frozen=True):
+    """What was published under a topic that this process subscribed to; `lost` came before it and is gone."""
+
+    topic: str
+    message: Any
+    lost: int = 0
+
+
+Item: TypeAlias = Envelope | Down | Signal
+
+
 class Mailbox:
     """
-    The queue and its counters.
+    The queue and its counters. News (deaths, signals) stands in the same order and takes no room.
 
     `refused_in_a_row` counts refusals since the mailbox last had room: at 1 it has just filled up.
     """
 
-    __slots__ = ("accepted", "closed", "limit", "limit_bytes", "refused", "refused_in_a_row", "size", "waiting")
+    __slots__ = ("accepted", "closed", "limit", "limit_bytes", "news", "refused", "refused_in_a_row", "size", "waiting")
 
     def __init__(self, limit: int = LIMIT, limit_bytes: int = LIMIT_BYTES) -> None:
         self.limit = limit
         self.limit_bytes = limit_bytes
-        self.waiting: deque[Envelope] = deque()
+        self.waiting: deque[Item] = deque()
+        self.news = 0
         self.size = 0
         self.accepted = 0
         self.refused = 0
@@ -72,7 +85,8 @@ class Mailbox:
 
     def take(self, routing: bytes, request: Request, size: int) -> Refusal | None:
         """Queue a message of `size` bytes, or say why not; a cast is refused in silence (`NO_ID`)."""
-        if self.closed is not None or len(self.waiting) >= self.limit or self.size + size > self.limit_bytes:
+        full = len(self.waiting) - self.news >= self.limit or self.size + size > self.limit_bytes
+        if full or self.closed is not None:
             return self._refuse(request, size)
         self.waiting.append(Envelope(routing, request, size))
         self.size += size
@@ -80,20 +94,37 @@ class Mailbox:
         self.refused_in_a_row = 0
         return None
 
-    def next(self) -> Envelope | None:
-        """The oldest message, taken out."""
+    def tell(self, item: Down | Signal) -> None:
+        """Queue a piece of news."""
+        self.waiting.append(item)
+        self.news += 1
+
+    def untell(self, down: Down) -> bool:
+        """Take a death back that nobody wants to hear of any more (S206); False when it is not there."""
+        try:
+            self.waiting.remove(down)
+        except ValueError:
+            return False
+        self.news -= 1
+        return True
+
+    def next(self) -> Item | None:
+        """The oldest item, taken out."""
         if not self.waiting:
             return None
-        envelope = self.waiting.popleft()
-        self.size -= envelope.size
-        return envelope
+        item = self.waiting.popleft()
+        if isinstance(item, Envelope):
+            self.size -= item.size
+        else:
+            self.news -= 1
+        return item
 
     def close(self, code: str, text: str) -> list[Envelope]:
         """From now on everything is refused with this; returns what waited, for the same answer."""
         self.closed = (code, text)
-        left = list(self.waiting)
+        left = [item for item in self.waiting if isinstance(item, Envelope)]
         self.waiting.clear()
-        self.size = 0
+        self.size = self.news = 0
         return left
 
     def _refuse(self, request: Request, size: int) -> Refusal:
@@ -102,9 +133,10 @@ class Mailbox:
         id = NO_ID if isinstance(request, Cast) else request.id
         if self.closed is not None:
             return Refusal(id, *self.closed)
-        details: dict[str, Any] = {"length": len(self.waiting), "limit": self.limit}
-        text = f"{details['length']} messages wait already"
-        if len(self.waiting) < self.limit:
+        length = len(self.waiting) - self.news
+        details: dict[str, Any] = {"length": length, "limit": self.limit}
+        text = f"{length} messages wait already"
+        if length < self.limit:
             text += f", of {self.size} bytes; this one has {size} and {self.limit_bytes} are the limit"
         return Refusal(id, BACKPRESSURE, text, details)
 

@@ -1,0 +1,89 @@
+"""
+Which member of a group a message goes to.
+
+A group is what `replicas` makes: `pricer.0`, `pricer.1`, … have the group name `pricer`. A plain group name goes
+round; the other ways are said by an address.
+
+Source: otp-rules S167-S174.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from regrow.ipc.node import Node
+
+
+class ByKey(Struct, frozen=True):
+    """The member that this key belongs to: always the same one while the number of replicas is."""
+
+    group: str
+    key: Any
+
+    def __str__(self) -> str:
+        return f"{self.group} by key {self.key!r}"
+
+
+class LeastOutstanding(Struct, frozen=True):
+    """The living member with the fewest messages of this process on their way."""
+
+    group: str
+
+    def __str__(self) -> str:
+        return self.group
+
+
+class RoundRobin(Struct, frozen=True):
+    """The living members in turn."""
+
+    group: str
+
+    def __str__(self) -> str:
+        return self.group
+
+
+Address = ByKey | LeastOutstanding | RoundRobin
+by_key, least_outstanding, round_robin = ByKey, LeastOutstanding, RoundRobin
+
+
+def partition(key: Any, partitions: int) -> int:
+    """
+    Which of `partitions` (at least 1) a key belongs to: an integer by its remainder, anything else by a hash (S169).
+
+    The same on every host and in every version of Python.
+
+    Raises:
+        TypeError: the key cannot be encoded.
+    """
+    if isinstance(key, int):
+        return abs(key) % partitions
+    digest = hashlib.blake2b(msgspec.msgpack.encode(key, order="deterministic"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % partitions
+
+
+def choose(node: Node, to: str | Address, turns: dict[str, int]) -> str | None:
+    """The name of the member; None where the group has nobody that it could be. `turns` counts rounds by group."""
+    if isinstance(to, ByKey):
+        return _by_key(node, to)
+    group = to if isinstance(to, str) else to.group
+    members = [name for name in node.members(group) if name != node.name]
+    if not members:
+        return None
+    if isinstance(to, LeastOutstanding):
+        return min(members, key=node.outstanding)
+    turn = turns[group] = turns.get(group, -1) + 1
+    return members[turn % len(members)]
+
+
+def _by_key(node: Node, to: ByKey) -> str | None:
+    """A key's member, whether it lives or not: another one would not have what belongs to the key."""
+    for name in node.names.members(to.group):
+        record = node.names.get(name)
+        if record is not None and record.group == to.group:
+            return f"{to.group}.{partition(to.key, max(record.replicas, 1))}"
+    return None

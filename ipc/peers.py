@@ -1,0 +1,104 @@
+"""
+The processes that this one has to do with: found by name, witnessed by the kernel, each with its ledger.
+
+Source: architecture section 6 (names, monitors); pidfd_open(2).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import TYPE_CHECKING
+
+from regrow.ipc.delivery import Ledger
+
+if TYPE_CHECKING:
+    from regrow.ipc.monitor import Monitor
+    from regrow.ipc.names import Record
+
+
+class Peer:
+    """
+    One incarnation of one process. `alias` is the connection to its mailbox, empty when none was needed.
+
+    `dying_since` is set (monotonic seconds) from the moment when the kernel reports its death until all that it sent
+    has been taken in.
+    """
+
+    __slots__ = ("_poll", "alias", "dying_since", "ledger", "monitors", "pidfd", "record")
+
+    def __init__(self, record: Record, pidfd: int, limit: int) -> None:
+        self.record = record
+        self.pidfd = pidfd
+        self.alias = b""
+        self.ledger = Ledger(limit)
+        self.monitors: list[Monitor] = []
+        self.dying_since: float | None = None
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        self._poll = poll.poll
+
+    def is_dead(self) -> bool:
+        """What the kernel says now, whatever has been heard so far."""
+        return bool(self._poll(0))
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.record.pid, self.record.started
+
+
+class Peers:
+    """All peers: by process, by name, by connection, by descriptor. A peer is in all of them or in none."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.by_process: dict[tuple[int, int], Peer] = {}
+        self.by_name: dict[str, Peer] = {}
+        self.by_alias: dict[bytes, Peer] = {}
+        self.by_pidfd: dict[int, Peer] = {}
+        self.dying: list[Peer] = []
+
+    def meet(self, record: Record) -> Peer | None:
+        """The peer of this record; None when its process is dead."""
+        known = self.by_process.get((record.pid, record.started))
+        if known is not None:
+            return None if known.is_dead() else known
+        pidfd = record.open_pidfd()
+        if pidfd < 0:
+            return None
+        peer = Peer(record, pidfd, self._limit)
+        if peer.is_dead():  # a zombie
+            os.close(pidfd)
+            return None
+        self.by_process[peer.key] = peer
+        self.by_pidfd[pidfd] = peer
+        return peer
+
+    def connected(self, peer: Peer, alias: bytes) -> None:
+        peer.alias = alias
+        self.by_alias[alias] = peer
+
+    def dies(self, pidfd: int, now_s: float) -> None:
+        """The kernel says that this one is dead; it is no longer found by its name."""
+        peer = self.by_pidfd.pop(pidfd, None)
+        if peer is not None:
+            peer.dying_since = now_s
+            self.by_name = {name: other for name, other in self.by_name.items() if other is not peer}
+            self.dying.append(peer)
+
+    def forget(self, peer: Peer) -> None:
+        """Nothing more is expected of it."""
+        self.by_process.pop(peer.key, None)
+        self.by_alias.pop(peer.alias, None)
+        self.by_pidfd.pop(peer.pidfd, None)
+        self.by_name = {name: other for name, other in self.by_name.items() if other is not peer}
+        if peer in self.dying:
+            self.dying.remove(peer)
+        os.close(peer.pidfd)
+
+    def clear(self) -> list[Peer]:
+        """Forget all; returns them, for what they still owe."""
+        peers = list(self.by_process.values())
+        for peer in peers:
+            self.forget(peer)
+        return peers

@@ -1,0 +1,213 @@
+"""
+One ZeroMQ socket for all that a process says and hears, and the kernel's word on who is at the other end.
+
+A ROUTER that binds the process's own mailbox, if it has one, and connects to those of others. Not thread-safe:
+whoever uses it holds the lock of the node that owns it; only `epoll` may be waited for without.
+
+Source: zmq_socket(3), zmq_socket_monitor(3), zmq_setsockopt(3), unix(7) for SO_PEERCRED.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import struct
+from collections.abc import Iterable
+
+import zmq
+
+from regrow.ipc.wire import MAX_MESSAGE_BYTES
+
+ALIAS_BYTES = 8
+"""Names of connections are random: no stranger's connection can take one in advance."""
+
+RECEIVE_HWM = 1_000
+"""Messages of one connection that wait in ZeroMQ; beyond it the sender's own queue fills."""
+
+SEND_HWM = 10_000
+BACKLOG = 4_096
+LARGE_BYTES = 1 << 16
+"""From here on a frame is handed over without copying it."""
+
+IPC_FILTER_UID, IPC_FILTER_GID = 59, 60
+"""zmq_setsockopt's numbers; pyzmq has no names for them."""
+
+_EVENTS = (
+    zmq.Event.CONNECTED | zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED | zmq.Event.HANDSHAKE_SUCCEEDED
+)
+
+
+class Gone(Exception):
+    """There is no connection of that name any more."""
+
+
+class Full(Exception):
+    """So much is on its way there that nothing more is taken."""
+
+
+class Transport:
+    """
+    Args:
+        folder: where mailboxes lie; addresses are file names in it.
+        bind: the file name of the own mailbox, "" for none.
+        admit: (user ids, group ids) that may connect to it; empty: everybody whom the folder lets in.
+    Raises:
+        OSError: the mailbox cannot be made.
+    """
+
+    def __init__(self, folder: str, bind: str = "", admit: tuple[Iterable[int], Iterable[int]] = ((), ())) -> None:
+        self._folder_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._context = zmq.Context(io_threads=1)
+        self._context.max_sockets = 1024
+        self._router = self._new_router(admit)
+        self._monitor = self._router.get_monitor_socket(_EVENTS)
+        if bind:
+            try:
+                self._router.bind(self._address(bind))
+            except zmq.ZMQError as error:
+                self.close()
+                raise OSError(error.errno, f"{error} at {folder}/{bind}") from None
+        self._peers: dict[int, int] = {}
+        self._handshakes: list[str] = []
+        self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.epoll = select.epoll()
+        self._monitor_fd = int(self._monitor.get(zmq.FD))
+        for fd in (int(self._router.get(zmq.FD)), self._monitor_fd, self.wake_fd):
+            self.epoll.register(fd, select.EPOLLIN)
+        base = zmq.backend.Socket  # its methods without the checks of pyzmq's own, which cost as much as the work
+        self._send = base.send.__get__(self._router)
+        self._recv = base.recv.__get__(self._router)
+        self._get = base.get.__get__(self._router)
+
+    def _new_router(self, admit: tuple[Iterable[int], Iterable[int]]) -> zmq.Socket[bytes]:
+        router = self._context.socket(zmq.ROUTER)
+        router.setsockopt(zmq.LINGER, 0)
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        router.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        router.setsockopt(zmq.RCVHWM, RECEIVE_HWM)
+        router.setsockopt(zmq.SNDHWM, SEND_HWM)
+        router.setsockopt(zmq.BACKLOG, BACKLOG)
+        router.setsockopt(zmq.RECONNECT_IVL, 10)
+        router.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+        for option, ids in zip((IPC_FILTER_UID, IPC_FILTER_GID), admit, strict=True):
+            for id in ids:
+                router.setsockopt(option, struct.pack("i", id))
+        return router
+
+    def _address(self, file: str) -> str:
+        # sun_path holds 107 bytes; a descriptor makes a short name of any folder.
+        return f"ipc:///proc/self/fd/{self._folder_fd}/{file}"
+
+    def connect(self, file: str) -> bytes:
+        """Begin to connect to the mailbox `file`; returns the connection's name, which may be used at once."""
+        alias = b"\1" + os.urandom(ALIAS_BYTES - 1)
+        self._router.setsockopt(zmq.CONNECT_RID, alias)
+        self._router.connect(self._address(file))
+        return alias
+
+    def disconnect(self, file: str) -> None:
+        """End the connection to `file`; what was not sent yet is dropped."""
+        try:
+            self._router.disconnect(self._address(file))
+        except zmq.ZMQError:
+            pass  # it has ended by itself
+
+    def send(self, to: bytes, frame: bytes) -> None:
+        """
+        Hand over one message; never blocks.
+
+        Raises:
+            Gone, Full.
+        """
+        try:
+            self._send(to, zmq.SNDMORE | zmq.DONTWAIT)
+        except zmq.Again:
+            raise Full from None
+        except zmq.ZMQError as error:
+            if error.errno == errno.EHOSTUNREACH:
+                raise Gone from None
+            raise
+        self._send(frame, zmq.DONTWAIT, len(frame) < LARGE_BYTES)
+
+    def receive(self) -> tuple[bytes, bytes] | None:
+        """The next message with its connection's name, None when there is none. One of several frames is `b""`."""
+        try:
+            routing = self._recv(zmq.DONTWAIT)
+        except zmq.Again:
+            return None
+        if not self._get(zmq.RCVMORE):
+            return routing, b""
+        frame = self._recv(zmq.DONTWAIT)
+        if self._get(zmq.RCVMORE):
+            while self._get(zmq.RCVMORE):
+                self._recv(zmq.DONTWAIT)
+            return routing, b""
+        return routing, frame
+
+    def has_input(self) -> bool:
+        return bool(self._get(zmq.EVENTS) & zmq.POLLIN)
+
+    def watch_connections(self) -> None:
+        """Take in which connections began and ended."""
+        while True:
+            try:
+                head, address = self._monitor.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            event, fd = struct.unpack("=hi", head)
+            if event == zmq.Event.DISCONNECTED:
+                self._peers.pop(fd, None)
+            elif event == zmq.Event.HANDSHAKE_SUCCEEDED:
+                self._handshakes.append(address.decode(errors="replace").rpartition("/")[2])
+            else:
+                self._peers[fd] = _peer_pid(fd)
+
+    def handshakes(self) -> list[str]:
+        """The files to which connections have come about since this was asked last."""
+        found, self._handshakes = self._handshakes, []
+        return found
+
+    def is_heard_out(self, pid: int) -> bool:
+        """Whether no connection with that process is open: then nothing that it sent can still come."""
+        self.watch_connections()
+        return pid not in self._peers.values()
+
+    def wake(self) -> None:
+        """End a wait for `epoll`; may be called by any thread and any signal handler."""
+        try:
+            os.eventfd_write(self.wake_fd, 1)
+        except (BlockingIOError, OSError):
+            pass  # it is set already, or closed
+
+    def close(self, linger_s: float = 0.0) -> None:
+        """End all connections; what was handed over is given `linger_s` to leave."""
+        self._router.disable_monitor()
+        self._monitor.close(0)
+        self._router.close(int(linger_s * 1000))
+        self._context.term()
+        if hasattr(self, "epoll"):
+            self.epoll.close()
+            os.close(self.wake_fd)
+        os.close(self._folder_fd)
+
+    def forget(self) -> None:
+        """In a forked process: let go of the parent's sockets without touching them."""
+        self.epoll.close()
+        os.close(self.wake_fd)
+        os.close(self._folder_fd)
+
+
+def _peer_pid(fd: int) -> int:
+    """Who is at the other end of a connection of ours, by its descriptor; 0 when it is closed already."""
+    try:
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
+    except OSError:
+        return 0
+    try:
+        return int(struct.unpack("iII", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+    except OSError:
+        return 0
+    finally:
+        stream.detach()
