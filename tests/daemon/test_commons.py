@@ -45,10 +45,12 @@ def as_user(uid: int, gid: int, action: Callable[[], object]) -> str:
 
 
 def makes(path: Path) -> Callable[[], object]:
+    """Making a file there."""
     return lambda: os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
 
 
 def changes(path: Path) -> Callable[[], object]:
+    """Opening a file there to read and to write."""
     return lambda: os.close(os.open(path, os.O_RDWR))
 
 
