@@ -1,0 +1,228 @@
+"""
+Running an agent some of whose handlers or hooks are `async def`: up to `concurrency` of them take turns.
+
+The event loop is asyncio's own. Messages are taken from the mailbox only as handlers are free to take them, so its
+limit holds; handlers that are plain functions have the loop to themselves while they run.
+
+Source: contract section 4; Python's asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import selectors
+import time
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import Any
+
+from regrow.ipc.mailbox import Envelope, Item
+from regrow.ipc.node import CHAIN
+from regrow.workers.agent import Agent
+from regrow.workers.doorkeeper import Doorkeeper
+from regrow.workers.handlers import Handler
+from regrow.workers.place import Place
+from regrow.workers.runtime import Runtime
+
+BATCH = 64
+"""Messages begun before the loop looks at what else there is."""
+
+CANCEL_S = 1.0
+"""How long tasks that the agent has left behind may take to be cancelled."""
+
+
+class AsyncRuntime(Runtime):
+    """One agent in its process, with an event loop."""
+
+    def __init__(self, agent: type[Agent], where: Place) -> None:
+        super().__init__(agent, where)
+        self.loop = asyncio.SelectorEventLoop(_Selector(self.keeper, self.node.wake))
+        asyncio.set_event_loop(self.loop)
+        self._concurrency = agent.concurrency
+        self._running: set[asyncio.Task[None]] = set()
+        self._over: asyncio.Future[None] = self.loop.create_future()
+        self._pumps = False
+        self._progressed = False
+
+    # the life of an agent
+
+    def begin(self, args_json: str) -> None:
+        self.agent.__init__()  # type: ignore[misc]  # not before it knows its host
+        init, values = self.arguments(args_json)
+        self._await(init, self.agent, *values)
+
+    def serve(self) -> None:
+        self.loop.add_reader(self.node.fileno(), self._on_readable)
+        self.node.inbox.callback = self._on_arrival
+        if self.watchdog.interval_s:
+            self.loop.call_later(self.watchdog.interval_s, self._on_watchdog)
+        self._pump()
+        self.loop.run_until_complete(self._over)
+
+    def end(self) -> None:
+        assert self.ending is not None
+        self.refuse_rest()
+        self._over = self.loop.create_future()  # a crash of one that is still running ends us as it always does
+        if self._running:
+            self._on_done()
+            self.loop.run_until_complete(self._over)
+        self._await(self.agent.terminate, self.ending.reason)
+        self.leave()
+        self.node.inbox.callback = None
+        self.loop.remove_reader(self.node.fileno())
+        self._await(self._cancel_rest)
+        self.loop.close()
+
+    def _await(self, hook: Callable[..., Any], *args: Any) -> None:
+        """Run a hook, in the loop whether it is `async def` or not."""
+
+        async def run() -> None:
+            result = hook(*args)
+            if inspect.isawaitable(result):
+                await result
+
+        self.loop.run_until_complete(run())
+
+    async def _cancel_rest(self) -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=CANCEL_S)
+        await self.loop.shutdown_asyncgens()
+
+    # what wakes us
+
+    def nudge(self) -> None:
+        self.loop.call_soon_threadsafe(self._check_over)
+
+    def _check_over(self) -> None:
+        if self.ending is not None and not self._over.done():
+            self._over.set_result(None)
+
+    def _on_readable(self) -> None:
+        due_s = self.node.on_readable()
+        if due_s != float("inf"):
+            self.loop.call_later(max(0.0, due_s - time.monotonic()), self.node.on_readable)
+        self._pump()
+
+    def _on_arrival(self) -> None:
+        """Something is in the mailbox; said by any thread, under the node's lock."""
+        if not self._pumps:
+            self._pumps = True
+            self.loop.call_soon_threadsafe(self._pump)
+
+    def _on_watchdog(self) -> None:
+        """Feed it unless every place has been taken since the last time, and nothing has moved."""
+        if self._progressed or len(self._running) < self._concurrency:
+            self.watchdog.feed()
+        self._progressed = False
+        self.loop.call_later(self.watchdog.interval_s, self._on_watchdog)
+
+    def progress(self) -> None:
+        self._progressed = True
+        super().progress()
+
+    # messages
+
+    def _pump(self) -> None:
+        """Begin what there is room for."""
+        self._pumps = True  # no need to be told of what we look for ourselves
+        try:
+            for _ in range(BATCH):
+                if self.ending is not None or len(self._running) >= self._concurrency:
+                    break
+                item = self.node.receive(0.0)
+                if item is not None:
+                    self._begin_item(item)
+                elif not self.node.mailbox.waiting:
+                    break
+            else:
+                self.loop.call_soon(self._pump)
+        except BaseException as error:  # noqa: BLE001 - the loop would only log it; `serve` raises it
+            self._crash(error)
+        self._pumps = False
+
+    def _begin_item(self, item: Item) -> None:
+        if type(item) is not Envelope:
+            self._start(self._hear(item), ())
+            return
+        handler = self.handlers.get(item.handler)
+        if handler is None or not handler.is_async:
+            self.handle(item)
+            return
+        values = self.read(handler, item)
+        if values is not None:
+            self._start(self._handle(item, handler, values), item.chain)
+
+    def _start(self, work: Coroutine[Any, Any, None], chain: tuple[str, ...]) -> None:
+        context = copy_context()
+        context.run(CHAIN.set, (*chain, self.name))
+        task = self.loop.create_task(work, context=context)
+        self._running.add(task)
+        task.add_done_callback(self._on_done)
+
+    async def _handle(self, item: Envelope, handler: Handler, values: tuple[Any, ...]) -> None:
+        try:
+            result = await handler.function(self.agent, *values)
+        except self._replies as error:
+            self.answer_error(item, error)
+        except SystemExit as error:
+            self.exits(error)
+        else:
+            if item.is_call:
+                self.answer(item, handler, result)
+
+    async def _hear(self, item: Item) -> None:
+        try:
+            result = self.hear(item)  # type: ignore[arg-type]  # no Envelope
+            if inspect.isawaitable(result):
+                await result
+        except SystemExit as error:
+            self.exits(error)
+
+    def exits(self, error: SystemExit) -> None:
+        super().exits(error)
+        self.nudge()
+
+    def _on_done(self, task: asyncio.Task[None] | None = None) -> None:
+        self._progressed = True
+        if task is not None:
+            self._running.discard(task)
+            if task.cancelled():
+                self._crash(RuntimeError("a handler was cancelled"))
+            elif (error := task.exception()) is not None:
+                self._crash(error)
+        if self.ending is None:
+            self._pump()
+        elif not self._running:
+            self._check_over()
+
+    def _crash(self, error: BaseException) -> None:
+        if not self._over.done():
+            self._over.set_exception(error)
+
+
+class _Selector(selectors.EpollSelector):
+    """Tells the doorkeeper when the loop works and when it waits."""
+
+    def __init__(self, keeper: Doorkeeper, wake: Callable[[], None]) -> None:
+        super().__init__()
+        self._keeper = keeper
+        self._wake = wake
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        keeper = self._keeper
+        keeper.task = None
+        if keeper.is_helping:
+            self._wake()
+        try:
+            return super().select(timeout)
+        finally:
+            keeper.task = object()
+            if keeper.is_parked:
+                keeper.unpark()
+
+
+__all__ = ["AsyncRuntime"]

@@ -1,0 +1,70 @@
+"""
+Hearing a stop signal, wherever the main thread is when it comes.
+
+Python runs a signal's handler between two instructions: a signal that comes after the last one before a wait would be
+heard after the wait. So the interpreter also writes to a pipe that the wait includes.
+
+Source: Python's signal.set_wakeup_fd; pipe(7).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regrow.ipc.node import Node
+
+STOP = (signal.SIGTERM, signal.SIGINT)
+"""SIGINT too: with `stop_signal = "SIGINT"` it is what the supervisor sends."""
+
+
+class Signals:
+    """While it is entered, `stop` is called in the main thread for each stop signal."""
+
+    def __init__(self, node: Node, stop: Callable[[], None]) -> None:
+        self._epoll = node.transport.epoll
+        self._stop = stop
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # Edge-triggered: nobody empties the pipe after the signals that other handlers are for.
+        self._epoll.register(self._read_fd, select.EPOLLIN | select.EPOLLET)
+        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        self._before = {number: signal.signal(number, self._heard) for number in STOP}
+        _installed.append(self)
+
+    def _heard(self, number: int, frame: object) -> None:
+        try:
+            os.read(self._read_fd, 4096)
+        except BlockingIOError:
+            pass  # there was no wait to be ended
+        self._stop()
+
+    def __exit__(self, *_error: object) -> None:
+        _installed.remove(self)
+        self._restore()
+        self._epoll.unregister(self._read_fd)
+        os.close(self._read_fd)
+        os.close(self._write_fd)
+
+    def _restore(self) -> None:
+        signal.set_wakeup_fd(-1)
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+
+_installed: list[Signals] = []
+
+
+def _forked() -> None:
+    """A process that the agent forks, with multiprocessing or by itself, ends by a signal as processes do."""
+    for signals in _installed:
+        signals._restore()
+
+
+os.register_at_fork(after_in_child=_forked)
