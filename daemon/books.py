@@ -23,6 +23,7 @@ from regrow.daemon.channel import (
     Up,
 )
 from regrow.daemon.core.effects import Report
+from regrow.daemon.ends import Ends
 from regrow.daemon.nested import SYSTEM
 from regrow.daemon.tree import ROOT, Node, exit_object
 
@@ -43,6 +44,8 @@ class Books:
         self._asked_by: dict[str, str] = {}
         self._left: OrderedDict[str, int] = OrderedDict()
         root.tree.leaving = self._leaves
+        self.ends = Ends()
+        root.tree.ending = self.ends.ended
         self.final_text = ""
         self._failed_first = ""
         self._final_event: int | None = None

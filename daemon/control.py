@@ -13,7 +13,7 @@ import os
 import select
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -35,9 +35,10 @@ CHUNK = 1 << 16
 ACCEPT_BATCH = 64
 ACCEPT_RETRY_S = 0.2
 
-_VIEWING = frozenset(
-    {"ping", "status", "events", "why", "which_children", "count_children", "get_childspec"}
-)
+ASKING = frozenset({"ping", "exit_reason"})
+"""For those that agents run as: what became of whom they talk to."""
+
+VIEWING = ASKING | {"status", "events", "why", "which_children", "count_children", "get_childspec"}
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -53,13 +54,18 @@ class ControlError(Exception):
 
 
 class Connection:
-    """One client. `peer_may_operate` was decided when it connected; `identity` names it in events."""
+    """
+    One client. `verbs` are what it may ask for, None for everything, decided when it connected; `identity` names it
+    in events.
+    """
 
-    def __init__(self, server: ControlServer, stream: socket.socket, may_operate: bool, identity: str) -> None:
+    def __init__(
+        self, server: ControlServer, stream: socket.socket, verbs: frozenset[str] | None, identity: str
+    ) -> None:
         self._server = server
         self._socket = stream
         self.fd = stream.fileno()
-        self.may_operate = may_operate
+        self.verbs = verbs
         self.identity = identity
         self._received = bytearray()
         self._unsent = bytearray()
@@ -138,8 +144,8 @@ class Connection:
             verb = request.get("verb")
             if not isinstance(verb, str):
                 raise ControlError("bad_request", 'a request names its "verb"')
-            if verb not in _VIEWING and not self.may_operate:
-                raise ControlError("forbidden", f"you may look, but not {verb}: see [access] operators")
+            if self.verbs is not None and verb not in self.verbs:
+                raise _forbidden(self.verbs, verb)
             if self._owed > MAX_IN_FLIGHT:
                 raise ControlError("bad_request", f"{MAX_IN_FLIGHT} requests of this connection are not answered yet")
             self._server.serve(self, id, verb, request)
@@ -189,6 +195,12 @@ def _id(id: Any) -> Any:
     raise ControlError("bad_request", f'"id" is a number of 64 bits, or a text of up to {MAX_ID} characters')
 
 
+def _forbidden(verbs: frozenset[str], verb: str) -> ControlError:
+    if verbs is ASKING:
+        return ControlError("forbidden", f"you may ask for {', '.join(sorted(verbs))}, but not {verb}: see [access]")
+    return ControlError("forbidden", f"you may look, but not {verb}: see [access] operators")
+
+
 class ControlServer:
     """Listens at `path`. `serve(connection, id, verb, request)` may raise ControlError, or answer later."""
 
@@ -203,6 +215,7 @@ class ControlServer:
         self.serve = serve
         self.connections: set[Connection] = set()
         self._access = access
+        self._agents: Collection[int] = ()
         self._path = path
         self._paused: Timer | None = None
         self._socket = _listen(path)
@@ -224,11 +237,16 @@ class ControlServer:
         peer = kernel.peer_of(stream)
         uid, groups = peer.uid, kernel.peer_groups(stream) | {peer.gid}
         access = self._access
-        may_operate = uid in (0, os.geteuid(), *access.operator_uids) or bool(groups & set(access.operator_gids))
-        may_view = may_operate or uid in access.viewer_uids or bool(groups & set(access.viewer_gids))
-        connection = Connection(self, stream, may_operate, f"uid {uid} (pid {peer.pid})")
+        verbs: frozenset[str] | None = frozenset()
+        if uid in (0, os.geteuid(), *access.operator_uids) or groups & set(access.operator_gids):
+            verbs = None
+        elif uid in access.viewer_uids or groups & set(access.viewer_gids):
+            verbs = VIEWING
+        elif uid in self._agents:
+            verbs = ASKING
+        connection = Connection(self, stream, verbs, f"uid {uid} (pid {peer.pid})")
         error: ControlError | None = None
-        if not may_view:
+        if verbs is not None and not verbs:
             error = ControlError("forbidden", f"uid {uid} may neither operate nor look: see [access]")
         elif len(self.connections) >= MAX_CONNECTIONS:
             error = ControlError("internal", f"there are {MAX_CONNECTIONS} connections already")
@@ -239,9 +257,10 @@ class ControlServer:
         else:
             self.loop.watch(connection.fd, select.EPOLLIN, connection.ready)
 
-    def admit_by(self, access: AccessSpec) -> None:
-        """From now on this decides about new connections."""
+    def admit_by(self, access: AccessSpec, agents: Collection[int]) -> None:
+        """From now on this decides about new connections; `agents` are the users that agents run as."""
         self._access = access
+        self._agents = agents
 
     def _pause(self) -> None:
         fd = self._socket.fileno()

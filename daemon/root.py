@@ -136,6 +136,7 @@ class Root:
         self.server = ControlServer(
             self.loop, os.path.join(plan.daemon.run_dir, "control.sock"), plan.access, self.verbs.serve
         )
+        self.server.admit_by(plan.access, self.members.agents)
 
     def run(self) -> int:
         """Serve until everything is stopped. Returns the exit status of the daemon."""
@@ -285,7 +286,6 @@ class Root:
         self.plan = plan
         self.tree.replan(plan.root)
         self._admit(commons.members(plan.access, self.tree.workers()))
-        self.server.admit_by(plan.access)
         waiting = {name for name, _ in changes}
         told = {"supervisors": [name for name, _ in changes]}
 
@@ -306,6 +306,7 @@ class Root:
 
     def _admit(self, members: commons.Members) -> None:
         """From now on these may use the names and the mailboxes; agents that run already do not change their minds."""
+        self.server.admit_by(self.plan.access, members.agents)
         if members == self.members:
             return
         self.members = members

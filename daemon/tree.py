@@ -65,7 +65,8 @@ class Tree:
     """
     Nodes by name; `tops` are the subtrees below the root, the user's first.
 
-    `leaving` is called with each node that leaves the tree.
+    `leaving` is called with each node that leaves the tree, `ending` with name, incarnation and `last_exit` of each
+    process that ends.
     """
 
     def __init__(self, user: SupervisorSpec, system: SupervisorSpec) -> None:
@@ -73,6 +74,7 @@ class Tree:
         self.announced: dict[str, WorkerSpec] = {}
         self.tops = (user.name, system.name)
         self.leaving: Callable[[Node], None] = lambda _node: None
+        self.ending: Callable[[str, int, dict[str, Any]], None] = lambda *_: None
         self._add(user, None)
         self._add(system, None)
 
@@ -195,6 +197,9 @@ class Tree:
         node.pid, node.ready = None, False
         if report.exit is not None:
             node.last_exit = self._last_exit(node, report.exit, report.incarnation)
+            self.ending(node.name, report.incarnation, node.last_exit)
+        elif report.event == "ignored":
+            self.ending(node.name, report.incarnation, exit_object(_NOT_NEEDED, text="", at=time.time()))
         if report.event == "exited":
             normal = report.exit is not None and self._normal(node, report.exit)
             node.state, node.since = ("stopped" if normal else "failed"), time.time()
@@ -230,6 +235,8 @@ class Tree:
         if node.pid is not None:
             exit = Exit(ExitReason.SIGNAL, signal=signal.SIGKILL, text=f"its supervisor {supervisor.name} ended")
             node.last_exit = exit_object(exit, text=exit.text, at=time.time())
+            node.ended = node.incarnation
+            self.ending(node.name, node.incarnation, node.last_exit)
         if node.pid is not None or node.state not in ("stopped", "failed"):
             node.state, node.since = "stopped", time.time()
         node.pid, node.ready, node.detail = None, False, ""
@@ -282,6 +289,9 @@ class Tree:
             self.nodes.pop(below.name, None)
             self.leaving(below)
 
+
+_NOT_NEEDED = Exit(ExitReason.EXIT, 0)
+"""How a child ends that has said that it is not needed."""
 
 _UNREADY = frozenset({"starting", "exited", "stopped", "start_failed", "ignored", "stopping"})
 

@@ -28,6 +28,7 @@ from regrow.daemon.core.events import (
     TerminateChild,
     WhichChildren,
 )
+from regrow.daemon.exit_reason import ExitReason
 from regrow.daemon.loop import Timer
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Verbs:
             "status": self._status,
             "events": self._events,
             "why": self._why,
+            "exit_reason": ExitReason(root, root.books.ends).serve,
             "start": lambda *call: self._many("start", *call),
             "stop": self._stop,
             "restart": lambda *call: self._many("restart", *call),
