@@ -1,4 +1,77 @@
-"""What processes share: wire formats, clients, and later mailboxes and the store."""
+"""
+What processes share: messages between them, the client of the control socket, and what both may come to.
+
+Names are loaded when they are first used: who only looks at the control socket loads neither ZeroMQ nor LMDB.
+"""
 
 if not __name__.startswith("regrow."):
     raise ImportError(f"{__name__} is part of regrow: import it as regrow.ipc (the repository is on sys.path)")
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from regrow.ipc.aio import AsyncClient as AsyncClient
+    from regrow.ipc.client import Client as Client
+    from regrow.ipc.down import Down as Down
+    from regrow.ipc.errors import Ambiguous as Ambiguous
+    from regrow.ipc.errors import Backpressure as Backpressure
+    from regrow.ipc.errors import BadRequest as BadRequest
+    from regrow.ipc.errors import CallingSelf as CallingSelf
+    from regrow.ipc.errors import CallTimeout as CallTimeout
+    from regrow.ipc.errors import ControlTimeout as ControlTimeout
+    from regrow.ipc.errors import DeliveryTimeout as DeliveryTimeout
+    from regrow.ipc.errors import MessageError as MessageError
+    from regrow.ipc.errors import NoProcess as NoProcess
+    from regrow.ipc.errors import ProcessDown as ProcessDown
+    from regrow.ipc.errors import Refused as Refused
+    from regrow.ipc.errors import RemoteError as RemoteError
+    from regrow.ipc.errors import Unreachable as Unreachable
+    from regrow.ipc.groups import by_key as by_key
+    from regrow.ipc.groups import least_outstanding as least_outstanding
+    from regrow.ipc.groups import round_robin as round_robin
+    from regrow.ipc.mailbox import Signal as Signal
+    from regrow.ipc.monitor import Monitor as Monitor
+    from regrow.ipc.verbs import Delivery as Delivery
+    from regrow.ipc.verbs import Request as Request
+    from regrow.ipc.verbs import Where as Where
+
+_HOMES = {
+    "aio": ("AsyncClient",),
+    "client": ("Client",),
+    "down": ("Down",),
+    "errors": (
+        "Ambiguous",
+        "Backpressure",
+        "BadRequest",
+        "CallTimeout",
+        "CallingSelf",
+        "ControlTimeout",
+        "DeliveryTimeout",
+        "MessageError",
+        "NoProcess",
+        "ProcessDown",
+        "Refused",
+        "RemoteError",
+        "Unreachable",
+    ),
+    "groups": ("by_key", "least_outstanding", "round_robin"),
+    "mailbox": ("Signal",),
+    "monitor": ("Monitor",),
+    "verbs": ("Delivery", "Request", "Where"),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_MODULES)  # noqa: PLE0605 - one table of what there is
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value: object = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

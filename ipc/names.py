@@ -153,12 +153,12 @@ class Names:
         Raises:
             Unreachable.
         """
-        self._env.close()
+        self.close()
         self._env = self._open()
         self._pid, self._inode = os.getpid(), _inode(self._path)
 
     def close(self) -> None:
-        self._env.close()
+        _environments.give_back(self._env)
 
     @property
     def env(self) -> lmdb.Environment:
@@ -169,15 +169,7 @@ class Names:
         import lmdb
 
         try:
-            return lmdb.open(
-                self._path,
-                map_size=MAP_BYTES,
-                max_readers=MAX_READERS,
-                create=False,
-                sync=False,  # it need not outlive the machine, and lies in memory as a rule
-                metasync=False,
-                readahead=False,
-            )
+            return _environments.take(self._path)
         except (lmdb.Error, OSError) as error:
             what, why = f"cannot reach the daemon at {self._run_dir}", f"its names table {self._path}: {error}"
             absent = not os.path.isdir(self._path)
@@ -198,6 +190,48 @@ class Names:
 
 _NOBODY = b"\1"
 """Where a name is looked up that nobody can have."""
+
+class _Environments:
+    """
+    The open tables of this process, by file: LMDB allows each to be open once in a process.
+
+    What a forked process finds here was opened by its parent, and must not be used.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[int, int], tuple[lmdb.Environment, int, int]] = {}
+
+    def take(self, path: str) -> lmdb.Environment:
+        inode = _inode(path)
+        env, pid, users = self._open.get(inode, (None, 0, 0))
+        if env is not None and pid != os.getpid():
+            env.close()
+            env, users = None, 0
+        if env is None:
+            import lmdb
+
+            env = lmdb.open(
+                path,
+                map_size=MAP_BYTES,
+                max_readers=MAX_READERS,
+                create=False,
+                sync=False,  # it need not outlive the machine, and lies in memory as a rule
+                metasync=False,
+                readahead=False,
+            )
+        self._open[inode] = env, os.getpid(), users + 1
+        return env
+
+    def give_back(self, env: lmdb.Environment) -> None:
+        for inode, (known, pid, users) in list(self._open.items()):
+            if known is env and pid == os.getpid():
+                self._open[inode] = env, pid, users - 1
+                if users == 1:
+                    env.close()
+                    del self._open[inode]
+
+
+_environments = _Environments()
 
 _decoder = msgspec.msgpack.Decoder(Record)
 

@@ -15,6 +15,7 @@ import os
 import select
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -140,6 +141,7 @@ class Node:
         self.links: dict[bytes, Link] = {}
         self.inbox = Inbox(self.mailbox)
         self.closed = False
+        self.forked = False
         self._lock = threading.RLock()
         self._leading = False
         self._attending = False
@@ -162,6 +164,8 @@ class Node:
         Raises:
             NoProcess, CallingSelf, Backpressure, BadRequest (the arguments cannot be encoded).
         """
+        if self.forked:
+            self._begin_anew()
         with self._lock:
             peer = self._peer(to)
             name = peer.record.name
@@ -194,6 +198,8 @@ class Node:
         Raises:
             BadRequest: the arguments cannot be encoded.
         """
+        if self.forked:
+            self._begin_anew()
         with self._lock:
             try:
                 peer = self._peer(to)
@@ -244,7 +250,7 @@ class Node:
         """The living process that has the name now."""
         peer = self._lookup(name)
         if peer is None and self.names.is_stale():
-            self._reopen_names()
+            self._reopen_names(name)
             peer = self._lookup(name)
         return peer
 
@@ -266,18 +272,18 @@ class Node:
         except FileExistsError:
             pass  # it is one that is known
 
-    def _reopen_names(self) -> None:
+    def _reopen_names(self, name: str) -> None:
         try:
             self.names.reopen()
         except Unreachable as error:
-            raise NoProcess("it", str(error)) from None
+            raise NoProcess(name, str(error)) from None
 
     def members(self, group: str) -> list[str]:
         """The names in a group of those that live, by their number."""
         with self._lock:
             names = self.names.members(group)
             if not names and self.names.is_stale():
-                self._reopen_names()
+                self._reopen_names(group)
                 names = self.names.members(group)
             return [name for name in names if self._is_up(name)]
 
@@ -299,11 +305,11 @@ class Node:
         if self._attending:
             self._recall()
         try:
-            while not thing.done:
+            while not _is_done(thing):
                 with self._lock:
                     self._turn(thing)
                     now_s = time.monotonic()
-                    if thing.done or deadline_s <= now_s:
+                    if _is_done(thing) or deadline_s <= now_s:
                         break
                     left_s = min(deadline_s, self._next_s()) - now_s
                     follower = threading.Event() if self._leading else None
@@ -577,6 +583,8 @@ class Node:
 
     def monitor(self, name: str) -> Monitor:
         """Be told of the death of whoever has the name now; at once, and with `noproc`, where nobody has (S201)."""
+        if self.forked:
+            self._begin_anew()
         with self._lock:
             peer = self._named(name)
             monitor = Monitor(self, name, peer)
@@ -656,6 +664,8 @@ class Node:
         """A lasting connection to a fixed place in run_dir, made again by itself whenever somebody listens there."""
         from regrow.ipc.link import Link
 
+        if self.forked:
+            self._begin_anew()
         with self._lock:
             link = Link(self, f"../{file}", heard, came_up)
             self.links[link.alias] = link
@@ -670,7 +680,7 @@ class Node:
     def close(self, linger_s: float = 1.0) -> None:
         """End all of it; open messages end as `NoProcess`. What was answered is given `linger_s` to leave."""
         with self._lock:
-            if self.closed:
+            if self.closed or self.forked:
                 return
             self.closed = True
             self.withdraw()
@@ -683,9 +693,9 @@ class Node:
             os.close(self._recall_fd)
             _nodes.discard(self)
 
-    def after_fork(self) -> None:
+    def _begin_anew(self) -> None:
         """
-        In a forked process: begin anew, as one that only asks.
+        In a forked process, at its first use: go on as one that only asks.
 
         Names, peers and open messages are the parent's.
         """
@@ -700,6 +710,10 @@ class Node:
         except Unreachable:
             pass  # found again, or reported, when it is needed
         self._begin()
+
+
+def _is_done(thing: Awaited) -> bool:
+    return thing.done
 
 
 def _add(runs: list[int], id: int) -> None:
@@ -727,12 +741,12 @@ def _record_of(rows: Any, name: str) -> Record | None:
     return None
 
 
-_nodes: set[Node] = set()
+_nodes: weakref.WeakSet[Node] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    for node in list(_nodes):
-        node.after_fork()
+    for node in _nodes:
+        node.forked = True
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,241 @@
+"""
+The verbs of messages for an asyncio event loop: the same words, awaitable.
+
+The loop watches the node's descriptor; no thread is started.
+
+Source: contract section 4; otp-rules S183-S211.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from regrow.ipc.delivery import Awaits, Pending
+from regrow.ipc.errors import DeliveryTimeout, MessageError
+from regrow.ipc.node import Awaited, Node
+from regrow.ipc.verbs import CALL_S, Where, deadline, too_late, value_of
+
+if TYPE_CHECKING:
+    from regrow.ipc.down import Down
+    from regrow.ipc.groups import Address
+    from regrow.ipc.monitor import Monitor
+
+
+class AsyncDelivery:
+    """What becomes of one `send`; `await delivery.wait(timeout)`."""
+
+    __slots__ = ("_handler", "_pending", "_to", "_verbs", "error")
+
+    def __init__(
+        self, verbs: AsyncVerbs, to: str, handler: str, pending: Pending | None, error: MessageError | None
+    ) -> None:
+        self._verbs = verbs
+        self._to = to
+        self._handler = handler
+        self._pending = pending
+        self.error = error
+
+    async def wait(self, timeout: float = CALL_S) -> None:
+        """Wait until it is accepted; raises as `Delivery.wait` does."""
+        pending = self._pending
+        if pending is not None and self.error is None:
+            if not await self._verbs.settled(pending, timeout):
+                raise DeliveryTimeout(self._to, self._handler, timeout)
+            self.error = pending.error
+        if self.error is not None:
+            raise self.error
+
+
+class AsyncMonitor:
+    """A monitor whose `wait` is awaitable; leaving its `async with` block is demonitor with flush."""
+
+    def __init__(self, verbs: AsyncVerbs, monitor: Monitor) -> None:
+        self._verbs = verbs
+        self._monitor = monitor
+        self.name = monitor.name
+        self.incarnation = monitor.incarnation
+
+    async def wait(self, timeout: float = 60.0) -> Down | None:
+        """The death; None after `timeout` seconds without it, or once the monitor is removed."""
+        await self._verbs.settled(self._monitor, timeout)
+        down = self._monitor.down
+        if down is not None:
+            self._verbs.node.heard(down)
+        return down
+
+    def demonitor(self, flush: bool = True) -> bool:
+        return self._monitor.demonitor(flush)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.demonitor()
+
+
+class AsyncVerbs:
+    """The verbs over a node that the running event loop watches from the first use on."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._due: asyncio.TimerHandle | None = None
+        self._looking = False
+
+    def attach(self) -> None:
+        """
+        Let the running loop watch the node; a node belongs to one loop.
+
+        Raises:
+            RuntimeError: another loop has it.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            raise RuntimeError("this client belongs to another event loop; make one in each")
+        self._loop = loop
+        loop.add_reader(self.node.fileno(), self._look)
+
+    def detach(self) -> None:
+        loop, self._loop = self._loop, None
+        if self._due is not None:
+            self._due.cancel()
+        if loop is not None and not loop.is_closed():
+            loop.remove_reader(self.node.fileno())
+
+    def _look(self) -> None:
+        self._looking = False
+        if self._loop is None or self.node.closed:
+            return
+        due_s = self.node.on_readable()
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if due_s != float("inf"):
+            self._due = self._loop.call_later(max(due_s - time.monotonic(), 0.0), self._look)
+
+    def _look_soon(self) -> None:
+        """Sending may have used up ZeroMQ's only sign that something has come."""
+        if not self._looking and self._loop is not None:
+            self._looking = True
+            self._loop.call_soon(self._look)
+
+    async def settled(self, thing: Awaited, timeout: float) -> bool:
+        """Wait until it is done; False at the time-out."""
+        end_s = deadline(timeout)
+        self.attach()
+        self._look_soon()
+        if thing.done:
+            return True
+        assert self._loop is not None
+        future: asyncio.Future[None] = self._loop.create_future()
+
+        def settle() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        thing.callback = settle
+        try:
+            await asyncio.wait_for(future, None if end_s == float("inf") else end_s - time.monotonic())
+        except TimeoutError:
+            return thing.done
+        finally:
+            thing.callback = None
+        return True
+
+    async def call(
+        self,
+        to: str | Address,
+        handler: str,
+        /,
+        *args: Any,
+        timeout: float = CALL_S,
+        returns: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Send, and await the handler's answer; raises as `Client.call` does. Cancelled, it is given up."""
+        self.attach()
+        pending = self.node.submit(Awaits.REPLY, to, handler, args, kwargs)
+        try:
+            settled = await self.settled(pending, timeout)
+        except asyncio.CancelledError:
+            self.node.give_up(pending, too_late(pending, 0.0))
+            raise
+        if not settled:
+            self.node.give_up(pending, too_late(pending, timeout))
+        return value_of(pending, returns)
+
+    async def send(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> AsyncDelivery:
+        """Send a message; awaiting the `wait()` of what this returns says whether the receiver has taken it in."""
+        self.attach()
+        try:
+            pending = self.node.submit(Awaits.ACCEPTANCE, to, handler, args, kwargs)
+        except MessageError as error:
+            return AsyncDelivery(self, str(to), handler, None, error)
+        self._look_soon()
+        return AsyncDelivery(self, pending.to, handler, pending, None)
+
+    async def cast(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> bool:
+        """Send, and wait for nothing; False when nobody has that name, or too much is on its way there."""
+        self.attach()
+        sent = self.node.cast(to, handler, args, kwargs)
+        self._look_soon()
+        return sent
+
+    async def monitor(self, name: str) -> AsyncMonitor:
+        """Be told when the process that has the name now dies."""
+        self.attach()
+        monitor = self.node.monitor(name)
+        self._look_soon()
+        return AsyncMonitor(self, monitor)
+
+    async def whereis(self, name: str) -> Where | None:
+        """The living process that has the name now."""
+        record = self.node.names.get(name)
+        if record is None or not record.is_alive():
+            return None
+        return Where(record.name, record.incarnation, record.pid)
+
+    async def members(self, group: str) -> list[str]:
+        """The living members of a group."""
+        return self.node.members(group)
+
+
+class AsyncClient(AsyncVerbs):
+    """
+    A client for an asyncio program: `async with AsyncClient(run_dir) as regrow: await regrow.call(…)`.
+
+    Belongs to the event loop that uses it first; not to be used from other threads.
+
+    Raises:
+        Unreachable, Ambiguous.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike[str] | None = None) -> None:
+        from regrow.ipc.client import find
+
+        super().__init__(Node(find(run_dir)))
+
+    @property
+    def run_dir(self) -> str:
+        return self.node.run_dir
+
+    async def close(self) -> None:
+        self.detach()
+        self.node.close()
+
+    async def __aenter__(self) -> Self:
+        self.attach()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

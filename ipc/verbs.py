@@ -1,0 +1,258 @@
+"""
+The verbs of messages, for a thread that waits: the same on a client and, as methods, on an agent.
+
+Source: contract section 4; otp-rules S183-S211.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
+from msgspec import Raw, Struct
+
+from regrow.ipc.delivery import Awaits, Pending
+from regrow.ipc.errors import CallTimeout, DeliveryTimeout, MessageError, RemoteError
+
+if TYPE_CHECKING:
+    from regrow.ipc.groups import Address
+    from regrow.ipc.monitor import Monitor
+    from regrow.ipc.node import Node
+
+T = TypeVar("T")
+
+CALL_S = 5.0
+"""How long a call waits unless it says otherwise (S184)."""
+
+
+class Where(Struct, frozen=True):
+    """Which process has a name now."""
+
+    name: str
+    incarnation: int
+    pid: int
+
+
+class Delivery:
+    """What becomes of one `send`: accepted into the receiver's mailbox, or the error that says why not."""
+
+    __slots__ = ("_handler", "_node", "_pending", "_to", "error")
+
+    def __init__(self, node: Node, to: str, handler: str, pending: Pending | None, error: MessageError | None) -> None:
+        self._node = node
+        self._to = to
+        self._handler = handler
+        self._pending = pending
+        self.error = error
+        """Why it did not arrive, as far as it is known; None while it may still, and when it has."""
+
+    @property
+    def done(self) -> bool:
+        """Whether its outcome is known; asking takes in what has come."""
+        if self._pending is None or self.error is not None:
+            return True
+        if not self._pending.done:
+            self._node.accept()
+            if not self._pending.done:
+                return False
+        self.error = self._pending.error
+        return True
+
+    def wait(self, timeout: float = CALL_S) -> None:
+        """
+        Wait until it is accepted.
+
+        Raises:
+            NoProcess, ProcessDown, Backpressure, BadRequest, Refused; DeliveryTimeout after `timeout` seconds:
+            then it may be waited for again.
+        """
+        pending = self._pending
+        if pending is not None and self.error is None:
+            if not self._node.wait(pending, deadline(timeout)):
+                raise DeliveryTimeout(self._to, self._handler, timeout)
+            self.error = pending.error
+        if self.error is not None:
+            raise self.error
+
+
+class Request:
+    """A call that is not waited for yet (S197)."""
+
+    __slots__ = ("_error", "_node", "_pending", "_returns")
+
+    def __init__(self, node: Node, pending: Pending | None, error: MessageError | None, returns: Any) -> None:
+        self._node = node
+        self._pending = pending
+        self._error = error
+        self._returns = returns
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer, or the reason why there is none, is here; asking takes in what has come."""
+        if self._pending is not None and not self._pending.done:
+            self._node.accept()
+        return self._pending is None or self._pending.done
+
+    def wait_response(self, timeout: float = CALL_S) -> Any:
+        """
+        The answer; after a time-out it may be waited for again.
+
+        Raises:
+            CallTimeout; and whatever `call` raises.
+        """
+        return self._response(timeout, abandon=False)
+
+    def receive_response(self, timeout: float = CALL_S) -> Any:
+        """The answer; after a time-out it is given up, and a late one is dropped. Raises as `call` does."""
+        return self._response(timeout, abandon=True)
+
+    def abandon(self) -> None:
+        """Wait no more: an answer that still comes is dropped."""
+        if self._pending is not None and not self._pending.done:
+            self._node.give_up(self._pending, too_late(self._pending, 0.0))
+
+    def _response(self, timeout: float, *, abandon: bool) -> Any:
+        pending = self._pending
+        if pending is None:
+            assert self._error is not None
+            raise self._error
+        if not self._node.wait(pending, deadline(timeout)):
+            if not abandon:
+                raise too_late(pending, timeout)
+            self._node.give_up(pending, too_late(pending, timeout))
+        return value_of(pending, self._returns)
+
+
+class Verbs:
+    """What a process can say to others. Everything here may be called from any thread."""
+
+    _node: Node
+
+    def cast(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> bool:
+        """
+        Send, and wait for nothing.
+
+        Returns:
+            Whether it went out: False when nobody has that name now, or too much is on its way there.
+        Raises:
+            BadRequest: the arguments cannot be encoded.
+        """
+        return self._node.cast(to, handler, args, kwargs)
+
+    def send(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> Delivery:
+        """Send; the Delivery tells whether the receiver has taken it in. Raises nothing: errors are its own."""
+        try:
+            pending = self._node.submit(Awaits.ACCEPTANCE, to, handler, args, kwargs)
+        except MessageError as error:
+            return Delivery(self._node, str(to), handler, None, error)
+        return Delivery(self._node, pending.to, handler, pending, None)
+
+    @overload
+    def call(
+        self, to: str | Address, handler: str, /, *args: Any, timeout: float = CALL_S, returns: type[T], **kwargs: Any
+    ) -> T: ...
+
+    @overload
+    def call(
+        self,
+        to: str | Address,
+        handler: str,
+        /,
+        *args: Any,
+        timeout: float = CALL_S,
+        returns: None = None,
+        **kwargs: Any,
+    ) -> Any: ...
+
+    def call(
+        self,
+        to: str | Address,
+        handler: str,
+        /,
+        *args: Any,
+        timeout: float = CALL_S,
+        returns: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """
+        Send, and wait for the handler's answer for up to `timeout` seconds (`float("inf")`: as long as it takes).
+
+        Args:
+            returns: the type to make of the answer; without it, what msgpack has: numbers, text, bytes, lists, maps.
+        Raises:
+            NoProcess, ProcessDown, Backpressure, CallTimeout, BadRequest, RemoteError, CallingSelf, Refused.
+        """
+        node = self._node
+        end_s = deadline(timeout)
+        pending = node.submit(Awaits.REPLY, to, handler, args, kwargs)
+        if not node.wait(pending, end_s):
+            node.give_up(pending, too_late(pending, timeout))
+        return value_of(pending, returns)
+
+    def send_request(
+        self, to: str | Address, handler: str, /, *args: Any, returns: Any = None, **kwargs: Any
+    ) -> Request:
+        """Send a call and go on; its Request is asked for the answer later. Raises nothing: errors are its own."""
+        try:
+            pending = self._node.submit(Awaits.REPLY, to, handler, args, kwargs)
+        except MessageError as error:
+            return Request(self._node, None, error, returns)
+        return Request(self._node, pending, None, returns)
+
+    def monitor(self, name: str) -> Monitor:
+        """Be told when the process that has the name now dies; also of commands and functions."""
+        return self._node.monitor(name)
+
+    def demonitor(self, monitor: Monitor, flush: bool = True) -> bool:
+        """The same as `monitor.demonitor(flush)`."""
+        return monitor.demonitor(flush)
+
+    def whereis(self, name: str) -> Where | None:
+        """The living process that has the name now; None when nobody has."""
+        record = self._node.names.get(name)
+        if record is None or not record.is_alive():
+            return None
+        return Where(record.name, record.incarnation, record.pid)
+
+    def members(self, group: str) -> list[str]:
+        """The living members of a group, by their number."""
+        return self._node.members(group)
+
+
+def deadline(timeout: float) -> float:
+    """
+    When a wait of `timeout` seconds ends, in monotonic seconds.
+
+    Raises:
+        ValueError: it is negative, or no number.
+    """
+    if not timeout >= 0:
+        raise ValueError(f"cannot wait for {timeout!r} seconds: a timeout is 0 or more")
+    return time.monotonic() + timeout
+
+
+def value_of(pending: Pending, returns: Any) -> Any:
+    """What an answered call returns, or raises."""
+    if pending.error is not None:
+        raise pending.error
+    assert pending.value is not None
+    return decode(pending.to, pending.value, returns)
+
+
+def decode(to: str, value: Raw, returns: Any) -> Any:
+    """
+    Make a value of an answer.
+
+    Raises:
+        RemoteError: it is not of the type that the caller expects.
+    """
+    try:
+        return msgspec.msgpack.decode(value) if returns is None else msgspec.msgpack.decode(value, type=returns)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteError(to, "UnexpectedReply", f"the answer is not what was expected: {error}") from None
+
+
+def too_late(pending: Pending, timeout: float) -> CallTimeout:
+    """The error of a call that was given up after `timeout` seconds."""
+    return CallTimeout(pending.to, pending.handler, timeout, pending.cycle)
