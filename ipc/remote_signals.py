@@ -1,0 +1,148 @@
+"""What a remote client publishes and is subscribed to. It outlives connections: a new one is told of all of it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from regrow.ipc import hub_wire
+from regrow.ipc.errors import Backpressure, BadRequest, DeliveryTimeout
+from regrow.ipc.mailbox import Signal
+from regrow.ipc.remote_waits import Asking
+from regrow.ipc.topics import TopicError, check_free_topic, check_pattern, is_event_pattern
+
+HUB = "the hub"
+WINDOW = 500
+"""Signals that may be on their way here, or wait here."""
+
+CREDIT_BYTES = 1024 * 1024
+UNSENT = 10_000
+"""Signals that wait for a connection to come back."""
+
+
+class RemoteSignals:
+    """The part of a remote client that has to do with signals; `asking` is shared with it."""
+
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
+        self._arrived = threading.Condition(asking.lock)
+        self._patterns: dict[str, None] = {}
+        self._unsent: deque[hub_wire.Signal] = deque()
+        self._queue: deque[tuple[Signal, int]] = deque()
+        self._lost = 0
+        self._stale = 0
+        self._read = self._read_bytes = 0
+        self.last_seq: int | None = None
+        self.bad = 0
+
+    def publish(self, topic: str, message: Any, timeout: float | None) -> int | None:
+        try:
+            check_free_topic(topic)
+            value = hub_wire.pack(message)
+        except (TopicError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise BadRequest(topic, str(error)) from None
+        if timeout is not None:
+            id, wait = self._asking.ask(HUB, f"publish {topic}", lambda id: hub_wire.Publish(id, topic, value))
+            if not wait.wait(timeout):
+                self._asking.give_up(id)
+                raise DeliveryTimeout(HUB, f"what is published under {topic}", timeout)
+            return int(wait.result(int))
+        signal = hub_wire.Signal(topic, value)
+        with self._asking.lock:
+            if self._asking.say(signal, topic):
+                return None
+            if len(self._unsent) >= UNSENT:
+                raise Backpressure(HUB, len(self._unsent), UNSENT, "the way to it")
+            self._unsent.append(signal)
+        return None
+
+    def subscribe(self, pattern: str, since: int | None, timeout: float) -> bool:
+        try:
+            check_pattern(pattern)
+        except TopicError as error:
+            raise BadRequest(HUB, str(error)) from None
+        with self._asking.lock:
+            is_first = not self._patterns
+            self._patterns[pattern] = None
+            if since is not None:
+                self.last_seq = since
+            if not self._asking.is_up():
+                return False
+            id, wait = self._asking.ask(HUB, f"subscribe {pattern}", lambda id: hub_wire.Subscribe(id, pattern))
+            if since is not None:
+                self._asking.say(hub_wire.Replay(self._asking.next_id(), since))
+            if is_first:
+                self._asking.say(hub_wire.Credit(WINDOW))
+        if not wait.wait(timeout):
+            self._asking.give_up(id)
+            return False
+        seq = wait.result(int)
+        with self._asking.lock:
+            if self.last_seq is None and is_event_pattern(pattern):
+                self.last_seq = seq
+        return True
+
+    def unsubscribe(self, pattern: str, timeout: float) -> bool:
+        with self._asking.lock:
+            if self._patterns.pop(pattern, ...) is ...:
+                return False
+            id, wait = self._asking.ask(HUB, f"unsubscribe {pattern}", lambda id: hub_wire.Unsubscribe(id, pattern))
+        wait.wait(timeout)
+        self._asking.give_up(id)
+        return True
+
+    def next(self, timeout: float) -> Signal | None:
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: self._queue, timeout):
+                return None
+            signal, size = self._queue.popleft()
+            self._handled(size)
+            return signal
+
+    def came_up(self) -> None:
+        """The hub knows nothing of this client; under the lock, in the link's thread."""
+        self._read = self._read_bytes = 0
+        self._stale = len(self._queue)
+        for pattern in self._patterns:
+            self._asking.say(hub_wire.Subscribe(self._asking.next_id(), pattern))
+        if self._patterns:
+            if self.last_seq is not None:
+                self._asking.say(hub_wire.Replay(self._asking.next_id(), self.last_seq))
+            self._asking.say(hub_wire.Credit(WINDOW))
+        while self._unsent:
+            self._asking.say(self._unsent.popleft())
+
+    def heard(self, message: hub_wire.Signal | hub_wire.Event | hub_wire.Lost) -> None:
+        with self._arrived:
+            if isinstance(message, hub_wire.Lost):
+                self._lost += message.count
+                return
+            size = len(memoryview(message.message))
+            if isinstance(message, hub_wire.Event):
+                if self.last_seq is not None and message.seq <= self.last_seq:
+                    self._handled(size)  # it was replayed
+                    return
+                self.last_seq = message.seq
+            try:
+                value = msgspec.msgpack.decode(message.message)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                self.bad += 1
+                self._lost += 1
+                self._handled(size)
+                return
+            lost, self._lost = self._lost, 0
+            self._queue.append((Signal(message.topic, value, lost), size))
+            self._arrived.notify()
+
+    def _handled(self, size: int) -> None:
+        if self._stale:
+            self._stale -= 1  # of an earlier connection, which has taken its credit with it
+            return
+        self._read += 1
+        self._read_bytes += size
+        if self._read >= WINDOW // 2 or self._read_bytes >= CREDIT_BYTES:
+            self._asking.say(hub_wire.Credit(self._read))
+            self._read = self._read_bytes = 0
