@@ -127,7 +127,8 @@ class Request:
 class Verbs:
     """What a process can say to others. Everything here may be called from any thread."""
 
-    _node: Node
+    def __init__(self, node: Node) -> None:
+        self._node = node
 
     def cast(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> bool:
         """
