@@ -28,7 +28,7 @@ class Client(Verbs):
 
     def __init__(self, run_dir: str | os.PathLike[str] | None = None) -> None:
         self._control: ControlClient | None = None
-        super().__init__(Node(find(run_dir)))
+        self._node = Node(find(run_dir))
 
     @property
     def run_dir(self) -> str:

@@ -93,7 +93,7 @@ class Transport:
         router.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
         for option, ids in zip((IPC_FILTER_UID, IPC_FILTER_GID), admit, strict=True):
             for id in ids:
-                router.setsockopt(option, struct.pack("i", id))
+                router.setsockopt(option, id)
         return router
 
     def _address(self, file: str) -> str:

@@ -127,8 +127,7 @@ class Request:
 class Verbs:
     """What a process can say to others. Everything here may be called from any thread."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    _node: Node
 
     def cast(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> bool:
         """
