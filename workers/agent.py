@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
+from regrow.ipc.verbs import Verbs
 from regrow.workers.handlers import Handler
+
+if TYPE_CHECKING:
+    from regrow.ipc.aio import AsyncVerbs
+    from regrow.ipc.down import Down
+    from regrow.ipc.node import Node
+    from regrow.ipc.signals import Signals
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,14 +49,16 @@ class Host(Protocol):
     @property
     def incarnation(self) -> int: ...
     @property
-    def verbs(self) -> Any: ...
+    def node(self) -> Node: ...
     @property
-    def aio(self) -> Any: ...
+    def signals(self) -> Signals: ...
+    @property
+    def aio(self) -> AsyncVerbs: ...
     def stop(self, reason: str) -> None: ...
     def progress(self) -> None: ...
 
 
-class Agent:
+class Agent(Verbs):
     """
     A process that handles one message after the other. Derive from it, and mark methods with `@handler`.
 
@@ -89,7 +98,7 @@ class Agent:
     def terminate(self, reason: str) -> Any:
         """Called at an orderly stop, and not when the agent crashes or is killed."""
 
-    def on_down(self, down: Any) -> Any:
+    def on_down(self, down: Down) -> Any:
         """Something that the agent monitors has ended."""
 
     def on_signal(self, topic: str, message: Any) -> Any:
@@ -108,7 +117,7 @@ class Agent:
         return self._hosted.incarnation
 
     @property
-    def aio(self) -> Any:
+    def aio(self) -> AsyncVerbs:
         """The verbs for `async def` handlers: each returns an awaitable, and lets other handlers run meanwhile."""
         return self._hosted.aio
 
@@ -131,57 +140,50 @@ class Agent:
         """Say in the middle of long work that it goes forward (`watchdog`). Between messages this happens by itself."""
         self._hosted.progress()
 
-    # -- verbs, each as in `regrow.ipc.Client` -----------------------------------------------------
+    # -- verbs besides those of a client -----------------------------------------------------------
 
-    def cast(self, to: Any, handler: str, /, *args: Any, **kwargs: Any) -> None:
-        """Send and await nothing; a name that is known to be dead is not passed over in silence."""
-        self._hosted.verbs.cast(to, handler, *args, **kwargs)
+    @property
+    def _node(self) -> Node:  # type: ignore[override]  # known once the agent is run
+        return self._hosted.node
 
-    def send(self, to: Any, handler: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Send; returns a Delivery, whose `wait(timeout)` returns once the message is in the receiver's mailbox."""
-        return self._hosted.verbs.send(to, handler, *args, **kwargs)
+    def publish(self, topic: str, message: Any, *, timeout: float | None = None) -> int | None:
+        """
+        Tell everybody who has subscribed to the topic. With a `timeout`, wait for the hub: returns how many they are.
 
-    def call(
-        self, to: Any, handler: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any
-    ) -> Any:
-        """Send and wait for the reply, read as `returns`; this agent handles nothing meanwhile."""
-        return self._hosted.verbs.call(to, handler, *args, timeout=timeout, returns=returns, **kwargs)
+        Raises:
+            BadRequest, Backpressure, DeliveryTimeout.
+        """
+        return self._hosted.signals.publish(topic, message, timeout=timeout)
 
-    def send_request(self, to: Any, handler: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Send; returns a Request, whose reply may be waited for later (S197)."""
-        return self._hosted.verbs.send_request(to, handler, *args, **kwargs)
+    def subscribe(self, pattern: str, *, timeout: float = 5.0) -> bool:
+        """
+        Have `on_signal` called for what is published from now on; False when the hub is not there to confirm it.
 
-    def monitor(self, name: str) -> Any:
-        """Be told of the end of what has this name now: `on_down` is called, once."""
-        return self._hosted.verbs.monitor(name)
+        Raises:
+            BadRequest, Backpressure.
+        """
+        return self._hosted.signals.subscribe(pattern, timeout=timeout)
 
-    def publish(self, topic: str, message: Any) -> None:
-        """Tell everybody who has subscribed to the topic."""
-        self._hosted.verbs.publish(topic, message)
-
-    def subscribe(self, pattern: str) -> None:
-        """Have `on_signal` called for what is published on topics of this pattern."""
-        self._hosted.verbs.subscribe(pattern)
-
-    def unsubscribe(self, pattern: str) -> None:
-        """Take back one `subscribe` of exactly this pattern."""
-        self._hosted.verbs.unsubscribe(pattern)
-
-    def whereis(self, name: str) -> Any:
-        """Who has the name now, None for nobody."""
-        return self._hosted.verbs.whereis(name)
+    def unsubscribe(self, pattern: str, *, timeout: float = 5.0) -> bool:
+        """End a subscription; whether there was one. What has come already is still handed to `on_signal`."""
+        return self._hosted.signals.unsubscribe(pattern, timeout=timeout)
 
     def register(self, name: str) -> None:
-        """Take another name besides the own one, until it is given back or this process ends (S220-S229)."""
-        self._hosted.verbs.register(name)
+        """
+        Take another name besides the own one, until it is given back or this process ends (S220-S229).
+
+        Raises:
+            Refused: `already_registered`, with the holder's pid.
+        """
+        self._node.register(name)
 
     def unregister(self, name: str) -> None:
         """Give a name back; nothing happens where it is not this agent's (S225)."""
-        self._hosted.verbs.unregister(name)
+        self._node.unregister(name)
 
 
-VERBS = frozenset(name for name in vars(Agent) if not name.startswith("_")) - {*HOOKS, "concurrency", "replies"}
-"""What no handler may be called: it would hide the agent's own."""
+OWN = frozenset(name for name in dir(Agent) if not name.startswith("_"))
+"""What no handler may be called: it would hide what every agent has."""
 
 
 def handlers_of(agent: type[Agent]) -> Mapping[str, Handler]:
@@ -217,7 +219,7 @@ def _compiled(agent: type[Agent]) -> dict[str, Handler]:
         method = getattr(agent, name)
         if method is None:
             continue
-        if name in VERBS or name in HOOKS:
+        if name in OWN:
             raise TypeError(f"cannot make a handler of {agent.__name__}.{name}: every agent has a {name} of its own")
         compiled[name] = inherited.get(method) or Handler(name, handler(method))
     return compiled

@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import selectors
-import time
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
+from threading import get_ident
 from typing import Any
 
+from regrow.ipc.aio import AsyncVerbs
 from regrow.ipc.mailbox import Envelope, Item
 from regrow.ipc.node import CHAIN
 from regrow.workers.agent import Agent
@@ -42,6 +43,8 @@ class AsyncRuntime(Runtime):
         self._concurrency = agent.concurrency
         self._running: set[asyncio.Task[None]] = set()
         self._over: asyncio.Future[None] = self.loop.create_future()
+        self._thread = get_ident()
+        self._aio = AsyncVerbs(self.node)
         self._pumps = False
         self._progressed = False
 
@@ -53,7 +56,6 @@ class AsyncRuntime(Runtime):
         self._await(init, self.agent, *values)
 
     def serve(self) -> None:
-        self.loop.add_reader(self.node.fileno(), self._on_readable)
         self.node.inbox.callback = self._on_arrival
         if self.watchdog.interval_s:
             self.loop.call_later(self.watchdog.interval_s, self._on_watchdog)
@@ -70,14 +72,15 @@ class AsyncRuntime(Runtime):
         self._await(self.agent.terminate, self.ending.reason)
         self.leave()
         self.node.inbox.callback = None
-        self.loop.remove_reader(self.node.fileno())
         self._await(self._cancel_rest)
+        self._aio.detach()
         self.loop.close()
 
     def _await(self, hook: Callable[..., Any], *args: Any) -> None:
         """Run a hook, in the loop whether it is `async def` or not."""
 
         async def run() -> None:
+            self._aio.attach()
             result = hook(*args)
             if inspect.isawaitable(result):
                 await result
@@ -92,26 +95,34 @@ class AsyncRuntime(Runtime):
             await asyncio.wait(rest, timeout=CANCEL_S)
         await self.loop.shutdown_asyncgens()
 
+    @property
+    def aio(self) -> AsyncVerbs:
+        return self._aio
+
     # what wakes us
 
     def nudge(self) -> None:
         self.loop.call_soon_threadsafe(self._check_over)
 
+    def relieved(self) -> None:
+        """What the doorkeeper has settled meanwhile, it has only put into the loop's queue."""
+        try:
+            self.loop.call_soon_threadsafe(self._check_over)
+        except RuntimeError:
+            pass  # the loop is closed: this is the end
+
     def _check_over(self) -> None:
         if self.ending is not None and not self._over.done():
             self._over.set_result(None)
-
-    def _on_readable(self) -> None:
-        due_s = self.node.on_readable()
-        if due_s != float("inf"):
-            self.loop.call_later(max(0.0, due_s - time.monotonic()), self.node.on_readable)
-        self._pump()
 
     def _on_arrival(self) -> None:
         """Something is in the mailbox; said by any thread, under the node's lock."""
         if not self._pumps:
             self._pumps = True
-            self.loop.call_soon_threadsafe(self._pump)
+            if get_ident() == self._thread:
+                self.loop.call_soon(self._pump)
+            else:
+                self.loop.call_soon_threadsafe(self._pump)
 
     def _on_watchdog(self) -> None:
         """Feed it unless every place has been taken since the last time, and nothing has moved."""

@@ -48,13 +48,15 @@ class Doorkeeper:
 
     Args:
         look: called in the thread after it has accepted something.
+        relieved: called in the thread when it accepts no more.
     """
 
-    __slots__ = ("_bell", "_door", "_is_closed", "_look", "_thread", "is_helping", "is_parked", "task")
+    __slots__ = ("_bell", "_door", "_is_closed", "_look", "_relieved", "_thread", "is_helping", "is_parked", "task")
 
-    def __init__(self, door: Door, look: Callable[[], None]) -> None:
+    def __init__(self, door: Door, look: Callable[[], None], relieved: Callable[[], None]) -> None:
         self._door = door
         self._look = look
+        self._relieved = relieved
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread: threading.Thread | None = None
         self._is_closed = False
@@ -124,3 +126,4 @@ class Doorkeeper:
             self._door.attend(still)
         self.is_helping = False
         sys.setswitchinterval(interval_s)
+        self._relieved()

@@ -60,7 +60,8 @@ class Signature:
         self.rest = self._variable(Parameter.VAR_POSITIONAL)
         self.others = self._variable(Parameter.VAR_KEYWORD)
         self._title = title
-        self.fields = [_field(each, hints.get(each.name, Any), title) for each in self.parameters]
+        self.hints = [hints.get(each.name, Any) for each in self.parameters]
+        self.fields = [_field(each, hint, title) for each, hint in zip(self.parameters, self.hints, strict=True)]
 
     def _variable(self, kind: Any) -> str:
         return next((each.name for each in self.parameters if each.kind is kind), "")
@@ -108,7 +109,7 @@ class Signature:
 
     def fault(self, error: Exception, *, by_position: bool = False) -> BadArguments:
         """What a decoding error means for this function's caller."""
-        path, text = mismatch(error, self.positions if by_position else ())
+        path, text = mismatch(error, self.positions if by_position else None)
         return self.refuse(path, text)
 
     def refuse(self, path: str, text: str) -> BadArguments:
@@ -288,14 +289,11 @@ def _foreign(info: Any, seen: set[int]) -> type | None:
         return None
     seen.add(id(info))
     if isinstance(info, msgspec.inspect.CustomType):
-        return info.cls
-    parts = [info] if not isinstance(info, tuple | list) else info
-    for part in parts:
-        inner = [getattr(part, name) for name in getattr(part, "__struct_fields__", ())]
-        for each in inner:
-            if isinstance(each, Struct | tuple | list) and (found := _foreign(each, seen)) is not None:
-                return found
-    return None
+        return info.cls if info.cls is not object else None
+    if isinstance(info, Struct):
+        info = [getattr(info, name) for name in info.__struct_fields__]
+    parts = info if isinstance(info, tuple | list) else ()
+    return next((found for part in parts if (found := _foreign(part, seen)) is not None), None)
 
 
 def _reply_check(returns: Any) -> tuple[Function | None, frozenset[Any]]:

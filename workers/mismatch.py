@@ -40,7 +40,7 @@ class BadReply(Exception):
         self.text = text
 
 
-def mismatch(error: Exception, positions: Sequence[str] = ()) -> tuple[str, str]:
+def mismatch(error: Exception, positions: Sequence[str] | None = None) -> tuple[str, str]:
     """
     The place and the fault that a decoding error tells of.
 
@@ -55,7 +55,7 @@ def mismatch(error: Exception, positions: Sequence[str] = ()) -> tuple[str, str]
     if match is None:  # cannot be: the pattern takes any text
         return "$", str(error)
     what, path = match["what"], match["path"] or "$"
-    if positions and path == "$" and (length := _LENGTH.fullmatch(what)):
+    if positions is not None and path == "$" and (length := _LENGTH.fullmatch(what)):
         return _wrong_count(int(length["length"]), int(length["got"]), positions)
     if positions:
         path = _POSITION.sub(lambda place: f"$.{positions[int(place['index'])]}", path, count=1)

@@ -15,24 +15,30 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from regrow.config import exits
 from regrow.ipc.down import Down
 from regrow.ipc.mailbox import Envelope, Item, Signal
 from regrow.ipc.node import CHAIN, Node
+from regrow.ipc.signals import Signals
 from regrow.ipc.wire import BAD_REQUEST, REMOTE_ERROR, SHUTDOWN
 from regrow.workers.agent import Agent, handlers_of, is_async
 from regrow.workers.doorkeeper import Doorkeeper
 from regrow.workers.ending import ASKED, Ending, of_exit, of_reason
 from regrow.workers.errors import Ignore
 from regrow.workers.function import FunctionProcess, load, report_exception
-from regrow.workers.handlers import Arguments, Handler
-from regrow.workers.mismatch import BadArguments, BadReply
+from regrow.workers.handlers import Arguments, Handler, Signature
+from regrow.workers.mismatch import BadArguments, BadReply, mismatch
 from regrow.workers.notify import notify, ready, status, stopping
 from regrow.workers.place import Place, place
-from regrow.workers.signals import Signals
+from regrow.workers.stop_signals import StopSignals
 from regrow.workers.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from regrow.ipc.aio import AsyncVerbs
 
 MAX_COMPLAINTS = 50
 """Different faults that are written to the log; a sender that is wrong is wrong often."""
@@ -91,16 +97,17 @@ class Runtime:
         self.incarnation = where.mailbox.incarnation
         self.handlers = handlers_of(agent)
         self.node = Node(where.run_dir, where.mailbox)
+        self.signals = Signals(self.node, self.node.deliver)
         self.ending: Ending | None = None
         self.watchdog = Watchdog()
-        self.keeper = Doorkeeper(self.node, self._look_for_circles)
+        self.keeper = Doorkeeper(self.node, self._look_for_circles, self.relieved)
         self._replies = agent.replies
         self._deferred: list[Callable[[], None]] | None = None
         self._complaints: set[str] = set()
         self._looked_at = 0
         self.agent = agent.__new__(agent)
         self.agent._host = self
-        self.verbs: Any = _verbs(self.node)
+        self._signal_type = _signal_type(agent)
 
     # the life of an agent
 
@@ -127,7 +134,7 @@ class Runtime:
         except Ignore:
             notify("X_REGROW_IGNORE=1")
             return exits.DONE
-        with Signals(self.node, self._asked_to_stop):
+        with StopSignals(self.node, self._asked_to_stop):
             self.node.announce()
             started()
             ready()
@@ -160,8 +167,11 @@ class Runtime:
     def serve(self) -> None:
         """Handle what comes, until there is a reason to end."""
         receive, handle, watchdog, keeper = self.node.receive, self.handle, self.watchdog, self.keeper
+        timeout_s = None
         while self.ending is None:
-            item = receive(watchdog.turn_s())
+            if watchdog.interval_s:
+                timeout_s = watchdog.turn_s()
+            item = receive(timeout_s)
             if item is not None:
                 keeper.task = item
                 if keeper.is_parked:
@@ -196,7 +206,7 @@ class Runtime:
     # what the agent asks for
 
     @property
-    def aio(self) -> Any:
+    def aio(self) -> AsyncVerbs:
         raise RuntimeError(f"{self.name} has no event loop: use the verbs without aio, or make handlers `async def`")
 
     def stop(self, reason: str) -> None:
@@ -261,10 +271,20 @@ class Runtime:
             self.exits(error)
 
     def hear(self, item: Down | Signal) -> Any:
-        """Hand a piece of news to its hook."""
+        """Hand a piece of news to its hook. A signal that is not what the hook takes is the publisher's fault."""
         if isinstance(item, Down):
             return self.agent.on_down(item)
-        return self.agent.on_signal(item.topic, item.message)
+        self.signals.handled()
+        if item.lost:
+            self.complain(f"signals are lost, {item.lost} before one of {item.topic}: it does not keep up with them")
+        message = item.message
+        if self._signal_type is not None:
+            try:
+                message = msgspec.convert(message, self._signal_type)
+            except msgspec.ValidationError as error:
+                self.complain("a signal of {} is dropped: {}: {}".format(item.topic, *mismatch(error)))
+                return None
+        return self.agent.on_signal(item.topic, message)
 
     def exits(self, error: SystemExit) -> None:
         """`sys.exit()` is an orderly end, without an answer to whoever has caused it (OTP: `exit/1` in a callback)."""
@@ -318,6 +338,9 @@ class Runtime:
 
     # in the doorkeeper's thread
 
+    def relieved(self) -> None:
+        """It has taken in what came, and the main thread does so again."""
+
     def _look_for_circles(self) -> None:
         """Tell those whose calls wait for us, while what we do waits for them."""
         mailbox = self.node.mailbox
@@ -330,12 +353,10 @@ class Runtime:
                     self.node.waiting(item)
 
 
-def _verbs(node: Node) -> Any:
-    try:
-        from regrow.ipc.verbs import Verbs
-    except ImportError:
-        return node
-    return Verbs(node)
+def _signal_type(agent: type[Agent]) -> Any:
+    """What the class wants `message` to be; None: as it comes."""
+    signature = Signature(agent.on_signal, f"{agent.__name__}.on_signal")
+    return signature.hints[1] if len(signature.hints) > 1 and signature.hints[1] is not Any else None
 
 
 __all__ = ["Runtime", "load_agent", "new_runtime", "run"]

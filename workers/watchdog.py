@@ -31,10 +31,8 @@ class Watchdog:
         self.interval_s = int(usec) / 2_000_000 if mine and usec.isdecimal() else 0.0
         self._fed_s = time.monotonic()
 
-    def turn_s(self) -> float | None:
-        """Between two messages: feed it if it is time; how long to wait for the next one, None for ever."""
-        if not self.interval_s:
-            return None
+    def turn_s(self) -> float:
+        """Between two messages: feed it if it is time; how long to wait for the next message at most."""
         left_s = self._fed_s + self.interval_s - time.monotonic()
         if left_s > 0.0:
             return left_s

@@ -22,7 +22,7 @@ STOP = (signal.SIGTERM, signal.SIGINT)
 """SIGINT too: with `stop_signal = "SIGINT"` it is what the supervisor sends."""
 
 
-class Signals:
+class StopSignals:
     """While it is entered, `stop` is called in the main thread for each stop signal."""
 
     def __init__(self, node: Node, stop: Callable[[], None]) -> None:
@@ -58,7 +58,7 @@ class Signals:
             signal.signal(number, before)
 
 
-_installed: list[Signals] = []
+_installed: list[StopSignals] = []
 
 
 def _forked() -> None:
