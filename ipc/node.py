@@ -52,6 +52,9 @@ HEARD_OUT_S = 0.25
 """How long a death waits for the last words of the dead, when something keeps a connection of theirs open."""
 
 EXPLAIN_S = 2.0
+LED_S = 0.05
+"""How often a thread that would accept looks whether another, that waits here and so accepts already, still does."""
+
 FRESH_S, HALF_FULL_S = 0.001, 0.02
 """
 How long a mailbox with messages in it is not looked at for new ones; longer once it is half full, so that senders
@@ -511,7 +514,14 @@ class Node:
             self._turn()
 
     def attend(self, still: Callable[[], bool]) -> None:
-        """Go on accepting, in a thread of its own, until the main thread comes back to `receive`, or not `still()`."""
+        """
+        Go on accepting, in a thread of its own, until somebody else waits on this node, or not `still()`.
+
+        While somebody does, there is nothing to do here, and two who take in each other's messages are slower than one.
+        """
+        if self._leading:
+            time.sleep(LED_S)
+            return
         self._attending = True
         poll = select.poll()
         poll.register(self.transport.epoll.fileno(), select.POLLIN)

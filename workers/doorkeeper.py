@@ -124,6 +124,7 @@ class Doorkeeper:
         self.is_helping = True
         while self.task is task:
             self._door.attend(still)
+            time.sleep(TICK_S)  # the handler waits for something itself, as it seems, and then accepts
         self.is_helping = False
         sys.setswitchinterval(interval_s)
         self._relieved()
