@@ -28,6 +28,9 @@ from regrow.daemon.loop import Loop
 PACKET = 96 * 1024
 QUEUE_LIMIT = 20_000
 
+MAX_PUT = 256
+"""Reports kept back at most: whoever reads them has work to do meanwhile."""
+
 MAX_FDS = 64
 """Descriptors in one packet; the kernel takes 253 (unix(7))."""
 
@@ -185,6 +188,8 @@ class Channel:
     def put(self, report: ReportUp) -> None:
         """Send with the next `flush`, or ahead of the next message."""
         self._put.append(report)
+        if len(self._put) >= MAX_PUT:
+            self.flush()
 
     def flush(self) -> None:
         """Send the reports that were put."""
