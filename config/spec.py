@@ -79,7 +79,7 @@ class ShutdownKind(StrEnum):
     INFINITY = "infinity"
 
 
-class Shutdown(Struct, frozen=True):
+class Shutdown(Struct, frozen=True, omit_defaults=True):
     """
     How a child is stopped: killed at once, asked and killed after `timeout_s`, or asked and awaited.
 
@@ -105,7 +105,7 @@ class ReadyKind(StrEnum):
     EXEC = "exec"
 
 
-class Probe(Struct, frozen=True):
+class Probe(Struct, frozen=True, omit_defaults=True):
     """
     One way to ask whether a child serves. What `kind` needs is in exactly these fields:
 
@@ -122,14 +122,14 @@ class Probe(Struct, frozen=True):
     argv: tuple[str, ...] = ()
 
 
-class Ready(Struct, frozen=True):
+class Ready(Struct, frozen=True, omit_defaults=True):
     """When a started child counts as ready, and how long that may take."""
 
     probe: Probe
     timeout_s: float = 30.0
 
 
-class Liveness(Struct, frozen=True):
+class Liveness(Struct, frozen=True, omit_defaults=True):
     """A probe repeated while the child runs; `failures` in a row make it unhealthy."""
 
     probe: Probe
@@ -138,7 +138,7 @@ class Liveness(Struct, frozen=True):
     failures: int = 3
 
 
-class Backoff(Struct, frozen=True):
+class Backoff(Struct, frozen=True, omit_defaults=True):
     """
     The delay before the n-th restart in a row: `first_s * factor**(n-1)`, at most `max_s`, spread by
     `jitter` (0.1: plus or minus 10 %). A child that stayed up for `reset_s` starts from the beginning.
@@ -160,12 +160,12 @@ class OutputKind(StrEnum):
     STDOUT = "stdout"  # stderr only: wherever stdout goes
 
 
-class Output(Struct, frozen=True):
+class Output(Struct, frozen=True, omit_defaults=True):
     kind: OutputKind = OutputKind.LOG
     path: str = ""
 
 
-class LogRotation(Struct, frozen=True):
+class LogRotation(Struct, frozen=True, omit_defaults=True):
     max_size_bytes: int = 10 * 1024 * 1024
     keep: int = 5
 
@@ -180,7 +180,7 @@ class Credentials(Struct, frozen=True):
     user: str = ""
 
 
-class Limits(Struct, frozen=True):
+class Limits(Struct, frozen=True, omit_defaults=True):
     """Resource limits; `None` leaves a limit as the daemon's. `memory_bytes` is the whole child's."""
 
     memory_bytes: int | None = None
@@ -191,7 +191,7 @@ class Limits(Struct, frozen=True):
     file_size_bytes: int | None = None
 
 
-class WorkerSpec(Struct, frozen=True, tag="worker"):
+class WorkerSpec(Struct, frozen=True, tag="worker", omit_defaults=True):
     """
     One worker process, fully resolved: placeholders filled in, names of users turned into numbers.
 
@@ -234,7 +234,7 @@ class WorkerSpec(Struct, frozen=True, tag="worker"):
     log: LogRotation = LogRotation()
 
 
-class SupervisorSpec(Struct, frozen=True, tag="supervisor"):
+class SupervisorSpec(Struct, frozen=True, tag="supervisor", omit_defaults=True):
     """
     One supervisor and what it starts, in start order.
 

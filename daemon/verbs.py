@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from regrow.config.spec import Kind, ShutdownKind
+from regrow.config.spec import ChildSpec, Kind, ShutdownKind, SupervisorSpec, WorkerSpec
 from regrow.config.version import VERSION
 from regrow.daemon import why
 from regrow.daemon.channel import ReplyUp
@@ -282,25 +282,23 @@ def _error(reply: ReplyUp) -> dict[str, Any]:
 
 def plain(ok: Any) -> Any:
     """An answer as JSON objects; a child spec is shown with the words of the file."""
-    if isinstance(ok, Struct):
-        ok = msgspec.to_builtins(ok)
     if isinstance(ok, dict) and ok.get("type") in ("worker", "supervisor"):
+        ok = msgspec.convert(ok, ChildSpec)
+    if isinstance(ok, WorkerSpec | SupervisorSpec):
         return childspec(ok)
-    return ok
+    return msgspec.to_builtins(ok) if isinstance(ok, Struct) else ok
 
 
-def childspec(spec: Mapping[str, Any]) -> dict[str, Any]:
+def childspec(spec: ChildSpec) -> dict[str, Any]:
     """A child spec as `get_childspec` shows it: all keys filled in (S147)."""
-    shutdown = spec["shutdown"]
-    shown = shutdown["timeout_s"] if shutdown["kind"] == ShutdownKind.TIMEOUT else shutdown["kind"]
-    start = {key: spec[key] for key in ("command", "target", "args_json") if spec.get(key)}
+    start = {key: value for key in ("command", "target", "args_json") if (value := getattr(spec, key, None))}
     return {
-        "id": spec["name"],
-        "kind": spec.get("kind", "supervisor"),
-        "type": spec["type"],
-        "restart": spec["restart"],
-        "shutdown": shown,
-        "significant": spec["significant"],
+        "id": spec.name,
+        "kind": spec.kind,
+        "type": "worker" if isinstance(spec, WorkerSpec) else "supervisor",
+        "restart": spec.restart,
+        "shutdown": spec.shutdown.timeout_s if spec.shutdown.kind is ShutdownKind.TIMEOUT else spec.shutdown.kind,
+        "significant": spec.significant,
         "start": start,
     }
 

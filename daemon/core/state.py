@@ -36,7 +36,7 @@ class StartFor(StrEnum):
     REQUEST = "request"
 
 
-class Slot(Struct, frozen=True):
+class Slot(Struct, frozen=True, omit_defaults=True):
     """
     One child. `incarnation` is that of its newest process (0: never had one), `last_pid` what that one's pid
     is or was; `pid` is None unless the process lives.

@@ -74,6 +74,14 @@ def test_first_record_is_a_snapshot() -> None:
     assert second["event"] == {"type": "Started"}
 
 
+def test_snapshot_leaves_out_what_nobody_asked_for() -> None:
+    """A snapshot of many plain children is short, and yet the whole state."""
+    children = tuple(WorkerSpec(name=f"web.{index}", kind=Kind.COMMAND) for index in range(500))
+    lines = recorded(LIFE[:1], SupervisorSpec(name="app", children=children))
+    assert len(lines[0]) < 500 * 200
+    assert msgspec.json.decode(lines[0], type=Snapshot).state == initial(SupervisorSpec(name="app", children=children))
+
+
 def test_changed_decision_is_found_at_its_line(path: Path) -> None:
     """A digest that does not fit names the line, the step and what is decided now."""
     lines = recorded()
