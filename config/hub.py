@@ -1,27 +1,23 @@
-"""The [hub] table: whether processes of other hosts may come in, where, and with which keys."""
+"""The [hub] table: whether clients of other hosts may come in, where, and which of them."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from regrow.config.context import Context
+from regrow.config.errors import did_you_mean
 from regrow.config.keys import HUB
 from regrow.config.spec import HubSpec
 from regrow.config.values import At
 
-SECRET = "keys/hub.key_secret"
-"""Below state_dir: the hub's own key. Those of its clients are in `keys/clients/NAME.key`."""
 
+def read_hub(context: Context, at: At, table: Mapping[str, Any]) -> HubSpec:
+    """
+    Return what the table asks for; what is wrong with it has been reported.
 
-def client_key(name: str) -> str:
-    """Return where the key of a client is, below state_dir."""
-    return f"keys/clients/{name}.key"
-
-
-def read_hub(context: Context, at: At, table: Mapping[str, Any], state_dir: str) -> HubSpec:
-    """Return what the table asks for; what is wrong with it has been reported."""
+    Keys are not looked for: one that was taken away from a client is no reason to start nothing.
+    """
     fields: dict[str, Any] = HUB.read(table, at)
     clients: tuple[str, ...] = tuple(dict.fromkeys(fields.get("clients", ())))
     unread = "clients" in table and "clients" not in fields
@@ -30,20 +26,12 @@ def read_hub(context: Context, at: At, table: Mapping[str, Any], state_dir: str)
         at.down("listen").wrong(said, 'clients = ["laptop"]', "bad_combination")
     if clients and "listen" not in table:
         at.down("clients").wrong("they have nowhere to connect to", 'listen = "tcp://0.0.0.0:7300"', "bad_combination")
-    if "listen" not in fields or not clients:
+    for index, name in enumerate(fields.get("operators", ())):
+        if name not in clients and not unread:
+            at.down("operators", index).wrong(f"{name} is none of the `clients`", did_you_mean(name, clients))
+    if "listen" not in fields:
         return HubSpec()
-    _check_keys(context, at, clients, state_dir)
     host, port = fields["listen"]
     host = context.host(host, at.down("listen"))
-    return HubSpec(f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}", clients)
-
-
-def _check_keys(context: Context, at: At, clients: tuple[str, ...], state_dir: str) -> None:
-    """Report keys that are not there."""
-    if not context.check_system:
-        return
-    places = [("listen", SECRET), *(("clients", client_key(name)) for name in clients)]
-    for key, place in places:
-        path = os.path.join(state_dir, place)
-        if not os.path.isfile(path):
-            at.down(key).wrong(f"there is no key {path}", "`regrow keys` makes it")
+    listen = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+    return HubSpec(listen, clients, tuple(dict.fromkeys(fields.get("operators", ()))))

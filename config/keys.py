@@ -199,9 +199,12 @@ ACCESS = Table(
     Key("viewers", ListOf(Who()), "who may only look", field="viewer"),
 )
 
+CLIENT = Text("the name of a key", pattern=CLIENT_PATTERN)
+
 HUB = Table(
     Key("listen", Listen(), "where clients of other hosts connect: tcp://HOST:PORT; default: nowhere"),
-    Key("clients", ListOf(Text("the name of a key", pattern=CLIENT_PATTERN)), "whose keys may connect there"),
+    Key("clients", ListOf(CLIENT), "whose keys may connect there"),
+    Key("operators", ListOf(CLIENT), "which of them may also start and stop"),
 )
 
 COMMANDS = Table(

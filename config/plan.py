@@ -29,7 +29,7 @@ def read_plan(context: Context, tables: Tables, sources: list[Source]) -> Plan |
     commands = COMMANDS.read(tables.sections.get("commands", {}), _at(context, tables, sources, "commands"))
     hub = None
     if "hub" in tables.sections:
-        hub = read_hub(context, _at(context, tables, sources, "hub"), tables.sections["hub"], daemon.state_dir)
+        hub = read_hub(context, _at(context, tables, sources, "hub"), tables.sections["hub"])
     top = Tree(context, tables).build(root, sources[0])
     if top is None or context.problems:
         return None

@@ -312,11 +312,13 @@ class HubSpec(Struct, frozen=True):
     """
     The hub towards other hosts: `listen` is an endpoint with a numeric host (`tcp://127.0.0.1:7300`), empty for none.
 
-    `clients` are the names of the keys that may connect; `<state_dir>/keys` holds the keys.
+    `clients` are the names of the keys that may connect, `operators` those of them that may also start and stop;
+    `<state_dir>/keys` holds the keys.
     """
 
     listen: str = ""
     clients: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
 
 
 class Plan(Struct, frozen=True):

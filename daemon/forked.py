@@ -26,6 +26,9 @@ PYTHON = frozenset({Kind.FUNCTION, Kind.AGENT})
 LOGGER = "regrow.logger"
 """The internal worker that inherits the logger's end of its channel."""
 
+HUB = "regrow.hub"
+"""The internal worker for what is published, and for those who are not Python or not here."""
+
 
 def prepare(context: Context, spec: SupervisorSpec, notify_address: str) -> Context:
     """
@@ -35,7 +38,7 @@ def prepare(context: Context, spec: SupervisorSpec, notify_address: str) -> Cont
     variables that all children share. Returns the context with these among its `environ`.
     """
     targets = [child for child in spec.children if isinstance(child, WorkerSpec) and child.kind in PYTHON]
-    kinds = {child.kind for child in targets} | _template_kinds(spec)
+    kinds = {child.kind for child in targets} | template_kinds(spec)
     if kinds & PYTHON:
         import regrow.workers.function
         import regrow.workers.stacks
@@ -52,7 +55,7 @@ def prepare(context: Context, spec: SupervisorSpec, notify_address: str) -> Cont
     return replace(context, environ=dict(os.environ))
 
 
-def _template_kinds(spec: SupervisorSpec) -> set[Kind]:
+def template_kinds(spec: SupervisorSpec) -> set[Kind]:
     """What the children of a dynamic supervisor with a template will be."""
     table = msgspec.json.decode(spec.template) if spec.template else {}
     return {kind for kind in Kind if str(kind) in table}
@@ -93,6 +96,9 @@ def body(context: Context, spec: WorkerSpec, launch: Launch, dump_fd: int) -> Ca
             os.write(status_fd, spawn.RUNNING)
             os.close(status_fd)
 
+        if spec.name == HUB:  # nobody needs to wait until it has loaded what it needs
+            started()
+            return run(lambda: None)
         return run(started)
 
     return run_worker

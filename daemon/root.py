@@ -17,33 +17,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from regrow.config import exits
-from regrow.config.spec import (
-    AutoShutdown,
-    Backoff,
-    Escalate,
-    Kind,
-    Output,
-    OutputKind,
-    Plan,
-    Probe,
-    Ready,
-    ReadyKind,
-    Restart,
-    Shutdown,
-    ShutdownKind,
-    SupervisorSpec,
-    WorkerSpec,
-)
-from regrow.daemon import channel, commons, errand, forked, nested, reload
+from regrow.config.spec import HubSpec, Kind, Plan, SupervisorSpec, WorkerSpec
+from regrow.daemon import channel, commons, errand, forked, nested, reload, system
 from regrow.daemon.books import Books
 from regrow.daemon.channel import AdmitDown, MatchedDown, ReplyUp, RequestDown
 from regrow.daemon.context import Context, inheritable_environ
 from regrow.daemon.control import ControlError, ControlServer
 from regrow.daemon.core.effects import Code, Outcome
-from regrow.daemon.core.events import PlanChanged, Request, StartChild
+from regrow.daemon.core.events import PlanChanged, Request, RestartChild, StartChild, TerminateChild
 from regrow.daemon.events import EventLog
 from regrow.daemon.linux import kernel
 from regrow.daemon.linux.cgroup import Group
@@ -57,42 +40,6 @@ from regrow.daemon.tell import complain
 from regrow.daemon.tree import ROOT, Tree
 from regrow.daemon.verbs import Answer, Verbs
 
-INTENSITY, PERIOD_S = 50, 10.0
-"""How often the two subtrees may be lost before the daemon gives up: it is the last to do so."""
-
-
-def system_spec() -> SupervisorSpec:
-    """Regrow's own workers. They are restarted for ever: without them the tree still lives, if less is seen of it."""
-    logger = WorkerSpec(
-        name=forked.LOGGER,
-        kind=Kind.FUNCTION,
-        target="regrow.workers.system.logger:run",
-        ready=Ready(Probe(ReadyKind.STARTED), timeout_s=30.0),
-        shutdown=Shutdown(ShutdownKind.TIMEOUT, 10.0),
-        stdout=Output(OutputKind.INHERIT),
-        stderr=Output(OutputKind.INHERIT),
-    )
-    return SupervisorSpec(
-        name=nested.SYSTEM,
-        intensity=1_000_000,
-        period_s=1.0,
-        children=(logger,),
-        backoff=Backoff(first_s=0.01, factor=2.0, max_s=5.0, jitter=0.0, reset_s=10.0),
-        escalate=Escalate.NEVER,
-    )
-
-
-def top_spec(user: SupervisorSpec) -> SupervisorSpec:
-    """The root's own supervisor: a crash of the user's root supervisor is repaired, its giving up is final."""
-    user = replace(user, restart=Restart.TRANSIENT, significant=True)
-    return SupervisorSpec(
-        name=ROOT,
-        intensity=INTENSITY,
-        period_s=PERIOD_S,
-        auto_shutdown=AutoShutdown.ANY_SIGNIFICANT,
-        children=(system_spec(), user),
-    )
-
 
 class Root:
     """One daemon from its start to its end. `state` is starting, running or stopping."""
@@ -102,7 +49,10 @@ class Root:
         self.loop = Loop(self._survive)
         self.state = "starting"
         self.events = EventLog()
-        self.tree = Tree(plan.root, system_spec())
+        self._hub = system.wanted_hub(plan)
+        own_workers = system.system_spec(plan.daemon, self._hub)
+        self._top = system.top_spec(plan.root, own_workers)
+        self.tree = Tree(plan.root, own_workers)
         self._notify = os.environ.get("NOTIFY_SOCKET", "")
         self._watchdog_s = int(os.environ.get("WATCHDOG_USEC", "0") or 0) / 2_000_000
         self._errands = errand.Errands(self.loop)
@@ -126,7 +76,7 @@ class Root:
             self.loop, own_end, plan.daemon.log_dir, books.printed, books.matched, books.logger_note
         )
         own = Marker(token, ROOT_NAME, 1)
-        self.runtime = Runtime(context, self.loop, top_spec(plan.root), "", books, {}, own, group)
+        self.runtime = Runtime(context, self.loop, self._top, "", books, {}, own, group)
         if taken.killed:
             text = f"{taken.killed} processes that an earlier daemon had left were ended"
             books.daemon_event("leftovers", text)
@@ -244,6 +194,8 @@ class Root:
                 answer(refusal)
                 return
             self._admit(self.members.with_agent(spec))
+            if spec.kind is Kind.AGENT:
+                self._keep_up(self._hub or HubSpec())
             used = self.books.incarnation_of(spec.name)
             self.tree.announced[spec.name] = spec
             self.ask(supervisor, lambda number: StartChild(number, spec, used), answer, by=by, about=spec.name)
@@ -281,10 +233,8 @@ class Root:
 
     def _take_over(self, plan: Plan, done: Callable[[Any], None]) -> None:
         changes = reload.changes(self.tree, plan)
-        if plan.root != self.plan.root:  # what a crash of the file's root supervisor would bring back
-            self.ask(None, lambda number: PlanChanged(number, top_spec(plan.root)), lambda _reply: None)
         self.plan = plan
-        self.tree.replan(plan.root)
+        self._keep_up(system.wanted_hub(plan) or (self._hub and HubSpec()))
         self._admit(commons.members(plan.access, self.tree.workers()))
         waiting = {name for name, _ in changes}
         told = {"supervisors": [name for name, _ in changes]}
@@ -303,6 +253,25 @@ class Root:
             self.ask(name, make, answered(name))
         if not changes:
             done(told)
+
+    def _keep_up(self, hub: HubSpec | None) -> None:
+        """Have the hub that is wanted now, and what a crash of a subtree would bring back."""
+        before, self._hub = self._hub, hub
+        own_workers = system.system_spec(self.plan.daemon, hub)
+        top = system.top_spec(self.plan.root, own_workers)
+        if top != self._top:
+            self._top = top
+            self.tree.replan(self.plan.root, own_workers)
+            self._tell(None, lambda number: PlanChanged(number, top))
+        if hub != before:
+            self._tell(nested.SYSTEM, lambda number: PlanChanged(number, own_workers))
+            if before is not None:
+                self._tell(nested.SYSTEM, lambda number: TerminateChild(number, forked.HUB))
+            self._tell(nested.SYSTEM, lambda number: RestartChild(number, forked.HUB))
+
+    def _tell(self, supervisor: str | None, make: Callable[[int], Request]) -> None:
+        """A request of the root's own, whose answer changes nothing."""
+        self.ask(supervisor, make, lambda _reply: None)
 
     def _admit(self, members: commons.Members) -> None:
         """From now on these may use the names and the mailboxes; agents that run already do not change their minds."""

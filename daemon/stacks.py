@@ -17,6 +17,7 @@ from collections.abc import Callable
 from regrow.daemon.linux import procfs
 from regrow.daemon.loop import Loop, Timer
 from regrow.daemon.signalling import send
+from regrow.daemon.why import STACKS
 
 ANSWER_S = 0.2
 """How long a kill is put off for the stacks. A worker that runs at all answers within a millisecond or two."""
@@ -32,8 +33,15 @@ MAX_RAW = 256 * 1024
 FOREIGN = b" in _be_child\n"
 """Below this frame come the supervisor's own, of before the fork: the worker's main thread, the last one, is told."""
 
-OUTERMOST = (("/workers/function.py", " in body"), ("/daemon/forked.py", " in run_worker"))
+OUTERMOST = (
+    ("/workers/function.py", " in body"),
+    ("/workers/runtime.py", " in body"),
+    ("/daemon/forked.py", " in run_worker"),
+)
 """Where the part of the stack ends that is the worker's own; what comes before is how every worker is started."""
+
+OURS = '/workers/doorkeeper.py", line '
+"""In the stack of a thread that is regrow's, and no part of what hangs."""
 
 
 class Stacks:
@@ -53,7 +61,7 @@ class Stacks:
     def text(self) -> str:
         """What it was doing, or why nobody knows; empty when it was not asked."""
         if self._raw:
-            return f"its Python stacks:\n{readable(bytes(self._raw))}"
+            return f"{STACKS}\n{readable(bytes(self._raw))}"
         return self._why_none
 
     def ask(self, answered: Callable[[], None]) -> bool:
@@ -136,8 +144,9 @@ class Stacks:
 
 def readable(raw: bytes) -> str:
     """A dump of faulthandler's without the frames of before the fork, the last of it where it is long."""
+    threads = [thread for thread in raw.decode(errors="replace").split("\n\n") if OURS not in thread]
     lines = []
-    for line in raw.decode(errors="replace").splitlines():
+    for line in "\n\n".join(threads).splitlines():
         if any(line.endswith(function) and f'{file}", line ' in line for file, function in OUTERMOST):
             break
         lines.append(line)

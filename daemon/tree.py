@@ -262,11 +262,16 @@ class Tree:
         parent.children.append(node.name)
         return node
 
-    def replan(self, user: SupervisorSpec) -> None:
-        """Take over a new file: known names keep their state, what is missing stays until it is deleted (S178)."""
+    def replan(self, user: SupervisorSpec, system: SupervisorSpec) -> None:
+        """
+        Take over a new file, and what of regrow's own goes with it.
+
+        Known names keep their state, what is missing stays until it is deleted (S178).
+        """
         before = {node.name: list(node.children) for node in self.nodes.values()}
         known = set(self.nodes)
         self._add(user, None)
+        self._add(system, None)
         for name, children in before.items():
             node = self.nodes[name]
             node.children += [child for child in children if child not in node.children]

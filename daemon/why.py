@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+STACKS = "its Python stacks:"
+"""What comes before the stacks of a worker that hung."""
+
 Event = Mapping[str, Any]
 
 MAX_CHAIN = 32
@@ -100,7 +103,9 @@ def _first_line(event: Event) -> str:
 def _telling_line(text: str) -> str:
     """The line that says most: the exception under a traceback, else the first."""
     lines = text.splitlines()
-    return lines[-1] if any(line.startswith("Traceback ") for line in lines) or len(lines) == 1 else lines[0]
+    if any(line.startswith("Traceback ") for line in lines):
+        return lines[-1]
+    return lines[0].removesuffix(f"; {STACKS}")
 
 
 def _restarting(event: Event) -> str:

@@ -298,14 +298,7 @@ def test_agents_that_may_be_right_are_accepted(text: str, tmp_path: Path) -> Non
     assert worker(tmp_path, "agent = 'mine:Mine'\nargs = { a = 1 }").target == "mine:Mine"
 
 
-HUB = "[supervisor.app]\n[daemon]\nstate_dir = '{dir}'\n[hub]\n"
-
-
-def keys_for(folder: Path, *clients: str) -> None:
-    """Make the key files of the hub and of these clients."""
-    (folder / "keys" / "clients").mkdir(parents=True)
-    for name in ("hub.key_secret", *(f"clients/{client}.key" for client in clients)):
-        (folder / "keys" / name).touch()
+HUB = "[supervisor.app]\n[hub]\n"
 
 
 @pytest.mark.parametrize(
@@ -318,28 +311,15 @@ def keys_for(folder: Path, *clients: str) -> None:
     ],
 )
 def test_hub(listen: str, endpoint: str, tmp_path: Path) -> None:
-    """The hub listens at a numeric address for the holders of keys, which are there."""
-    keys_for(tmp_path, "laptop", "b-2")
-    text = HUB.format(dir=tmp_path) + f"listen = '{listen}'\nclients = ['laptop', 'b-2', 'laptop']\n"
-    assert plan(tmp_path, text).hub == HubSpec(endpoint, ("laptop", "b-2"))
+    """The hub listens at a numeric address for the holders of keys."""
+    text = f"{HUB}listen = '{listen}'\nclients = ['laptop', 'b-2', 'laptop']\noperators = ['b-2']\n"
+    assert plan(tmp_path, text).hub == HubSpec(endpoint, ("laptop", "b-2"), ("b-2",))
 
 
 def test_hub_without_clients_elsewhere(tmp_path: Path) -> None:
     """An empty table asks for a hub of this host; without the table there is none to ask for."""
-    assert plan(tmp_path, HUB.format(dir=tmp_path)).hub == HubSpec()
+    assert plan(tmp_path, HUB).hub == HubSpec()
     assert plan(tmp_path, "[supervisor.app]\n").hub is None
-
-
-def test_hub_needs_its_keys(tmp_path: Path) -> None:
-    """Every key that is missing is told, where it is wanted; without check_system none is."""
-    keys_for(tmp_path, "laptop")
-    text = HUB.format(dir=tmp_path) + "listen = 'tcp://*:7300'\nclients = ['laptop', 'phone']\n"
-    (problem,) = problems(tmp_path, text)
-    assert (problem.key, problem.hint) == ("hub.clients", "`regrow keys` makes it")
-    assert f"{tmp_path}/keys/clients/phone.key" in problem.problem
-    (tmp_path / "keys" / "hub.key_secret").unlink()
-    assert [problem.key for problem in problems(tmp_path, text)] == ["hub.listen", "hub.clients"]
-    assert load([write(tmp_path, text)], environ=ENVIRON, check_system=False).hub is not None
 
 
 @pytest.mark.root

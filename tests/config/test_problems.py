@@ -101,6 +101,7 @@ VALUES = {
     "hub port": (f"{W}[hub]\nclients = ['laptop']\nlisten = 'tcp://127.0.0.1:70000'\n", 7, "hub.listen", "tcp://0.0.0.0:7300", "", "invalid_listen"),
     "hub socket": (f"{W}[hub]\nclients = ['laptop']\nlisten = 'ipc:///tmp/x'\n", 7, "hub.listen", "must be an endpoint", "", "invalid_listen"),
     "client with a path": (f"{W}[hub]\nlisten = 'tcp://*:1'\nclients = ['../x']\n", 7, "hub.clients[0]", "the name of a key", "", "invalid_clients"),
+    "operator that is no client": (f"{W}[hub]\nlisten = 'tcp://*:1'\nclients = ['laptop']\noperators = ['laptp']\n", 8, "hub.operators[0]", "none of the `clients`", "`laptop`", "invalid_operators"),
     "unknown hub key": (f"{W}[hub]\nlisen = 'tcp://*:1'\n", 6, "hub.lisen", "unknown key", "`listen`", "unknown_key"),
     "max_parallel": (f"{W}[commands]\nmax_parallel = 0\n", 6, "commands.max_parallel", "from 1", "", "invalid_max_parallel"),
 }  # fmt: skip

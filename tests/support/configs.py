@@ -35,6 +35,7 @@ class Config:
         self.directory = directory
         self.supervisors: dict[str, Table] = {}
         self.workers: dict[str, Table] = {}
+        self.sections: dict[str, Table] = {}
         self.daemon: Table = {
             "name": "test",
             "run_dir": str(directory / "run"),
@@ -75,7 +76,7 @@ class Config:
 
     def text(self) -> str:
         """The whole file; a key that is `None` is left out, so its default applies."""
-        tables = {"daemon": self.daemon}
+        tables = {"daemon": self.daemon, **self.sections}
         tables |= {f"supervisor.{name}": keys for name, keys in self.supervisors.items()}
         tables |= {f"worker.{name}": keys for name, keys in self.workers.items()}
         lines = []
