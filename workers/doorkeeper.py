@@ -35,7 +35,7 @@ class Door(Protocol):
     """What of the node is needed here."""
 
     def attend(self, still: Callable[[], bool]) -> None:
-        """Accept in the calling thread, until the main thread does so itself, or not `still()`."""
+        """Accept in the calling thread, until another thread does, or not `still()`; returns soon when another does."""
 
     def wake(self) -> None:
         """Let `attend` look at `still` again."""
@@ -47,7 +47,7 @@ class Doorkeeper:
     `unpark`. These are attributes, to save the calls: it is done for each message.
 
     Args:
-        look: called in the thread after it has accepted something.
+        look: called in the thread whenever something may have been accepted meanwhile.
         relieved: called in the thread when it accepts no more.
     """
 
@@ -116,13 +116,15 @@ class Doorkeeper:
 
     def _help(self, task: object) -> None:
         def still() -> bool:
+            if self.task is not task:
+                return False
             self._look()
-            return self.task is task
+            return True
 
         interval_s = sys.getswitchinterval()
         sys.setswitchinterval(min(interval_s, SWITCH_S))
         self.is_helping = True
-        while self.task is task:
+        while still():
             self._door.attend(still)
             time.sleep(TICK_S)  # the handler waits for something itself, as it seems, and then accepts
         self.is_helping = False

@@ -342,7 +342,7 @@ class Runtime:
         """It has taken in what came, and the main thread does so again."""
 
     def _look_for_circles(self) -> None:
-        """Tell those whose calls wait for us, while what we do waits for them."""
+        """Look among what has come since the last look for calls that wait for us while we wait for them."""
         mailbox = self.node.mailbox
         if mailbox.accepted == self._looked_at:
             return
@@ -350,7 +350,16 @@ class Runtime:
             new, self._looked_at = mailbox.accepted - self._looked_at, mailbox.accepted
             for item in islice(reversed(mailbox.waiting), new):
                 if isinstance(item, Envelope) and self.name in item.chain:
-                    self.node.waiting(item)
+                    self._close_circle(item)
+
+    def _close_circle(self, item: Envelope) -> None:
+        """Let both time-outs name the circle: that of its last call, and that of the call with which we began it."""
+        self.node.waiting(item)
+        circle = (*item.chain[item.chain.index(self.name) :], self.name)
+        for peer in self.node.peers.by_process.values():
+            if peer.record.name == circle[1]:
+                for pending in peer.ledger.open.values():
+                    pending.cycle = circle
 
 
 def _signal_type(agent: type[Agent]) -> Any:

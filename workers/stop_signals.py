@@ -46,6 +46,8 @@ class StopSignals:
         self._stop()
 
     def __exit__(self, *_error: object) -> None:
+        if self not in _installed:
+            return  # a forked process that has come up here
         _installed.remove(self)
         self._restore()
         self._epoll.unregister(self._read_fd)
@@ -59,12 +61,25 @@ class StopSignals:
 
 
 _installed: list[StopSignals] = []
+_masks: list[set[signal.Signals]] = []
 
 
-def _forked() -> None:
+def _before_fork() -> None:
+    """A signal for the child must not meet our handler there: it waits until the child has its own."""
+    if _installed:
+        _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, STOP))  # type: ignore[arg-type]
+
+
+def _after_fork() -> None:
+    if _masks:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop())
+
+
+def _in_child() -> None:
     """A process that the agent forks, with multiprocessing or by itself, ends by a signal as processes do."""
-    for signals in _installed:
-        signals._restore()
+    while _installed:
+        _installed.pop()._restore()
+    _after_fork()
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
+import signal
 import sys
 import time
 from typing import Any
 
+from regrow.ipc.down import Down
+from regrow.ipc.errors import MessageError
+from regrow.ipc.node import CHAIN
 from regrow.workers import Agent, Ignore, handler
 
 
@@ -141,3 +146,110 @@ class Waiter(Agent):
 
     async def terminate(self, reason: str) -> None:
         print(f"terminate({reason})", flush=True)
+
+
+class Link(Agent):
+    """One of several that call each other."""
+
+    replies = (MessageError,)
+
+    @handler
+    def forward(self, to: list[str], seconds: float = 5.0) -> Any:
+        """Have the first one forward to the rest; the last one answers."""
+        if not to:
+            return self.name
+        return self.call(to[0], "forward", to[1:], seconds, timeout=seconds)
+
+    @handler
+    def chain(self) -> list[str]:
+        return list(CHAIN.get())
+
+    @handler
+    def ask_chain(self, of: list[str]) -> list[str]:
+        """What chain reaches the last of these."""
+        if len(of) == 1:
+            return self.call(of[0], "chain", returns=list[str])
+        return self.call(of[0], "ask_chain", of[1:], returns=list[str])
+
+
+class Watching(Agent):
+    """Is told of deaths; has another name."""
+
+    def init(self) -> None:
+        self.deaths: list[list[Any]] = []
+
+    @handler
+    def watch(self, name: str) -> None:
+        self.monitor(name)
+
+    @handler
+    def take_name(self, name: str) -> None:
+        self.register(name)
+
+    @handler
+    def give_name(self, name: str) -> None:
+        self.unregister(name)
+
+    @handler
+    def seen(self) -> list[list[Any]]:
+        return self.deaths
+
+    def on_down(self, down: Down) -> None:
+        self.deaths.append([down.name, down.incarnation])
+        print(f"down {down.name}", flush=True)
+
+
+class Parent(Agent):
+    """Has processes of its own."""
+
+    @handler
+    def fork(self) -> int:
+        """A child that lives until it gets a signal, and says how it was ended."""
+        child = multiprocessing.get_context("fork").Process(target=_block)
+        child.start()
+        child.terminate()
+        child.join(5.0)
+        status = child.exitcode
+        if status is None:
+            child.kill()
+            child.join()
+        return -signal.SIGKILL if status is None else status
+
+    @handler
+    def has_parent(self) -> bool:
+        """Whether multiprocessing knows that this is somebody's child."""
+        return multiprocessing.parent_process() is not None
+
+
+def _block() -> None:
+    signal.pause()
+
+
+class Stubborn(Agent):
+    """Takes its time to end."""
+
+    def init(self, terminate_raises: bool = False) -> None:
+        self.terminate_raises = terminate_raises
+
+    @handler
+    def quote(self) -> int:
+        return 1
+
+    @handler
+    def wait_for(self, path: str) -> str:
+        """Work until somebody writes into the FIFO."""
+        with open(path) as fifo:
+            return fifo.read()
+
+    @handler
+    def ends_after(self, path: str) -> str:
+        self.path = path
+        self.stop()
+        return "the last word"
+
+    def terminate(self, reason: str) -> None:
+        if self.terminate_raises:
+            raise RuntimeError("cannot say goodbye")
+        if hasattr(self, "path"):
+            with open(self.path) as fifo:
+                fifo.read()

@@ -50,10 +50,16 @@ class Running:
             for index, fields in enumerate(self.said):
                 if field in fields:
                     return self.said.pop(index)[field]
-            ready, _, _ = select.select([self._notify, self._pidfd], [], [], max(0.0, end_s - time.monotonic()))
-            if self._notify not in ready:
+            if not self._may_hear(end_s - time.monotonic()):
                 raise AssertionError(f"{self.name} did not say {field}; it printed:\n{self.printed()}")
             self._hear()
+
+    def _may_hear(self, timeout_s: float) -> bool:
+        """Wait for a word or for the death; whether there is a word."""
+        poll = select.poll()
+        poll.register(self._notify, select.POLLIN)
+        poll.register(self._pidfd, select.POLLIN)
+        return self._notify.fileno() in dict(poll.poll(max(0.0, timeout_s) * 1000))
 
     def _hear(self) -> None:
         text = self._notify.recv(1 << 16).decode()

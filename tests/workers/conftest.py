@@ -6,8 +6,10 @@ import os
 import random
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from agents import House
 from logger_process import LoggerProcess
 
 
@@ -24,3 +26,13 @@ def dice() -> random.Random:
     seed = int(os.environ.get("REGROW_TEST_SEED", random.randrange(1 << 32)))
     sys.stdout.write(f"REGROW_TEST_SEED={seed}\n")
     return random.Random(seed)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """A run_dir in which agents can be started."""
+    made = House(tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()
