@@ -352,11 +352,11 @@ class Node:
                     os.eventfd_read(fd)
                 except BlockingIOError:
                     pass  # another thread has
+            elif fd == self.transport.monitor_fd:
+                self.transport.watch_connections()
             elif fd in self.peers.by_pidfd:
                 self.transport.epoll.unregister(fd)
                 self.peers.dies(fd, time.monotonic())
-            else:
-                self.transport.watch_connections()
 
     def _next_s(self) -> float:
         """When something is due even if nothing is heard."""
@@ -398,17 +398,19 @@ class Node:
 
     def _take_in(self, until: Awaited | None = None) -> None:
         while self.transport.has_input():
-            self._take_batch()
+            self._take_batch(until)
             if until is not None and until.done:
                 break
         inbox = self.inbox
         if inbox.callback is not None and self.mailbox.waiting:
             inbox.callback()
 
-    def _take_batch(self) -> None:
+    def _take_batch(self, until: Awaited | None = None) -> None:
         receive = self.transport.receive
         accepted: dict[bytes, list[int]] = {}
-        for _ in range(BATCH):
+        for number in range(BATCH):
+            if number == 1 and (_has_come(until) or not self.transport.has_input()):
+                break  # a single message is the rule, and an exception dearer than a question
             found = receive()
             if found is None:
                 break
@@ -720,6 +722,11 @@ class Node:
         except Unreachable:
             pass  # found again, or reported, when it is needed
         self._begin()
+
+
+def _has_come(thing: Awaited | None) -> bool:
+    """Whether it is a message that was waited for, and is answered; of an inbox, more is always welcome."""
+    return type(thing) is Pending and thing.done
 
 
 def _is_done(thing: Awaited) -> bool:

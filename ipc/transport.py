@@ -39,6 +39,11 @@ _EVENTS = (
 )
 
 
+# pyzmq's constants are enumerations, whose arithmetic takes longer than the calls that it is for.
+_DONTWAIT, _MORE_NOW = int(zmq.DONTWAIT), int(zmq.SNDMORE | zmq.DONTWAIT)
+_RCVMORE, _STATE, _POLLIN = int(zmq.RCVMORE), int(zmq.EVENTS), int(zmq.POLLIN)
+
+
 class Gone(Exception):
     """There is no connection of that name any more."""
 
@@ -73,8 +78,8 @@ class Transport:
         self._handshakes: list[str] = []
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.epoll = select.epoll()
-        self._monitor_fd = int(self._monitor.get(zmq.FD))
-        for fd in (int(self._router.get(zmq.FD)), self._monitor_fd, self.wake_fd):
+        self.monitor_fd = int(self._monitor.get(zmq.FD))
+        for fd in (int(self._router.get(zmq.FD)), self.monitor_fd, self.wake_fd):
             self.epoll.register(fd, select.EPOLLIN)
         base = zmq.backend.Socket  # its methods without the checks of pyzmq's own, which cost as much as the work
         self._send = base.send.__get__(self._router)
@@ -122,32 +127,30 @@ class Transport:
             Gone, Full.
         """
         try:
-            self._send(to, zmq.SNDMORE | zmq.DONTWAIT)
+            self._send(to, _MORE_NOW)
         except zmq.Again:
             raise Full from None
         except zmq.ZMQError as error:
             if error.errno == errno.EHOSTUNREACH:
                 raise Gone from None
             raise
-        self._send(frame, zmq.DONTWAIT, len(frame) < LARGE_BYTES)
+        self._send(frame, _DONTWAIT, len(frame) < LARGE_BYTES)
 
     def receive(self) -> tuple[bytes, bytes] | None:
         """The next message with its connection's name, None when there is none. One of several frames is `b""`."""
         try:
-            routing = self._recv(zmq.DONTWAIT)
+            routing = self._recv(_DONTWAIT)
         except zmq.Again:
             return None
-        if not self._get(zmq.RCVMORE):
-            return routing, b""
-        frame = self._recv(zmq.DONTWAIT)
-        if self._get(zmq.RCVMORE):
-            while self._get(zmq.RCVMORE):
-                self._recv(zmq.DONTWAIT)
+        frame = self._recv(_DONTWAIT)  # at least one has come with it
+        if self._get(_RCVMORE):
+            while self._get(_RCVMORE):
+                self._recv(_DONTWAIT)
             return routing, b""
         return routing, frame
 
     def has_input(self) -> bool:
-        return bool(self._get(zmq.EVENTS) & zmq.POLLIN)
+        return bool(self._get(_STATE) & _POLLIN)
 
     def watch_connections(self) -> None:
         """Take in which connections began and ended."""
