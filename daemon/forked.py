@@ -7,9 +7,10 @@ What each would have to load is loaded in the supervisor, once; what belongs to 
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 from msgspec.structs import replace
@@ -38,21 +39,41 @@ def prepare(context: Context, spec: SupervisorSpec, notify_address: str) -> Cont
     variables that all children share. Returns the context with these among its `environ`.
     """
     targets = [child for child in spec.children if isinstance(child, WorkerSpec) and child.kind in PYTHON]
-    kinds = {child.kind for child in targets} | template_kinds(spec)
-    if kinds & PYTHON:
-        import regrow.workers.function
-        import regrow.workers.stacks
+    load({child.kind for child in targets} | template_kinds(spec))
+    if targets:
+        from regrow.workers import function
 
         for child in targets:
-            regrow.workers.function.locate(child.target, child.import_path)
-    if Kind.AGENT in kinds:
-        # zmq and lmdb as modules, nothing opened: 1 MiB and 0.1 ms a fork, instead of 12 ms in each agent.
-        try:
-            import regrow.workers.runtime
-        except ImportError:
-            pass  # every start of an agent will say so
+            function.locate(child.target, child.import_path)
     os.environ.update(shared_environ(context, supervisor=spec.name, notify=notify_address))
     return replace(context, environ=dict(os.environ))
+
+
+def load(kinds: Collection[Kind]) -> None:
+    """
+    Import what runs workers of these kinds, as modules: nothing is opened, no thread is started.
+
+    For agents that is zmq, lmdb and all above them: 4 MiB and 0.3 ms for each fork, instead of 35 ms in each agent.
+    """
+    if PYTHON.isdisjoint(kinds):
+        return
+    names = ["regrow.workers.function", "regrow.workers.stacks"]
+    if Kind.AGENT in kinds:
+        names += ["lmdb", "regrow.workers.runtime"]
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            pass  # every start of such a worker will say so
+
+
+def kinds_in(spec: SupervisorSpec) -> set[Kind]:
+    """The kinds of all children below `spec`, and of those that its templates are for."""
+    kinds = {child.kind for child in spec.children} | template_kinds(spec)
+    for child in spec.children:
+        if isinstance(child, SupervisorSpec):
+            kinds |= kinds_in(child)
+    return kinds
 
 
 def template_kinds(spec: SupervisorSpec) -> set[Kind]:
@@ -63,8 +84,6 @@ def template_kinds(spec: SupervisorSpec) -> set[Kind]:
 
 def preload(spec: SupervisorSpec) -> str:
     """Import the modules that the supervisor shares with its children; says what went wrong, if anything did."""
-    import importlib
-
     if spec.preload and spec.base_dir and spec.base_dir not in sys.path:
         sys.path.insert(0, spec.base_dir)
     for name in spec.preload:

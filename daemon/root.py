@@ -100,8 +100,7 @@ class Root:
                 signal.SIGUSR2: lambda: None,
             }
         )
-        if kinds_in(self.plan.root) & forked.PYTHON:
-            import regrow.workers.function  # noqa: F401 - here once, for all supervisors to share
+        forked.load(forked.kinds_in(self.plan.root))  # here once, for all supervisors to share
         gc.collect()
         gc.freeze()
         if self._watchdog_s:
@@ -327,15 +326,6 @@ def _unreadable(result: errand.Failed) -> ControlError:
     if not result.problems:
         return ControlError("bad_request", str(result))
     return ControlError("bad_request", f"nothing has changed: {result}", problems=result.problems)
-
-
-def kinds_in(spec: SupervisorSpec) -> frozenset[Kind]:
-    """The kinds of all children below `spec`."""
-    kinds = {child.kind for child in spec.children}
-    for child in spec.children:
-        if isinstance(child, SupervisorSpec):
-            kinds |= kinds_in(child)
-    return frozenset(kinds)
 
 
 def _devnull() -> tuple[int, int]:

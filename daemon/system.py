@@ -85,13 +85,4 @@ def _hub(daemon: DaemonSpec, hub: HubSpec) -> WorkerSpec:
 
 def wanted_hub(plan: Plan) -> HubSpec | None:
     """The hub that the tree of this plan is to have."""
-    return plan.hub or (HubSpec() if has_agents(plan.root) else None)
-
-
-def has_agents(spec: SupervisorSpec) -> bool:
-    """Whether there is an agent below `spec`, or could be by a template."""
-    if Kind.AGENT in forked.template_kinds(spec):
-        return True
-    return any(
-        has_agents(child) if isinstance(child, SupervisorSpec) else child.kind is Kind.AGENT for child in spec.children
-    )
+    return plan.hub or (HubSpec() if Kind.AGENT in forked.kinds_in(plan.root) else None)
