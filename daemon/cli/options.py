@@ -50,6 +50,9 @@ class Name(NameParam):
 
     name = "name"
 
+    kind = ""
+    """Complete children of this kind only; empty: of all."""
+
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Names that begin with `incomplete`; none when no daemon answers at once."""
         typed = ctx.params.get(param.name or "") or ()
@@ -62,6 +65,8 @@ class Name(NameParam):
             return []
         names: dict[str, str] = {}
         for entry in entries:
+            if self.kind not in ("", entry["kind"]):
+                continue
             group = entry["name"].partition(".")[0]
             names.setdefault(group, entry["state"] if group == entry["name"] else "all its replicas")
             names.setdefault(entry["name"], entry["state"])
@@ -70,6 +75,12 @@ class Name(NameParam):
             for name, state in names.items()
             if name.startswith(incomplete) and name not in typed
         ]
+
+
+class AgentName(Name):
+    """Whom a message is for: an agent, or a group of replicas."""
+
+    kind = "agent"
 
 
 def daemon_options(function: Function) -> Function:

@@ -1,0 +1,120 @@
+"""
+Why a message has come to nothing, in one line: what, where, and what to do.
+
+The errors say what happened; what could be done about it takes a look at the daemon, at the names that live, and at
+what else was typed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from regrow.config.errors import nearest
+from regrow.ipc.errors import (
+    Backpressure,
+    BadRequest,
+    CallTimeout,
+    ControlError,
+    DeliveryTimeout,
+    MessageError,
+    NoProcess,
+    ProcessDown,
+    Refused,
+)
+
+if TYPE_CHECKING:
+    from regrow.daemon.cli.shapes import Entry
+    from regrow.ipc.client import Client
+    from regrow.ipc.control import ControlClient
+
+SHOWN = 8
+"""More names than this are no help."""
+
+_TEXT_EXPECTED = re.compile(r"\$\.(?P<key>\w+): expected str, got (?P<got>\w+)")
+
+
+class Misses:
+    """
+    Explains errors of messages sent with `client`; `verb` is what was typed.
+
+    `control` is asked what the tree has under a name that no process has.
+    """
+
+    def __init__(self, verb: str, client: Client, control: ControlClient) -> None:
+        self._verb = verb
+        self._client = client
+        self._control = control
+
+    def explain(self, error: MessageError) -> str:
+        """One line for people."""
+        match error:
+            case NoProcess():
+                name = error.to.partition(" by key ")[0]
+                return f"cannot {self._verb} {name}: {self._nobody(name)}"
+            case ProcessDown():
+                return self._death(error)
+            case CallTimeout(cycle=(_, *_)):
+                return f"{error}; one of these calls has to become a send"
+            case CallTimeout():
+                return f"{error}; it may still do the work: see `regrow status {error.to}`, or wait with --timeout"
+            case DeliveryTimeout():
+                return f"{error}: see `regrow status {error.to}`"
+            case Backpressure():
+                return f"{error}, and see `regrow status {error.to}`"
+            case BadRequest():
+                return f"{error}{_how_to_write_text(error)}"
+            case Refused():
+                return f"cannot {self._verb}: {error}"
+            case _:
+                return str(error)
+
+    def _death(self, error: ProcessDown) -> str:
+        name = error.down.name
+        done = "" if self._verb == "send" else ", and whether the work was done is not known"
+        return f"{name} ended before it {PAST[self._verb]} ({error.down}){done}; see `regrow why {name}`"
+
+    def _nobody(self, name: str) -> str:
+        """Why nobody has the name, and whose name may have been meant."""
+        try:
+            entries: list[Entry] = self._control.request("status")
+        except ControlError:
+            return "no process has that name"
+        members = [entry for entry in entries if entry["name"] == name or entry["name"].startswith(f"{name}.")]
+        if members:
+            return _not_there(members, name)
+        agents = [entry["name"] for entry in entries if entry["kind"] == "agent"]
+        known = sorted({*agents, *(agent.partition(".")[0] for agent in agents)})
+        near = nearest(name, known)
+        if near is not None:
+            return f"no process has that name; did you mean {near}?"
+        return f"no process has that name; {_listed('the agents are', known) or 'there are no agents'}"
+
+
+PAST = {"call": "answered", "send": "accepted"}
+
+
+def _not_there(members: Sequence[Entry], name: str) -> str:
+    """The tree has that name, and yet no message can go there."""
+    kinds = {member["kind"] for member in members}
+    if "agent" not in kinds:
+        return f"it is a {members[0]['kind']}, and only agents take messages"
+    if len(members) == 1:
+        return f"it is {members[0]['state']}; see `regrow why {members[0]['name']}`"
+    states = ", ".join(f"{member['name']} is {member['state']}" for member in members[:SHOWN])
+    return f"none of its replicas is there: {states}; see `regrow why {members[0]['name']}`"
+
+
+def _listed(words: str, names: Iterable[str]) -> str:
+    shown = list(names)
+    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
+    return f"{words} {', '.join(shown[:SHOWN])}{more}" if shown else ""
+
+
+def _how_to_write_text(error: BadRequest) -> str:
+    """A number that should have been text: `sku=42` is read as JSON."""
+    found = _TEXT_EXPECTED.search(error.text)
+    if found is None:
+        return ""
+    return f"; for text that reads as JSON write '{found['key']}=\"…\"', with the inner quotes"

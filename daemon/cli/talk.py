@@ -1,0 +1,154 @@
+"""Verbs that talk to agents: call, send."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from regrow.daemon.cli.arguments import ArgumentError, Arguments, read_json, read_value, read_words
+from regrow.daemon.cli.options import AgentName, Function, daemon_options, format_option, reach, timeout_option
+from regrow.daemon.cli.output import dumps
+from regrow.daemon.cli.replies import as_json as json_of
+from regrow.daemon.cli.replies import as_text, on_terminal
+from regrow.daemon.cli.report import Failed
+
+if TYPE_CHECKING:
+    from regrow.daemon.cli.app import Register
+    from regrow.ipc.client import Client
+    from regrow.ipc.groups import Address
+
+
+def register(verb: Register) -> None:
+    """Add this module's verbs."""
+    for command in (call, send):
+        verb("talk", command)
+
+
+def message(timeout_help: str) -> Callable[[Function], Function]:
+    """What call and send have in common."""
+
+    def decorate(function: Function) -> Function:
+        for option in (
+            daemon_options,
+            format_option,
+            click.option("--key", metavar="KEY", help="The replica of the group NAME that this key belongs to."),
+            timeout_option("5s", timeout_help),
+            click.option(
+                "--json", "json_text", metavar="TEXT",
+                help="All arguments: a JSON list by position, an object by name; - for stdin.",
+            ),
+            click.argument("words", metavar="[KEY=VALUE]...", nargs=-1),
+            click.argument("handler"),
+            click.argument("name", type=AgentName()),
+        ):  # fmt: skip
+            function = option(function)
+        return function
+
+    return decorate
+
+
+@click.command()
+@message("How long to wait for the answer.")
+def call(
+    name: str,
+    handler: str,
+    words: tuple[str, ...],
+    json_text: str | None,
+    timeout_s: float,
+    key: str | None,
+    as_json: bool,
+    run_dir: str | None,
+    daemon: str | None,
+) -> None:
+    """
+    Call a handler of an agent and print its reply.
+
+    NAME is an agent's, or that of a group of replicas: then one of them gets it. A VALUE is JSON where it reads as
+    JSON, and text otherwise; KEY:=VALUE must be JSON. A word without = is an argument by position.
+    """
+    given = arguments(words, json_text)
+    with talking("call", run_dir, daemon) as client:
+        reply = client.call(address(name, key), handler, *given.args, timeout=timeout_s, **given.kwargs)
+    if as_json:
+        click.echo(json_of(reply))
+        return
+    text = as_text(reply)
+    if text is not None:
+        click.echo(on_terminal(text) if sys.stdout.isatty() else text)
+
+
+@click.command()
+@message("How long to wait until it is accepted.")
+def send(
+    name: str,
+    handler: str,
+    words: tuple[str, ...],
+    json_text: str | None,
+    timeout_s: float,
+    key: str | None,
+    as_json: bool,
+    run_dir: str | None,
+    daemon: str | None,
+) -> None:
+    """
+    Send a message to an agent; done when it is accepted.
+
+    The arguments are written as for `call`. What the handler makes of it is not waited for: if they do not fit, the
+    agent writes it to its log.
+    """
+    given = arguments(words, json_text)
+    with talking("send", run_dir, daemon) as client:
+        delivery = client.send(address(name, key), handler, *given.args, **given.kwargs)
+        delivery.wait(timeout_s)
+    taker = delivery._to  # of a group: the one that has it
+    click.echo(dumps({"name": taker, "result": "accepted"}) if as_json else f"{taker}: accepted")
+
+
+@contextmanager
+def talking(verb: str, run_dir: str | None, daemon: str | None) -> Iterator[Client]:
+    """
+    A client of the daemon meant; errors of messages leave as one line.
+
+    Raises:
+        Failed; ControlError: there is no daemon to talk to.
+    """
+    # Not before now: looking at a tree takes neither ZeroMQ nor LMDB.
+    from regrow.daemon.cli.misses import Misses
+    from regrow.ipc.client import Client
+    from regrow.ipc.errors import MessageError
+
+    with reach(run_dir, daemon) as control, Client(control.run_dir) as client:
+        try:
+            yield client
+        except MessageError as error:
+            raise Failed(Misses(verb, client, control).explain(error)) from error
+
+
+def arguments(words: tuple[str, ...], json_text: str | None) -> Arguments:
+    """
+    What was typed, as the handler's arguments.
+
+    Raises:
+        click.UsageError: it cannot be read.
+    """
+    if json_text is not None and words:
+        raise click.UsageError(f"give the arguments as words or with --json, not both: {' '.join(words)}")
+    try:
+        if json_text is None:
+            return read_words(words)
+        return read_json(sys.stdin.read() if json_text == "-" else json_text)
+    except ArgumentError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def address(name: str, key: str | None) -> str | Address:
+    """Whom the message is for."""
+    from regrow.ipc.groups import by_key
+
+    return name if key is None else by_key(name, read_value(key))
+
+

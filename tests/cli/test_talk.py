@@ -1,0 +1,204 @@
+"""call and send: what they print and how they fail, against real agents."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from cli_calls import Cli, Done
+from click.shell_completion import ShellComplete
+from configs import Config
+from terminal import OnTerminal
+from tree import Tree, short_directory
+
+from regrow.daemon.cli import app
+from regrow.daemon.cli.app import application
+
+PROGRAMS = Path(__file__).parents[1] / "programs"
+REGROW = str(Path(sys.executable).with_name("regrow"))
+
+
+@pytest.fixture(scope="module")
+def tree() -> Iterator[Tree]:
+    """A counter, odd agents, one of them in two replicas, and a program."""
+    with short_directory() as directory:
+        (directory / "talkers.py").write_text((PROGRAMS / "talkers.py").read_text())
+        config = Config(directory)
+        config.supervisor("sup", "counter odd other pair web", intensity=1000, period="1s")
+        config.workers |= {
+            "counter": {"agent": "talkers:Counter", "args": {"start": 40}},
+            "odd": {"agent": "talkers:Odd"},
+            "other": {"agent": "talkers:Odd"},
+            "pair": {"agent": "talkers:Odd", "replicas": 2},
+            "web": {"command": ["tail", "-f", "/dev/null"]},
+        }
+        made = Tree(directory, config)
+        try:
+            yield made.grow()
+        finally:
+            made.finish()
+
+
+@pytest.fixture
+def cli(tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run `regrow ARGS` through click, meant for the tree."""
+    monkeypatch.setenv("REGROW_RUN_DIR", str(tree.run_dir))
+
+    def run(*args: str) -> Done:
+        status = app.run(args)
+        out, err = capsys.readouterr()
+        return Done(status, out, err)
+
+    return run
+
+
+def refusal(done: Done) -> str:
+    """The one line of a failure with status 1."""
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith("regrow: ")
+    assert done.err.count("\n") == 1
+    return done.err.removeprefix("regrow: ").rstrip("\n")
+
+
+def test_call_prints_the_reply(cli: Cli) -> None:
+    """By name, by position and as JSON: the handler gets its argument, its reply is printed."""
+    values = [
+        int(cli("call", "counter", "add", *words).out)
+        for words in (["n=2"], ["2"], ["n:=2"], ["--json", '{"n": 2}'], ["--json", "[2]"], [])
+    ]
+    assert [after - before for before, after in pairwise(values)] == [2, 2, 2, 2, 1]
+
+
+def test_all_arguments_arrive(cli: Cli) -> None:
+    """What is typed is what the handler is given, types included."""
+    done = cli("call", "odd", "given", "a", "2", "x=1", "text=one two", 'quoted="1"', "list=[1]", "--format", "json")
+    given = {"args": ["a", 2], "kwargs": {"x": 1, "text": "one two", "quoted": "1", "list": [1]}}
+    assert json.loads(done.out) == given
+
+
+def test_arguments_from_stdin(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--json - reads them from stdin."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"value": [1, 2]}\n'))
+    assert cli("call", "odd", "echo", "--json", "-").out == "[1, 2]\n"
+
+
+def test_nothing_is_printed_for_nothing(cli: Cli) -> None:
+    """A handler without a reply prints nothing, and null as JSON."""
+    assert cli("call", "odd", "echo") == (0, "", "")
+    assert cli("call", "odd", "echo", "--format", "json") == (0, "null\n", "")
+
+
+def test_rich_reply(cli: Cli) -> None:
+    """Bytes are base64, times are ISO, a number that JSON lacks is null."""
+    rich = {"bytes": "YWJj", "at": "2026-01-02T03:04:05+00:00", "1": [1.5, None]}
+    assert json.loads(cli("call", "odd", "rich", "--format", "json").out) == rich
+
+
+def test_group(cli: Cli) -> None:
+    """A group's name reaches one of its replicas; a key always the same one."""
+    assert cli("call", "pair", "who").out in ("pair.0\n", "pair.1\n")
+    assert cli("call", "pair", "who", "--key", "1").out == "pair.1\n"
+    assert len({cli("call", "pair", "who", "--key", "Ada").out for _ in range(3)}) == 1
+
+
+def test_send_says_who_has_accepted(cli: Cli) -> None:
+    """The acceptance is awaited, and what was sent is handled before what is called later."""
+    before = int(cli("call", "counter", "value").out)
+    assert cli("send", "counter", "add", "n=3") == (0, "counter: accepted\n", "")
+    assert int(cli("call", "counter", "value").out) == before + 3
+    done = cli("send", "pair", "echo", "--key", "1", "--format", "json")
+    assert json.loads(done.out) == {"name": "pair.1", "result": "accepted"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("conter add", "cannot call conter: no process has that name; did you mean counter?"),
+        (
+            "zzz add",
+            "cannot call zzz: no process has that name; the agents are counter, odd, other, pair, pair.0, pair.1",
+        ),
+        ("zzz add --key 1", "cannot call zzz: no process has that name; the agents are "),
+        ("web add", "cannot call web: it is a command, and only agents take messages"),
+        ("sup add", "cannot call sup: it is a supervisor, and only agents take messages"),
+        ("counter ad", "counter does not take this: no handler ad; Counter has add, value"),
+        ("counter add n=x", "counter does not take this: $.n: expected int, got str; handler add(n: int = 1)"),
+        ("counter add m=1", "counter does not take this: $.m: no such argument; handler add(n: int = 1)"),
+        ("odd label sku=42", "handler label(sku: str); for text that reads as JSON write 'sku=\"…\"'"),
+        ("odd lacks what=apple", "odd: LookupError: no apple here"),
+        ("odd wait s=0.2 --timeout 20ms", "no answer of odd to wait within 0.02 s; it may still do the work: see "),
+        ("odd die", "odd ended before it answered (killed), and whether the work was done is not known; see `regrow "),
+        ("other fail", "other ended before it answered (exception, status 1, RuntimeError: out of apples), and "),
+    ],
+)
+def test_failures(cli: Cli, words: str, said: str) -> None:
+    """Each is one line that says what, where and what to do, with status 1."""
+    assert said in refusal(cli("call", *words.split()))
+
+
+def test_text_that_looks_like_a_number(cli: Cli) -> None:
+    """What the error advises works."""
+    assert cli("call", "odd", "label", 'sku="42"').out == "<42>\n"
+
+
+def test_circle_is_named(cli: Cli) -> None:
+    """Agents that wait for each other: the reason of the death names them."""
+    said = refusal(cli("call", "pair.0", "circle", "by=pair.1"))
+    assert "pair.0 -> pair.1 -> pair.0 wait for each other" in said
+
+
+def test_agent_that_is_stopped(cli: Cli, tree: Tree) -> None:
+    """A name that the tree has, and no process: its state is told, not that there is none."""
+    tree.call("stop", names=["counter"])
+    try:
+        assert refusal(cli("send", "counter", "add")) == "cannot send counter: it is stopped; see `regrow why counter`"
+    finally:
+        tree.call("start", names=["counter"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("counter",), ("counter", "add", "--json", "[1"), ("counter", "add", "n=1", "--json", "[1]"),
+        ("counter", "add", "n=1", "n=2"), ("counter", "add", "--timeout", "never"),
+    ],
+)  # fmt: skip
+def test_usage(cli: Cli, words: tuple[str, ...]) -> None:
+    """A command line that cannot be meant: status 2, one line, nothing sent."""
+    done = cli("call", *words)
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+
+
+def test_no_daemon(cli: Cli, tmp_path: Path) -> None:
+    """Where nobody listens the status is 69."""
+    done = cli("call", "counter", "add", "--run-dir", str(tmp_path))
+    assert (done.status, done.out) == (69, "")
+    assert "start it with `regrow up FILE`" in done.err
+
+
+def test_names_are_completed(cli: Cli) -> None:
+    """Agents and their groups; a program takes no messages."""
+    completion = ShellComplete(application(), {}, "regrow", "_REGROW_COMPLETE")
+    found = {item.value for item in completion.get_completions(["call"], "")}
+    assert found == {"counter", "odd", "other", "pair", "pair.0", "pair.1"}
+
+
+def test_terminal_is_not_commanded(tree: Tree) -> None:
+    """What an agent says cannot move a terminal's cursor."""
+    command = [REGROW, "call", "--run-dir", str(tree.run_dir), "odd", "echo", r'value="a\u001b[2Jb"']
+    terminal = OnTerminal(command, {}, on=(1,))
+    terminal.until("a [2Jb")
+    assert terminal.end()[0] == 0
+
+
+def test_others_start_without_the_means_of_messages() -> None:
+    """Whatever does not talk to agents loads neither ZeroMQ nor LMDB."""
+    code = "import sys, regrow.daemon.cli.app as app; app.application(); print({'zmq', 'lmdb'} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True).stdout
+    assert said == "set()\n"
