@@ -77,6 +77,16 @@ class Awaited(Protocol):
     def done(self) -> bool: ...
 
 
+class Watcher(Protocol):
+    """What has descriptors of its own that the node looks at. Its methods are called with the node's lock held."""
+
+    def heard(self) -> None:
+        """Something is readable, or was; must neither block nor raise."""
+
+    def dropped(self) -> None:
+        """The node looks no more: it was closed, or this process is a fork of the one that watched."""
+
+
 class MailboxSpec(Struct, frozen=True):
     """A mailbox of this process. `admit` holds (user ids, group ids) that may connect; empty: everybody."""
 
@@ -142,6 +152,7 @@ class Node:
         self.transport = Transport(os.path.join(self.run_dir, MBOX), self._file, admit)
         self.peers = Peers(self.limit)
         self.links: dict[bytes, Link] = {}
+        self._watchers: dict[int, Watcher] = {}
         self.inbox = Inbox(self.mailbox)
         self.closed = False
         self.forked = False
@@ -357,6 +368,8 @@ class Node:
             elif fd in self.peers.by_pidfd:
                 self.transport.epoll.unregister(fd)
                 self.peers.dies(fd, time.monotonic())
+            elif fd in self._watchers:
+                self._watchers[fd].heard()
 
     def _next_s(self) -> float:
         """When something is due even if nothing is heard."""
@@ -584,10 +597,10 @@ class Node:
                 if refusal is not None:
                     self._say(envelope.routing, wire.encode(refusal))
 
-    def deliver(self, signal: Signal) -> None:
-        """Queue a signal for `receive`."""
+    def deliver(self, news: Signal | Down) -> None:
+        """Queue a signal, or a death that is no monitor's, for `receive`."""
         with self._lock:
-            self.mailbox.tell(signal)
+            self.mailbox.tell(news)
             if self.inbox.callback is not None:
                 self.inbox.callback()
 
@@ -672,6 +685,18 @@ class Node:
             self._turn()
             return self._next_s()
 
+    def watch(self, fd: int, watcher: Watcher) -> None:
+        """From now on `watcher` hears when `fd` is readable, from whoever waits in this process."""
+        with self._lock:
+            self._watchers[fd] = watcher
+            self.transport.epoll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """No more; to be called before `fd` is closed."""
+        with self._lock:
+            if self._watchers.pop(fd, None) is not None:
+                self.transport.epoll.unregister(fd)
+
     def link(self, file: str, heard: Callable[[bytes], None], came_up: Callable[[], None]) -> Link:
         """A lasting connection to a fixed place in run_dir, made again by itself whenever somebody listens there."""
         from regrow.ipc.link import Link
@@ -700,6 +725,8 @@ class Node:
                 peer.ledger.down(lambda pending: NoProcess(pending.to, "this side was closed"))
                 for monitor in peer.monitors:
                     monitor.settle(None)
+            for watcher in set(self._watchers.values()):
+                watcher.dropped()
             self.transport.close(linger_s)
             self.names.close()
             os.close(self._recall_fd)
@@ -715,6 +742,9 @@ class Node:
         for peer in list(self.peers.by_process.values()):
             os.close(peer.pidfd)
         os.close(self._recall_fd)
+        watchers, self._watchers = set(self._watchers.values()), {}
+        for watcher in watchers:
+            watcher.dropped()
         self.spec, self.name, self._file, self.record, self._own_names = None, "", "", None, []
         self.mailbox = Mailbox(LIMIT)
         try:

@@ -41,16 +41,17 @@ _json_raws_by_name = msgspec.json.Decoder(dict[str, Raw]).decode
 
 class Signature:
     """
-    The arguments of one function (a method: the first parameter is left out), as types that messages are read into.
+    The arguments of one function, as types that messages are read into; its first `bound` parameters are left out.
 
     Raises:
         TypeError: an argument is of a type that no message can carry.
         NameError: an annotation names what is not defined, or not yet.
     """
 
-    def __init__(self, function: Function, title: str) -> None:
+    def __init__(self, function: Function, title: str, *, bound: int = 1) -> None:
         hints = typing.get_type_hints(function, include_extras=True)
-        self.parameters = list(inspect.signature(function).parameters.values())[1:]
+        self.parameters = list(inspect.signature(function).parameters.values())[bound:]
+        self._bound = bound
         self.returns: Any = hints.get("return", Any)
         kinds = {each.kind for each in self.parameters}
         self.is_plain = kinds <= {Parameter.POSITIONAL_OR_KEYWORD}
@@ -116,15 +117,15 @@ class Signature:
         return BadArguments(path, f"{path}: {text}; {self}")
 
     def spread(self, function: Function) -> Function:
-        """The function as one that takes `fields` in their order, whatever kinds of parameters it has."""
+        """The function as one that takes `fields` in their order behind what is bound, whatever kinds they are of."""
         if self.is_plain:
             return function
         kinds = [(each.name, each.kind) for each in self.parameters]
 
-        def call(agent: Any, *values: Any) -> Any:
-            args: list[Any] = []
+        def call(*values: Any) -> Any:
+            args: list[Any] = list(values[: self._bound])
             kwargs: dict[str, Any] = {}
-            for (name, kind), value in zip(kinds, values, strict=True):
+            for (name, kind), value in zip(kinds, values[self._bound :], strict=True):
                 if kind in _BY_POSITION:
                     args.append(value)
                 elif kind is Parameter.VAR_POSITIONAL:
@@ -133,7 +134,7 @@ class Signature:
                     kwargs[name] = value
                 else:
                     kwargs.update(value)
-            return function(agent, *args, **kwargs)
+            return function(*args, **kwargs)
 
         return call
 
