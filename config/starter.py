@@ -14,12 +14,21 @@ name = "{name}"
 #   one_for_all   all of them                   dynamic       children come through start_child
 [supervisor.app]
 strategy = "rest_for_one"
-children = ["clock", "web"]
+children = ["counter", "clock", "web"]
 # More than `intensity` restarts within `period`, and the supervisor gives up and lets its own supervisor decide.
 intensity = 3
 period = "5s"
 
-# A Python function in a process of its own: module {module}.py, beside this file.
+# A Python class in a process of its own, which handles messages: module {module}.py, beside this file.
+# Try `regrow call counter add n=2`, kill it (`kill -9 PID`, PIDs from `regrow status`), and call it again.
+[worker.counter]
+agent = "{module}:Counter"
+# What its `init` is given:
+args = {{ start = 0 }}
+# replicas = 4                 # counter.0 to counter.3; then `counter` is whoever has the turn
+# watchdog = "30s"             # a handler that takes longer, without saying self.progress(), is killed
+
+# A Python function in a process of its own.
 [worker.clock]
 function = "{module}:clock"
 args = {{ every_s = 5.0 }}
@@ -40,10 +49,35 @@ shutdown = "5s"
 '''
 
 MODULE = '''\
-"""Functions that {name}.toml runs, each in a process of its own."""
+"""What {name}.toml runs, each in a process of its own."""
 
 import threading
 import time
+
+from regrow.workers import Agent, handler
+
+
+class Counter(Agent):
+    """Counts. Its memory is its process's: after a restart it begins again."""
+
+    # Exceptions that are answers: the caller gets them. Any other one ends the process, and a new one is started.
+    replies = (ValueError,)
+
+    def init(self, start: int) -> None:
+        """Before anybody can call."""
+        self.count = start
+
+    @handler
+    def add(self, n: int = 1) -> int:
+        """Arguments are checked against the annotations: `n` is a number, or the caller is told."""
+        if n < 0:
+            raise ValueError(f"cannot add {{n}}: this counter goes up")
+        self.count += n
+        return self.count
+
+    @handler
+    def value(self) -> int:
+        return self.count
 
 
 def clock(every_s: float) -> None:

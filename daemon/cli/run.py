@@ -97,7 +97,7 @@ def schema() -> None:
 @debug_option
 def init(directory: str) -> None:
     """
-    Write a commented starter file with a working example.
+    Write a commented starter file with a working agent.
 
     It is named after DIR (default: here), which is made if need be. Nothing is overwritten.
     """

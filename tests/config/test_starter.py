@@ -14,14 +14,14 @@ from regrow.config.starter import starter_files
 
 @pytest.mark.parametrize("name", ["shop", "my-shop", "9lives", "a.b"])
 def test_starter_tree_loads(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The starter files load without a problem, under any name, and hold a function and a command."""
+    """The starter files load without a problem, under any name, and hold an agent, a function and a command."""
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     (tmp_path / "python3").touch(0o755)
     for file, text in starter_files(name).items():
         (tmp_path / file).write_text(text)
     plan = load([tmp_path / f"{name}.toml"], environ={**ENVIRON, "PATH": str(tmp_path)})
     assert plan.daemon.name == name
-    assert [str(spec.kind) for spec in workers(plan.root).values()] == ["function", "command"]
+    assert [str(spec.kind) for spec in workers(plan.root).values()] == ["agent", "function", "command"]
 
 
 def test_starter_module_is_python() -> None:

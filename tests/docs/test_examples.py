@@ -1,4 +1,4 @@
-"""The example tree comes up as it is, and what its comments promise holds."""
+"""The examples and the starter come up as they are, and what their comments promise holds."""
 
 from __future__ import annotations
 
@@ -26,3 +26,18 @@ def test_shop(session: Session) -> None:
     session.run("regrow logs apples", "packing order apples\n…")
     session.run("regrow logs customer", "…\ncustomer: 200, … bytes\n…")
     session.run("regrow down", "shop: stopped")
+
+
+def test_starter(session: Session) -> None:
+    """What `regrow init` writes runs: its agent counts, refuses what it should, and begins again after its death."""
+    session.run("regrow init yard", "wrote yard/yard.toml\nwrote yard/yard_workers.py\nnow try: regrow up yard/yard.toml")
+    session.run("regrow up --detach yard/yard.toml", "yard is ready (pid 1000)")
+    session.run("regrow status counter clock", "counter running (ready) pid 2000 …\nclock …")
+    session.run("regrow call counter add n=2", "2")
+    session.run("regrow call counter add 3", "5")
+    session.run("regrow call counter add n=-1", "regrow: counter: ValueError: cannot add -1: this counter goes up")
+    session.run("regrow call counter add n=two", "regrow: counter does not take this: $.n: expected int, …")
+    session.run("kill -9 2000", "")
+    session.run("regrow status counter clock", "counter running (ready) pid 3000 …\nclock …")
+    session.run("regrow call counter value", "0")
+    session.run("regrow down", "yard: stopped")
