@@ -18,6 +18,9 @@ KEEP = 10_000
 _NUMBERS = 4_096
 """Reports of one supervisor whose sequence numbers are remembered: causes are recent."""
 
+ASIDE = frozenset({"backpressure", "signals_lost"})
+"""Events that change no child's state; `latest` does not speak of them."""
+
 Event = dict[str, Any]
 
 
@@ -60,7 +63,8 @@ class EventLog:
         }
         self._next += 1
         self._events.append(made)
-        self._latest[name] = made["seq"]
+        if event not in ASIDE:
+            self._latest[name] = made["seq"]
         for subscriber in list(self._subscribers.values()):
             subscriber(made)
         return made
@@ -84,7 +88,7 @@ class EventLog:
             self._numbers.pop((supervisor, pid), None)
 
     def latest(self, name: str) -> int | None:
-        """The newest event about `name`."""
+        """The newest event about `name` that tells why it is as it is."""
         return self._latest.get(name)
 
     def forget_name(self, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from regrow.config.spec import Kind, ReadyKind, WorkerSpec
 from regrow.daemon.channel import DetailUp
 from regrow.daemon.core.events import ChildIgnored, ChildReady
+from regrow.daemon.events import ASIDE
 from regrow.daemon.linux import spawn
 from regrow.daemon.linux.notify import Notice, NotifySocket
 from regrow.daemon.process import Process
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from regrow.daemon.runtime import Runtime
 
 MAX_DRAINS = 16
+
+EVENT_EVERY_S = 0.1
+"""One child's events come no faster: nobody can wash away what the others have to tell."""
+
+MAX_EVENT_TEXT = 1_000
 
 
 class Hearing:
@@ -87,8 +93,16 @@ class Hearing:
             runtime.feed(ChildIgnored(process.name, process.incarnation))
         if "STATUS" in fields:
             runtime.upward.send(DetailUp(process.name, process.incarnation, fields["STATUS"]))
+        if fields.get("X_REGROW_EVENT") in ASIDE:  # what regrow's own code in it has to tell
+            self._event(process, fields["X_REGROW_EVENT"], fields.get("X_REGROW_TEXT", ""))
         if process.health is not None and fields.get("WATCHDOG") == "1":
             process.health.progress()
         spec = process.spec
         if fields.get("READY") == "1" and isinstance(spec, WorkerSpec) and spec.ready.probe.kind is ReadyKind.NOTIFY:
             runtime.feed(ChildReady(process.name, process.incarnation))
+
+    def _event(self, process: Process, event: str, text: str) -> None:
+        now_s = self._runtime.loop.now()
+        if now_s - process.event_s >= EVENT_EVERY_S:
+            process.event_s = now_s
+            self._runtime.note(event, process.name, process.incarnation, text[:MAX_EVENT_TEXT])

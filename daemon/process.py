@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 class Process:
     """
     `status_fd` is -1 once the child runs its own code. `ended` is set when the main process is dead and
-    only what it left behind is waited for.
+    only what it left behind is waited for. `event_s` is when it last said something for the event stream.
     """
 
     __slots__ = (
         "channel",
         "ended",
+        "event_s",
         "exception",
         "failure",
         "group",
@@ -56,6 +57,7 @@ class Process:
         self.status_fd = -1
         self.running = False
         self.told_to_stop = False
+        self.event_s = 0.0
         self.stacks: Stacks | None = None
         self.health: Health | None = None
         self.channel: Channel | None = None

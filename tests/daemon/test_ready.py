@@ -319,3 +319,25 @@ def test_slow_start_does_not_delay_others(farm: Farm) -> None:
     assert not farm.control.answered(number)
     os.unlink(gate)
     assert farm.control.answer(number)["pid"]
+
+
+def test_event_of_a_worker(farm: Farm) -> None:
+    """A full mailbox is an event of its own; it is no cause of anything, and comes at most ten times a second."""
+    code = """
+import select
+notify("READY=1")
+for n in range(500):
+    notify("X_REGROW_EVENT=backpressure\\nX_REGROW_TEXT=10000 of 10000 messages " + str(n))
+notify("X_REGROW_EVENT=gave_up\\nX_REGROW_TEXT=never")
+notify("STATUS=done")
+select.select([], [], [])
+"""
+    farm.add("full", python(code), ready="notify")
+    farm.eventually(lambda: farm.entry("full")["detail"] == "done")
+    told = [event for event in farm.call("events", names=["full"]) if event["event"] not in ("starting", "ready")]
+    assert {event["event"] for event in told} == {"child_added", "backpressure"}
+    events = [event for event in told if event["event"] == "backpressure"]
+    assert 1 <= len(events) <= 20
+    assert events[0]["text"] == "10000 of 10000 messages 0"
+    assert "full became ready" in farm.why("full")
+    farm.remove("full")
