@@ -183,21 +183,21 @@ class Node:
         with self._lock:
             peer = self._peer(to)
             name = peer.record.name
+            ledger = peer.ledger
             id = next(self._ids)
             if awaits is Awaits.REPLY:
                 if name == self.name:
                     raise CallingSelf(name)
-                message: tuple[Any, ...] = (0x12, id, handler, args, kwargs, CHAIN.get())
+                frame = self._encode(name, handler, (0x12, id, handler, args, kwargs, CHAIN.get()))
             else:
-                message = (0x11, id, handler, args, kwargs)
-            frame = self._encode(name, handler, message)
-            if len(peer.ledger.open) >= self.limit:
+                frame = self._encode(name, handler, (0x11, id, handler, args, kwargs))
+            if len(ledger.open) >= self.limit:
                 self._turn()
-            pending = peer.ledger.sent(id, awaits, name, handler)
+            pending = ledger.sent(id, awaits, name, handler)
             try:
                 self._hand_over(peer, frame)
             except MessageError:
-                del peer.ledger.open[id]
+                del ledger.open[id]
                 raise
             if self._leading:
                 self._take_in()
@@ -247,7 +247,7 @@ class Node:
     def _peer(self, to: str | Address) -> Peer:
         if isinstance(to, str):
             known = self.peers.by_name.get(to)
-            if known is not None and not known.is_dead():
+            if known is not None and known.lived_lately():
                 return known
             found = self._find(to)
             if found is not None:
@@ -431,7 +431,7 @@ class Node:
         for routing, runs in accepted.items():
             self._say(routing, wire.encode((0x20, runs)))
 
-    def _take(self, routing: bytes, frame: bytes, accepted: dict[bytes, list[int]]) -> None:
+    def _take(self, routing: bytes, frame: bytes | memoryview, accepted: dict[bytes, list[int]]) -> None:
         peer = self.peers.by_alias.get(routing)
         if peer is not None:
             try:
@@ -440,7 +440,7 @@ class Node:
                 self.stats.bad += 1
             return
         if routing in self.links:
-            self.links[routing].heard(frame)
+            self.links[routing].heard(bytes(frame))
             return
         try:
             request = wire.decode_request(frame)

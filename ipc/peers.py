@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from typing import TYPE_CHECKING
 
 from regrow.ipc.delivery import Ledger
@@ -15,6 +16,9 @@ from regrow.ipc.delivery import Ledger
 if TYPE_CHECKING:
     from regrow.ipc.monitor import Monitor
     from regrow.ipc.names import Record
+
+
+LATELY_S = 0.0002
 
 
 class Peer:
@@ -25,7 +29,7 @@ class Peer:
     has been taken in.
     """
 
-    __slots__ = ("_poll", "alias", "dying_since", "ledger", "monitors", "pidfd", "record")
+    __slots__ = ("_known_until_s", "_poll", "alias", "dying_since", "ledger", "monitors", "pidfd", "record")
 
     def __init__(self, record: Record, pidfd: int, limit: int) -> None:
         self.record = record
@@ -37,10 +41,23 @@ class Peer:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         self._poll = poll.poll
+        self._known_until_s = 0.0
 
     def is_dead(self) -> bool:
         """What the kernel says now, whatever has been heard so far."""
         return bool(self._poll(0))
+
+    def lived_lately(self) -> bool:
+        """
+        Whether it lives, or did so `LATELY_S` ago: asking the kernel takes a tenth of what sending takes.
+
+        Who dies in between is told of as one who dies right after the message was sent.
+        """
+        now_s = time.monotonic()
+        if now_s < self._known_until_s:
+            return True
+        self._known_until_s = now_s + LATELY_S
+        return not self._poll(0)
 
     @property
     def key(self) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import select
 import socket
 import struct
 from collections.abc import Iterable
+from typing import Any
 
 import zmq
 
@@ -28,9 +29,7 @@ RECEIVE_HWM = 1_000
 
 SEND_HWM = 10_000
 BACKLOG = 4_096
-LARGE_BYTES = 1 << 16
-"""From here on a frame is handed over without copying it."""
-
+LARGE_BYTES = 1 << 15
 IPC_FILTER_UID, IPC_FILTER_GID = 59, 60
 """zmq_setsockopt's numbers; pyzmq has no names for them."""
 
@@ -41,7 +40,7 @@ _EVENTS = (
 
 # pyzmq's constants are enumerations, whose arithmetic takes longer than the calls that it is for.
 _DONTWAIT, _MORE_NOW = int(zmq.DONTWAIT), int(zmq.SNDMORE | zmq.DONTWAIT)
-_RCVMORE, _STATE, _POLLIN = int(zmq.RCVMORE), int(zmq.EVENTS), int(zmq.POLLIN)
+_STATE, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 
 
 class Gone(Exception):
@@ -83,7 +82,7 @@ class Transport:
             self.epoll.register(fd, select.EPOLLIN)
         base = zmq.backend.Socket  # its methods without the checks of pyzmq's own, which cost as much as the work
         self._send = base.send.__get__(self._router)
-        self._recv = base.recv.__get__(self._router)
+        self._recv: Any = base.recv.__get__(self._router)
         self._get = base.get.__get__(self._router)
 
     def _new_router(self, admit: tuple[Iterable[int], Iterable[int]]) -> zmq.Socket[bytes]:
@@ -134,20 +133,24 @@ class Transport:
             if error.errno == errno.EHOSTUNREACH:
                 raise Gone from None
             raise
-        self._send(frame, _DONTWAIT, len(frame) < LARGE_BYTES)
+        self._send(frame, _DONTWAIT)
 
-    def receive(self) -> tuple[bytes, bytes] | None:
-        """The next message with its connection's name, None when there is none. One of several frames is `b""`."""
+    def receive(self) -> tuple[bytes, bytes | memoryview] | None:
+        """
+        The next message with its connection's name, None when there is none. One of several frames is `b""`.
+
+        A large one is where ZeroMQ has put it: copying it would cost more than reading it.
+        """
         try:
             routing = self._recv(_DONTWAIT)
         except zmq.Again:
             return None
-        frame = self._recv(_DONTWAIT)  # at least one has come with it
-        if self._get(_RCVMORE):
-            while self._get(_RCVMORE):
-                self._recv(_DONTWAIT)
+        frame = self._recv(_DONTWAIT, False)  # at least one has come with it
+        if frame.more:
+            while frame.more:
+                frame = self._recv(_DONTWAIT, False)
             return routing, b""
-        return routing, frame
+        return routing, frame.bytes if len(frame) < LARGE_BYTES else frame.buffer
 
     def has_input(self) -> bool:
         return bool(self._get(_STATE) & _POLLIN)

@@ -69,7 +69,7 @@ class Delivery:
         """
         pending = self._pending
         if pending is not None and self.error is None:
-            if not self._node.wait(pending, deadline(timeout)):
+            if not pending.done and not self._node.wait(pending, deadline(timeout)):
                 raise DeliveryTimeout(self._to, self._handler, timeout)
             self.error = pending.error
         if self.error is not None:

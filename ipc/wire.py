@@ -103,7 +103,7 @@ class WireError(Exception):
         self.id = id
 
 
-def decode_request(frame: bytes) -> Request:
+def decode_request(frame: bytes | memoryview) -> Request:
     """
     Read what came to a mailbox.
 
@@ -116,7 +116,7 @@ def decode_request(frame: bytes) -> Request:
         raise WireError(explain(frame, error), _claimed_id(frame)) from None
 
 
-def decode_answer(frame: bytes) -> Answer:
+def decode_answer(frame: bytes | memoryview) -> Answer:
     """
     Read what a mailbox answered.
 
@@ -129,7 +129,7 @@ def decode_answer(frame: bytes) -> Answer:
         raise WireError(explain(frame, error)) from None
 
 
-def explain(frame: bytes, error: Exception) -> str:
+def explain(frame: bytes | memoryview, error: Exception) -> str:
     """What is wrong with a frame that cannot be read."""
     if not frame:
         return "an empty message"
@@ -138,7 +138,7 @@ def explain(frame: bytes, error: Exception) -> str:
     return f"not a message of this protocol: {error}"
 
 
-def _claimed_id(frame: bytes) -> int | None:
+def _claimed_id(frame: bytes | memoryview) -> int | None:
     """The id that an unreadable request bears, so that its sender can be told."""
     if len(frame) < 3 or frame[0] & 0xF0 != 0x90:
         return None
