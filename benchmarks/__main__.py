@@ -24,6 +24,9 @@ NAMES = (
     "idle",
     "status",
     "growth",
+    "down",
+    "call",
+    "send",
 )
 HEADINGS = ("", "floor p50", "p99", "regrow p50", "p99", "ratio", "goal", "")
 

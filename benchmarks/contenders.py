@@ -29,9 +29,10 @@ UNLIMITED = 'intensity = 100000\nperiod = "1s"'
 
 @contextmanager
 def workspace() -> Iterator[Path]:
-    """A directory of its own, with the module `worker` in it; gone afterwards."""
+    """A directory of its own, with the modules `worker` and `agents` in it; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="regrow-bench.") as directory:
-        shutil.copy(HERE / "worker.py", directory)
+        for module in ("worker.py", "agents.py"):
+            shutil.copy(HERE / module, directory)
         yield Path(directory)
 
 
@@ -186,6 +187,11 @@ def function(name: str, fifo: Path | None = None, replicas: int = 1) -> str:
     """The table of a function that announces itself in `fifo`, or only waits."""
     what = f'function = "worker:announce"\nargs = {{ fifo = "{fifo}" }}\n' if fifo else 'function = "worker:wait"\n'
     return f"[worker.{name}]\n{what}" + _replicas(replicas)
+
+
+def agent(name: str, target: str, replicas: int = 1) -> str:
+    """The table of an agent."""
+    return f'[worker.{name}]\nagent = "{target}"\n' + _replicas(replicas)
 
 
 def _replicas(count: int) -> str:

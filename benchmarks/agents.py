@@ -1,0 +1,89 @@
+"""
+The agents that the benchmarks of messages talk to, and that do the talking.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+
+from regrow.workers import Agent, handler
+
+WINDOW = 2_000
+"""Sends whose acceptance is not known yet; a program that cares about its messages has some such bound."""
+
+
+class Placed(Agent):
+    """Can be kept on one processor."""
+
+    @handler
+    def stay_on(self, processor: int) -> None:
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), {processor})
+
+
+class Echo(Placed):
+    """Answers with what it is given, or counts it."""
+
+    def init(self) -> None:
+        self.count = 0
+
+    @handler
+    def echo(self, text: str) -> str:
+        return text
+
+    @handler
+    def note(self, text: str) -> None:
+        self.count += 1
+
+    @handler
+    def hold(self) -> None:
+        """Never answers."""
+        signal.pause()
+
+    @handler
+    def handled(self) -> int:
+        return self.count
+
+
+class Driver(Placed):
+    """Talks to another agent, and says how long that took."""
+
+    @handler
+    def calls(self, to: str, count: int, size: int) -> list[float]:
+        """Seconds that each of `count` calls took, one after the other."""
+        text, clock = "x" * size, time.perf_counter
+        taken = []
+        for _ in range(count):
+            began_s = clock()
+            self.call(to, "echo", text)
+            taken.append(clock() - began_s)
+        return taken
+
+    @handler
+    def sends(self, to: str, count: int, size: int) -> float:
+        """Seconds until all of `count` sends were accepted and handled."""
+        text = "x" * size
+        under_way = deque(self.send(to, "note", text) for _ in range(min(WINDOW, count)))
+        for _ in range(count - len(under_way)):
+            under_way.popleft().wait(30.0)
+            under_way.append(self.send(to, "note", text))
+        for delivery in under_way:
+            delivery.wait(30.0)
+        self.call(to, "handled", timeout=60.0)
+        return 0.0
+
+    @handler
+    def casts(self, to: str, count: int, size: int) -> int:
+        """How many of `count` casts went out; a full way there is waited for by a call."""
+        text, sent = "x" * size, 0
+        for _ in range(count):
+            while not self.cast(to, "note", text):
+                self.call(to, "handled", timeout=60.0)
+            sent += 1
+            if sent % (WINDOW * 2) == 0:
+                self.call(to, "handled", timeout=60.0)
+        self.call(to, "handled", timeout=60.0)
+        return sent

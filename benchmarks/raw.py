@@ -1,0 +1,50 @@
+"""
+A process of raw_zmq.py, started and ended as a context manager.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from benchmarks.contenders import HERE, TIMEOUT_S, clean_environ
+
+
+class Raw:
+    """`mode` is `server` or `driver`, on one processor where that is said; constructed when it is ready."""
+
+    def __init__(self, mode: str, path: Path, processor: int | None = None) -> None:
+        where = () if processor is None else (str(processor),)
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "raw_zmq.py"), mode, str(path), *where],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=clean_environ(),
+            text=True,
+        )
+        self.answer()
+
+    def say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def ask(self, line: str) -> str:
+        """Say a line and hear one."""
+        self.say(line)
+        return self.answer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate(timeout=TIMEOUT_S)
