@@ -40,6 +40,7 @@ class AsyncRuntime(Runtime):
         super().__init__(agent, where)
         self.loop = asyncio.SelectorEventLoop(_Selector(self.keeper, self.node.wake))
         asyncio.set_event_loop(self.loop)
+        self.loop.set_exception_handler(self._on_loop_exception)
         self._concurrency = agent.concurrency
         self._running: set[asyncio.Task[None]] = set()
         self._over: asyncio.Future[None] = self.loop.create_future()
@@ -209,6 +210,12 @@ class AsyncRuntime(Runtime):
             self._pump()
         elif not self._running:
             self._check_over()
+
+    def _on_loop_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback has raised, or a task that nobody has awaited: let it crash."""
+        loop.default_exception_handler(context)
+        if (error := context.get("exception")) is not None:
+            self._crash(error)
 
     def _crash(self, error: BaseException) -> None:
         if not self._over.done():

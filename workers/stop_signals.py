@@ -10,7 +10,6 @@ Source: Python's signal.set_wakeup_fd; pipe(7).
 from __future__ import annotations
 
 import os
-import select
 import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -26,23 +25,28 @@ class StopSignals:
     """While it is entered, `stop` is called in the main thread for each stop signal."""
 
     def __init__(self, node: Node, stop: Callable[[], None]) -> None:
-        self._epoll = node.transport.epoll
+        self._node = node
         self._stop = stop
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> None:
         self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        # Edge-triggered: nobody empties the pipe after the signals that other handlers are for.
-        self._epoll.register(self._read_fd, select.EPOLLIN | select.EPOLLET)
+        self._node.watch(self._read_fd, self)
         signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, self._heard) for number in STOP}
+        self._before = {number: signal.signal(number, self._handle) for number in STOP}
         _installed.append(self)
 
-    def _heard(self, number: int, frame: object) -> None:
+    def heard(self) -> None:
+        """A signal has come, this or another; its handler runs as soon as the wait is over."""
         try:
             os.read(self._read_fd, 4096)
         except BlockingIOError:
-            pass  # there was no wait to be ended
+            pass  # somebody else has ended the wait
+
+    def dropped(self) -> None:
+        """Nobody waits any more."""
+
+    def _handle(self, number: int, frame: object) -> None:
         self._stop()
 
     def __exit__(self, *_error: object) -> None:
@@ -50,7 +54,7 @@ class StopSignals:
             return  # a forked process that has come up here
         _installed.remove(self)
         self._restore()
-        self._epoll.unregister(self._read_fd)
+        self._node.unwatch(self._read_fd)
         os.close(self._read_fd)
         os.close(self._write_fd)
 

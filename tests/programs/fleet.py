@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 
 from regrow.ipc.down import Down
 from regrow.ipc.errors import MessageError
+from regrow.ipc.mailbox import Signal
 from regrow.ipc.node import CHAIN
 from regrow.workers import Agent, Ignore, handler
 
@@ -108,6 +110,36 @@ class Waiter(Agent):
     @handler
     async def open(self, gate: str) -> None:
         self.gates.setdefault(gate, asyncio.Event()).set()
+
+    @handler
+    def open_later(self, gate: str, seconds: float) -> None:
+        event = self.gates.setdefault(gate, asyncio.Event())
+        asyncio.get_running_loop().call_later(seconds, event.set)
+
+    @handler
+    def begins_a_task(self) -> None:
+        async def endless() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                print("cleaned up", flush=True)
+
+        self.task = asyncio.get_running_loop().create_task(endless())
+
+    @handler
+    def crashes_later(self) -> None:
+        def fail() -> None:
+            raise ValueError("too late")
+
+        asyncio.get_running_loop().call_soon(fail)
+
+    @handler
+    async def crashes_in_a_group(self) -> None:
+        async def fails() -> None:
+            raise ValueError("the task is gone")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
 
     @handler
     def inside_now(self) -> tuple[int, int]:
@@ -253,3 +285,109 @@ class Stubborn(Agent):
         if hasattr(self, "path"):
             with open(self.path) as fifo:
                 fifo.read()
+
+
+class Worker(Agent):
+    """Works long, with and without saying so."""
+
+    @handler
+    def works(self, seconds: float, tells: bool) -> None:
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            if tells:
+                self.progress()
+
+    @handler
+    def nothing(self) -> None: ...
+
+
+class AsyncWorker(Agent):
+    """The same, in an event loop."""
+
+    concurrency = 2
+
+    async def init(self) -> None:
+        self.over = asyncio.Event()
+
+    @handler
+    async def waits(self) -> None:
+        await self.over.wait()
+
+    @handler
+    async def nothing(self) -> None: ...
+
+    @handler
+    async def works(self, seconds: float, tells: bool) -> None:
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            if tells:
+                self.progress()
+
+
+class OneByOne(Agent):
+    """Async handlers, and no concurrency."""
+
+    async def init(self) -> None:
+        self.inside = 0
+
+    @handler
+    async def step(self, number: int) -> tuple[int, int]:
+        self.inside += 1
+        for _ in range(3):
+            await asyncio.get_running_loop().run_in_executor(None, int)
+        inside, self.inside = self.inside, self.inside - 1
+        return number, inside
+
+
+class Relay(Agent):
+    """Awaits others."""
+
+    concurrency = 4
+    replies = (MessageError,)
+
+    def init(self) -> None:
+        self.deaths: list[str] = []
+
+    @handler
+    async def ask(self, to: str, name: str, args: list[Any]) -> Any:
+        return await self.aio.call(to, name, *args)
+
+    @handler
+    async def chain(self) -> list[str]:
+        return list(CHAIN.get())
+
+    @handler
+    async def there_and_back(self, over: str) -> Any:
+        return await self.aio.call(over, "ask", self.name, "chain", [])
+
+    @handler
+    async def watch(self, name: str) -> None:
+        self.monitor(name)
+
+    @handler
+    async def seen(self) -> list[str]:
+        return self.deaths
+
+    async def on_down(self, down: Down) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, int)
+        self.deaths.append(down.name)
+
+
+class Listener(Agent):
+    """Takes signals of one type."""
+
+    def init(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+
+    @handler
+    def signal(self, topic: str, message: Any, lost: int = 0) -> None:
+        """Get a signal as if it had come from the hub."""
+        assert self._host is not None
+        self._host.node.deliver(Signal(topic, message, lost))
+
+    @handler
+    def seen(self) -> list[tuple[str, str]]:
+        return self.heard
+
+    def on_signal(self, topic: str, message: datetime.date) -> None:
+        self.heard.append((topic, f"{message:%d.%m.%Y}"))

@@ -54,6 +54,11 @@ class Running:
                 raise AssertionError(f"{self.name} did not say {field}; it printed:\n{self.printed()}")
             self._hear()
 
+    def hear_all(self) -> None:
+        """Take in what it has said so far."""
+        while select.select([self._notify], [], [], 0)[0]:
+            self._hear()
+
     def _may_hear(self, timeout_s: float) -> bool:
         """Wait for a word or for the death; whether there is a word."""
         poll = select.poll()
@@ -74,8 +79,7 @@ class Running:
             ready, _, _ = select.select([self._pidfd], [], [], timeout_s)
             assert ready, f"{self.name} goes on; it printed:\n{self.printed()}"
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-            while select.select([self._notify], [], [], 0)[0]:
-                self._hear()
+            self.hear_all()
         return self.status
 
     def stop(self) -> int:

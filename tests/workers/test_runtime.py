@@ -327,3 +327,15 @@ def test_its_own_processes(house: House) -> None:
         assert house.call("parent", "fork") == -signal.SIGTERM
     assert house.call("parent", "has_parent")
     assert agent.stop() == 0
+
+
+def test_signals_reach_on_signal(house: House) -> None:
+    """Converted by the hook's annotation. What does not fit is dropped; that, and that some were lost, is logged."""
+    agent = house.start("fleet:Listener", "listener")
+    for message, lost in (("2026-01-02", 0), ("soon", 0), ("2026-01-03", 7)):
+        house.call("listener", "signal", "days.new", message, lost)
+    assert house.call("listener", "seen") == [["days.new", "02.01.2026"], ["days.new", "03.01.2026"]]
+    assert agent.printed().splitlines() == [
+        "listener: a signal of days.new is dropped: $: invalid RFC3339 encoded date",
+        "listener: signals are lost, 7 before one of days.new: it does not keep up with them",
+    ]
