@@ -30,7 +30,7 @@ def test_shop(session: Session) -> None:
 
 def test_starter(session: Session) -> None:
     """What `regrow init` writes runs: its agent counts, refuses what it should, and begins again after its death."""
-    session.run("regrow init yard", "wrote yard/yard.toml\nwrote yard/yard_workers.py\nnow try: regrow up yard/yard.toml")
+    session.run("regrow init yard", "wrote yard/yard.toml\nwrote yard/yard_workers.py\nnow try: regrow up …")
     session.run("regrow up --detach yard/yard.toml", "yard is ready (pid 1000)")
     session.run("regrow status counter clock", "counter running (ready) pid 2000 …\nclock …")
     session.run("regrow call counter add n=2", "2")

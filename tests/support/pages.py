@@ -4,8 +4,8 @@ Pages of the documentation as programs: their files are written, their commands 
 A fenced block ```` ```toml shop.toml ```` is a file of that name. A block ```` ```console ```` holds commands, each
 after `$ `, and what they print. In what is expected `…` stands for anything in a line, alone on a line for any lines.
 Blanks are as good as other blanks, clock times, ages and event numbers are not compared. The numbers after `pid`, of
-four digits or more, are names: each stands for one process all over the page, also in commands. A command of whose
-output the first line is an error of regrow fails; any other one succeeds.
+four digits or more, are names: each stands for one process all over the page, also in commands. A command that prints
+one line, an error of regrow, fails; any other one succeeds.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Session:
             )  # fmt: skip
             said = done.stdout.strip("\n") + "\n"
             match = re.fullmatch(self._pattern(expected), said)
-            if match is not None and (done.returncode == 0) is not expected.startswith("regrow: "):
+            if match is not None and (done.returncode == 0) is not _is_error(expected):
                 self._pids.update({name.removeprefix("pid"): pid for name, pid in match.groupdict().items()})
                 return
             again = command.startswith(LOOKS) and time.monotonic() < deadline_s
@@ -181,6 +181,10 @@ class Session:
         if token["seq"]:
             return r"#\d+"
         return r"[^\n]*?" if token["any"] else r"[ \t]+"
+
+
+def _is_error(expected: str) -> bool:
+    return expected.startswith("regrow: ") and "\n" not in expected
 
 
 def _free_ports(count: int) -> list[str]:
