@@ -219,6 +219,7 @@ class Signals:
             self._begin()
         if self._link is None:
             self._link = self._node.link(hub_wire.ENDPOINT, self._heard, self._came_up)
+            self._node.transport.watch_connections()  # ZeroMQ announces nothing before it was asked once
         return self._link
 
     def _came_up(self) -> None:
@@ -236,6 +237,7 @@ class Signals:
             self._say_replay(self.last_seq)
             # Last, so that nothing new comes before what was missed.
             self._try(hub_wire.Credit(WINDOW))
+            self._node.accept()  # sending may have used up the sign that something has come
 
     def _greet(self) -> None:
         """Before the first subscription on a connection that was only published over."""
