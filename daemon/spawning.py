@@ -5,6 +5,7 @@ Making the children: workers and supervisors, with their control groups, again a
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
 from regrow.config.spec import Limits, Start, SupervisorSpec, WorkerSpec
@@ -70,14 +71,23 @@ class Spawner:
         runtime = self._runtime
         group = self.group_of(spec.name, spec.limits)
         stream = Stream(spec.name, incarnation, spec.log, birth.pattern(spec))
-        born = birth.worker(
-            runtime.context,
-            spec,
-            incarnation,
-            light=self._light,
-            group=group,
-            announce=lambda fd: runtime.pipes.announce(stream, fd),
-        )
+        kept: list[int] = []
+        again = spec.name in self._shortages  # the readers are not to be given a pipe for each attempt
+        try:
+            born = birth.worker(
+                runtime.context,
+                spec,
+                incarnation,
+                light=self._light,
+                group=group,
+                announce=kept.append if again else lambda fd: runtime.pipes.announce(stream, fd),
+            )
+        except SpawnError:
+            for fd in kept:
+                os.close(fd)
+            raise
+        for fd in kept:
+            runtime.pipes.announce(stream, fd)
         process = Process(spec.name, incarnation, spec, born.pid)
         process.status_fd = born.status_fd
         if born.stacks_fd >= 0:
