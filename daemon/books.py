@@ -139,7 +139,7 @@ class Books:
         return self._root.events.latest(supervisor if supervisor != ROOT else "")
 
     def _extra(self, report: Report, name: str) -> dict[str, Any]:
-        extra = {key: value for key, value in report.extra.items() if key not in ("for", "kind")}
+        extra = {key: value for key, value in report.extra.items() if key not in ("for", "kind", "request")}
         if report.event in ("starting", "stopping") and report.cause is None and name in self._asked_by:
             extra["by"] = self._asked_by.pop(name)
         return extra

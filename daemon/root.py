@@ -159,6 +159,7 @@ class Root:
     def answered(self, reply: ReplyUp) -> None:
         """The answer to a request has come up."""
         asked = self._asked.pop(reply.request, None)
+        self.tree.announced.pop(reply.request, None)
         if asked is not None:
             _, answer, about = asked
             if reply.code is not None:
@@ -171,6 +172,7 @@ class Root:
         for number, (supervisor, answer, _) in list(self._asked.items()):
             if supervisor in below:
                 del self._asked[number]
+                self.tree.announced.pop(number, None)
                 answer(ReplyUp(number, code=Code.SHUTDOWN, message=f"{supervisor} ended"))
 
     def matched(self, child: str, incarnation: int) -> None:
@@ -196,8 +198,12 @@ class Root:
             if spec.kind is Kind.AGENT:
                 self._keep_up(self._hub or HubSpec())
             used = self.books.incarnation_of(spec.name)
-            self.tree.announced[spec.name] = spec
-            self.ask(supervisor, lambda number: StartChild(number, spec, used), answer, by=by, about=spec.name)
+
+            def request(number: int) -> StartChild:
+                self.tree.announced[number] = spec
+                return StartChild(number, spec, used)
+
+            self.ask(supervisor, request, answer, by=by, about=spec.name)
 
         self._errands.run(lambda: reload.worker(self.plan, raw, above), checked)
 

@@ -71,7 +71,7 @@ class Tree:
 
     def __init__(self, user: SupervisorSpec, system: SupervisorSpec) -> None:
         self.nodes: dict[str, Node] = {}
-        self.announced: dict[str, WorkerSpec] = {}
+        self.announced: dict[int, WorkerSpec] = {}
         self.tops = (user.name, system.name)
         self.leaving: Callable[[Node], None] = lambda _node: None
         self.ending: Callable[[str, int, dict[str, Any]], None] = lambda *_: None
@@ -254,7 +254,7 @@ class Tree:
         if parent is None or report.event != "child_added":
             return None
         kind = Kind(report.extra.get("kind", Kind.COMMAND))
-        spec = self.announced.pop(report.child.partition(".")[0], None)
+        spec = self.announced.pop(report.extra.get("request", 0), None)
         path = self._path_below(supervisor, report.child)
         node = Node(report.child, kind, supervisor, spec, path, added=True, since=time.time())
         node.incarnation = report.incarnation

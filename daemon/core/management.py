@@ -84,7 +84,7 @@ def _start_child(turn: Turn, request: StartChild) -> None:
         return
     turn.slots[spec.name] = Slot(spec, added=True, incarnation=max(request.incarnation, _used(turn, spec.name)))
     turn.order = (*turn.order, spec.name)
-    turn.report("child_added", spec.name, extra={"kind": str(spec.kind)})
+    turn.report("child_added", spec.name, extra={"kind": str(spec.kind), "request": request.request})
     _start(turn, spec.name, request.request)
 
 
