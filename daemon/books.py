@@ -19,12 +19,14 @@ from regrow.daemon.channel import (
     ReadyUp,
     ReplyUp,
     ReportUp,
+    SnapshotUp,
     StreamsUp,
     Up,
 )
 from regrow.daemon.core.effects import Report
 from regrow.daemon.ends import Ends
 from regrow.daemon.nested import SYSTEM
+from regrow.daemon.stock import take_stock
 from regrow.daemon.tree import ROOT, Node, exit_object
 
 if TYPE_CHECKING:
@@ -59,20 +61,29 @@ class Books:
             case ReplyUp():
                 self._root.answered(message)
             case StreamsUp():
-                for stream, fd in zip(message.streams, fds, strict=False):
-                    self._root.streams.take(stream.child, stream.incarnation, stream.rotation, stream.pattern, fd)
-                for stream in message.streams[len(fds) :]:
-                    self._root.streams.lost(stream.child, "no free descriptors")
+                self._streams(message, fds)
             case DetailUp():
                 self._detail(message)
             case NoteUp():
                 self._note(message)
             case ForgottenUp():
                 self._forgotten(message)
+            case SnapshotUp():
+                self._take_stock(message)
             case ReadyUp():
                 self._root.became_ready()
             case LastWordUp():
                 self.final_text = self.final_text or message.text
+
+    def _streams(self, message: StreamsUp, fds: tuple[int, ...]) -> None:
+        for stream, fd in zip(message.streams, fds, strict=False):
+            self._root.streams.take(stream.child, stream.incarnation, stream.rotation, stream.pattern, fd)
+        for stream in message.streams[len(fds) :]:
+            self._root.streams.lost(stream.child, "no free descriptors")
+
+    def _take_stock(self, message: SnapshotUp) -> None:
+        for name in take_stock(self._root.tree, message):
+            self._root.supervisor_ended(name)
 
     def put(self, message: ReportUp) -> None:
         """Take one report of the root's own runtime."""

@@ -1,7 +1,8 @@
 """
 The channel between a supervisor and its parent: typed messages over a SOCK_SEQPACKET socket pair.
 
-Sending never waits: what the kernel does not take is queued, bounded, and reports are dropped first, counted.
+Sending never waits: what the kernel does not take is queued, bounded, and reports are dropped first, counted; once the
+queue is empty again, whoever made them tells how things stand now (`SnapshotUp`).
 A message longer than one packet travels in several; the first byte of each says whether more follow.
 
 Source: unix(7).
@@ -20,9 +21,10 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from regrow.config.spec import LogRotation
+from regrow.config.spec import Kind, LogRotation
 from regrow.daemon.core.effects import Code, Outcome, Report
 from regrow.daemon.core.events import Event
+from regrow.daemon.core.state import SlotState
 from regrow.daemon.loop import Loop
 
 PACKET = 96 * 1024
@@ -116,7 +118,25 @@ class LastWordUp(Struct, frozen=True, tag=True):
     text: str
 
 
-Up: TypeAlias = ReadyUp | BatchUp | ReplyUp | StreamsUp | DetailUp | NoteUp | ForgottenUp | LastWordUp
+class ChildNow(Struct, frozen=True):
+    """One child as its supervisor sees it now."""
+
+    name: str
+    kind: Kind
+    state: SlotState
+    incarnation: int
+    pid: int | None
+    restarts: int
+
+
+class SnapshotUp(Struct, frozen=True, tag=True):
+    """All children of a supervisor, in start order: reports about them were lost on the way."""
+
+    supervisor: str
+    children: tuple[ChildNow, ...]
+
+
+Up: TypeAlias = ReadyUp | BatchUp | ReplyUp | StreamsUp | DetailUp | NoteUp | ForgottenUp | LastWordUp | SnapshotUp
 
 
 class RequestDown(Struct, frozen=True, tag=True):
@@ -140,7 +160,11 @@ class AdmitDown(Struct, frozen=True, tag=True):
     mailbox: str
 
 
-Down: TypeAlias = RequestDown | MatchedDown | AdmitDown
+class TellDown(Struct, frozen=True, tag=True):
+    """For every supervisor below: what it has reported may be lost, a `SnapshotUp` is wanted."""
+
+
+Down: TypeAlias = RequestDown | MatchedDown | AdmitDown | TellDown
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_up = msgspec.msgpack.Decoder(Up).decode
@@ -159,7 +183,8 @@ class Channel:
     """
     One end. `on_message(message, fds)` is called for each message; the receiver owns the descriptors.
 
-    `on_closed()` is called once when the other end is gone, after everything it had sent was delivered.
+    `on_closed()` is called once when the other end is gone, after everything it had sent was delivered;
+    `on_recovered(dropped)` when the queue is empty after so many messages had to be dropped.
     """
 
     def __init__(
@@ -181,9 +206,15 @@ class Channel:
         self._partial_fds: tuple[int, ...] = ()
         self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._put: list[ReportUp] = []
-        self.dropped = 0
+        self._dropped = 0
+        self.on_recovered: Callable[[int], None] = lambda _dropped: None
         self.closed = False
         loop.watch(fd, select.EPOLLIN, self._ready)
+
+    @property
+    def queued(self) -> int:
+        """Packets that the kernel has not taken yet."""
+        return len(self._queue)
 
     def put(self, report: ReportUp) -> None:
         """Send with the next `flush`, or ahead of the next message."""
@@ -206,7 +237,7 @@ class Channel:
             self.flush()
         data = _encode(message)
         if len(self._queue) >= QUEUE_LIMIT and isinstance(message, BatchUp | DetailUp | NoteUp):
-            self.dropped += 1
+            self._dropped += 1
             return
         packets = [data[at : at + PACKET] for at in range(0, len(data), PACKET)] or [b""]
         for index, packet in enumerate(packets):
@@ -243,6 +274,9 @@ class Channel:
             _close(self._queue.popleft()[1])
         if not self._queue and not self.closed:
             self._loop.watch(self.fd, select.EPOLLIN, self._ready)
+            if self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                self.on_recovered(dropped)
 
     def _receive(self) -> None:
         for _ in range(64):

@@ -104,6 +104,7 @@ def run(
         up = Channel(loop, fd, channel.Down, lambda *_: None, lambda: None)
         runtime = Runtime(context, loop, spec, path, up, incarnations, own, group)
         up.connect(runtime.relay.from_parent, runtime.abandon)
+        up.on_recovered = runtime.recovered
         kernel.set_child_subreaper()
         failure = forked.preload(spec)
         if failure:

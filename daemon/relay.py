@@ -18,8 +18,10 @@ from regrow.daemon.channel import (
     MatchedDown,
     ReadyUp,
     ReplyUp,
-    ReportUp,
     RequestDown,
+    SnapshotUp,
+    StreamsUp,
+    TellDown,
     Up,
 )
 from regrow.daemon.core.effects import Code
@@ -28,6 +30,9 @@ from regrow.daemon.process import Process
 
 if TYPE_CHECKING:
     from regrow.daemon.runtime import Runtime
+
+
+_COME_OR_GONE = frozenset({"starting", "exited", "stopped", "start_failed"})
 
 
 class Relay:
@@ -50,23 +55,36 @@ class Relay:
                 runtime.feed(ChildReady(process.name, process.incarnation))
             elif isinstance(message, LastWordUp):
                 process.last_word = message
-            elif isinstance(message, BatchUp):
-                for report in message.reports:
-                    self._passes(process, report)
-                runtime.upward.send(message)
             else:
+                self._learn(process, message)
                 runtime.upward.send(message, fds)
         finally:
             for fd in fds:
                 os.close(fd)
 
-    def _passes(self, process: Process, message: ReportUp) -> None:
-        """Remember the numbers of incarnations below a supervisor, for when it must be made anew."""
-        report = message.report
-        if report.pid is not None and report.event in ("starting", "exited", "stopped", "start_failed"):
-            self._runtime.reaper.below(report.pid, gone=report.event != "starting")
-        if report.event == "starting":
-            self._incarnations.setdefault(process.name, {})[report.child] = report.incarnation
+    def _learn(self, process: Process, message: Up) -> None:
+        """
+        Remember the numbers of incarnations below a supervisor, for when it must be made anew, and their sessions.
+
+        A pipe is announced before there is a child and a report is kept back for a moment: a supervisor that is
+        killed in between has used the number all the same.
+        """
+        numbers = self._incarnations.setdefault(process.name, {})
+        match message:
+            case BatchUp():
+                for report in (each.report for each in message.reports):
+                    if report.pid is not None and report.event in _COME_OR_GONE:
+                        self._runtime.reaper.below(report.pid, gone=report.event != "starting")
+                    if report.event == "starting":
+                        numbers[report.child] = report.incarnation
+            case StreamsUp():
+                for stream in message.streams:
+                    numbers[stream.child] = stream.incarnation
+            case SnapshotUp():
+                for child in message.children:
+                    numbers[child.name] = child.incarnation
+                    if child.pid is not None:
+                        self._runtime.reaper.below(child.pid, gone=False)
 
     def incarnations_below(self, supervisor: str) -> Mapping[str, int]:
         """The newest incarnation of each name below a child supervisor, over all its own incarnations."""
@@ -75,7 +93,10 @@ class Relay:
     def from_parent(self, message: Down, _fds: tuple[int, ...] = ()) -> None:
         """A request for this supervisor or for one below it, or what all must know."""
         if isinstance(message, AdmitDown):
-            self._admit(message)
+            self._runtime.context = replace(self._runtime.context, mailbox=message.mailbox)
+            self.to_all(message)
+        elif isinstance(message, TellDown):
+            self._runtime.tell_all()
         elif message.route:
             self._pass_on(message)
         elif isinstance(message, MatchedDown):
@@ -83,8 +104,8 @@ class Relay:
         else:
             self._runtime.feed(message.event)
 
-    def _admit(self, message: AdmitDown) -> None:
-        self._runtime.context = replace(self._runtime.context, mailbox=message.mailbox)
+    def to_all(self, message: AdmitDown | TellDown) -> None:
+        """Send to every supervisor directly below."""
         for process in self._runtime.processes.values():
             if process.channel is not None and process.ended is None:
                 process.channel.send(message)

@@ -17,7 +17,18 @@ from msgspec.structs import replace
 from regrow.config import exits
 from regrow.config.spec import SupervisorSpec
 from regrow.daemon import forked
-from regrow.daemon.channel import ForgottenUp, LastWordUp, NoteUp, ReadyUp, ReplyUp, ReportUp, Up
+from regrow.daemon.channel import (
+    ChildNow,
+    ForgottenUp,
+    LastWordUp,
+    NoteUp,
+    ReadyUp,
+    ReplyUp,
+    ReportUp,
+    SnapshotUp,
+    TellDown,
+    Up,
+)
 from regrow.daemon.context import Context
 from regrow.daemon.core.effects import (
     ArmTimer,
@@ -242,6 +253,22 @@ class Runtime:
     def stop(self, *, now: bool = False, text: str = "") -> None:
         """End in order; `now`: without asking anybody."""
         self.feed(StopRequested(now, text))
+
+    def recovered(self, dropped: int) -> None:
+        """The parent reads again, but some of what it and the root should know was lost."""
+        text = f"{dropped} messages were lost, for nobody read them; how things stand is told anew"
+        self.note("fault", "", 0, text)
+        self.tell_all()
+
+    def tell_all(self) -> None:
+        """Tell how every child stands, and have the supervisors below do the same: they told it through us."""
+        children = tuple(
+            ChildNow(name, slot.spec.kind, slot.state, slot.incarnation, slot.pid, slot.restarts)
+            for name in self.state.order
+            for slot in (self.state.slots[name],)
+        )
+        self.upward.send(SnapshotUp(self.spec.name, children))
+        self.relay.to_all(TellDown())
 
     def note(self, event: str, child: str, incarnation: int, text: str) -> None:
         """Tell what is not a decision of the core: faults of the machine, strays."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from regrow.daemon import channel
-from regrow.daemon.channel import MAX_PUT, BatchUp, Channel, ReportUp, Up
-from regrow.daemon.core.effects import Report
+from regrow.daemon.channel import MAX_PUT, BatchUp, Channel, LastWordUp, ReportUp, Up
+from regrow.daemon.core.effects import Outcome, Report
 from regrow.daemon.loop import Loop
 
 
@@ -44,6 +44,26 @@ def ends() -> Iterator[Ends]:
 def report(number: int) -> ReportUp:
     """Some report."""
     return ReportUp("sup", 1, 0.0, Report(number, "ready", "a"))
+
+
+def test_what_was_dropped_is_counted_and_told_once(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads for long: reports are dropped, and as soon as the rest has gone, whoever made them is told."""
+    monkeypatch.setattr(channel, "QUEUE_LIMIT", 10)
+    recovered: list[int] = []
+    ends.child.on_recovered = recovered.append
+    sent = 0
+    while not ends.child.queued:
+        ends.child.send(BatchUp((report(sent),) * 100))
+        sent += 1
+    for number in range(15):
+        ends.child.send(BatchUp((report(number),) * 100))
+    ends.child.send(LastWordUp(Outcome.STOPPED, ""))
+    while ends.child.queued:
+        ends.parent.drain()
+        ends.child.flush_blocking(1.0)
+    assert recovered == [6]
+    assert len(ends.reports()) == sent + 9
+    assert isinstance(ends.arrived[-1], LastWordUp)
 
 
 def test_many_reports_are_not_kept_back(ends: Ends) -> None:
