@@ -194,9 +194,8 @@ class Root:
             if refusal is not None:
                 answer(refusal)
                 return
-            self._admit(self.members.with_agent(spec))
             if spec.kind is Kind.AGENT:
-                self._keep_up(self._hub or HubSpec())
+                self._provide(self._hub or HubSpec(), self.members.with_agent(spec))
             used = self.books.incarnation_of(spec.name)
 
             def request(number: int) -> StartChild:
@@ -239,8 +238,8 @@ class Root:
     def _take_over(self, plan: Plan, done: Callable[[Any], None]) -> None:
         changes = reload.changes(self.tree, plan)
         self.plan = plan
-        self._keep_up(system.wanted_hub(plan) or (self._hub and HubSpec()))
-        self._admit(commons.members(plan.access, self.tree.workers()))
+        workers = [*commons.workers_in(plan.root), *self.tree.workers()]
+        self._provide(system.wanted_hub(plan) or (self._hub and HubSpec()), commons.members(plan.access, workers))
         waiting = {name for name, _ in changes}
         told = {"supervisors": [name for name, _ in changes]}
 
@@ -259,34 +258,37 @@ class Root:
         if not changes:
             done(told)
 
-    def _keep_up(self, hub: HubSpec | None) -> None:
-        """Have the hub that is wanted now, and what a crash of a subtree would bring back."""
+    def _provide(self, hub: HubSpec | None, members: commons.Members) -> None:
+        """Have the hub that is wanted now, and let those in who may talk; agents that run do not change their minds."""
         before, self._hub = self._hub, hub
+        anew = self._admit(members) or hub != before
         own_workers = system.system_spec(self.plan.daemon, hub)
         top = system.top_spec(self.plan.root, own_workers)
-        if top != self._top:
+        if top != self._top:  # what a crash of a subtree would bring back
             self._top = top
             self.tree.replan(self.plan.root, own_workers)
             self._tell(None, lambda number: PlanChanged(number, top))
         if hub != before:
             self._tell(nested.SYSTEM, lambda number: PlanChanged(number, own_workers))
+        if hub is not None and anew:
             if before is not None:
                 self._tell(nested.SYSTEM, lambda number: TerminateChild(number, forked.HUB))
             self._tell(nested.SYSTEM, lambda number: RestartChild(number, forked.HUB))
 
-    def _tell(self, supervisor: str | None, make: Callable[[int], Request]) -> None:
-        """A request of the root's own, whose answer changes nothing."""
-        self.ask(supervisor, make, lambda _reply: None)
-
-    def _admit(self, members: commons.Members) -> None:
-        """From now on these may use the names and the mailboxes; agents that run already do not change their minds."""
+    def _admit(self, members: commons.Members) -> bool:
+        """Whether others than before may use the names, the mailboxes and the hub from now on."""
         self.server.admit_by(self.plan.access, members.agents)
         if members == self.members:
-            return
+            return False
         self.members = members
         if fault := commons.admit(self.plan.daemon.run_dir, members):
             self.books.daemon_event("fault", fault)
         self.runtime.relay.from_parent(AdmitDown(members.listed()))
+        return True
+
+    def _tell(self, supervisor: str | None, make: Callable[[int], Request]) -> None:
+        """A request of the root's own, whose answer changes nothing."""
+        self.ask(supervisor, make, lambda _reply: None)
 
     # ending
 

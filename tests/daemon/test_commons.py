@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from tree import SUP, Tree
 from regrow.config.spec import AccessSpec, Credentials, Kind, WorkerSpec
 from regrow.daemon import commons
 from regrow.daemon.commons import Members
+from regrow.daemon.linux import acl
 
 AGENT, OPERATOR, STRANGER, GROUP = 54_321, 54_322, 54_323, 54_324
 
@@ -94,6 +96,19 @@ def test_alone(directory: Path) -> None:
         assert stat.S_IMODE((directory / place).stat().st_mode) == mode
     for name in ("data.mdb", "lock.mdb"):
         assert stat.S_IMODE((directory / "names" / name).stat().st_mode) == 0o600
+
+
+def test_without_access_control_lists(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that has none the places stay closed, which is told if it shuts somebody out."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(acl, "permit", refuse)
+    said = commons.make(str(directory), MEMBERS)
+    assert "only the daemon's own user and root can send messages" in said
+    assert stat.S_IMODE((directory / "names").stat().st_mode) == 0o700
+    assert commons.admit(str(directory), Members()) == ""
 
 
 def test_members_of_a_plan() -> None:

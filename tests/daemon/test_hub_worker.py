@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import procs
+import pytest
 from configs import Config
 from tree import SUP, Tree
 
@@ -131,3 +133,18 @@ def test_hub_comes_with_the_first_agent(config: Config, tree: Tree) -> None:
     serving(tree)
     tree.call("start_child", supervisor=SUP, spec={"id": "later", **keys})
     assert tree.entry(HUB)["incarnation"] == 1
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="names another user")
+def test_hub_hears_of_new_members(config: Config, tree: Tree) -> None:
+    """Who may come in is told to the hub at its start: there is a new one when that has changed, and only then."""
+    config.supervisor(SUP, "a:P")
+    hub(config)
+    tree.grow()
+    serving(tree)
+    config.sections["access"] = {"operators": ["user:daemon"]}
+    tree.reload()
+    serving(tree, 2)
+    tree.reload()
+    assert tree.entry(HUB)["incarnation"] == 2
