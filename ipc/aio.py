@@ -22,7 +22,9 @@ from regrow.ipc.verbs import CALL_S, Where, deadline, too_late, value_of
 if TYPE_CHECKING:
     from regrow.ipc.down import Down
     from regrow.ipc.groups import Address
+    from regrow.ipc.mailbox import Signal
     from regrow.ipc.monitor import Monitor
+    from regrow.ipc.signals import Signals
 
 
 class AsyncDelivery:
@@ -222,13 +224,51 @@ class AsyncClient(AsyncVerbs):
         from regrow.ipc.client import find
 
         super().__init__(Node(find(run_dir)))
+        self._signals: Signals | None = None
+
+    @property
+    def signals(self) -> Signals:
+        """What this client publishes and is subscribed to."""
+        if self._signals is None:
+            from regrow.ipc.signals import Signals
+
+            self._signals = Signals(self.node)
+        return self._signals
+
+    async def publish(self, topic: str, message: Any, *, timeout: float | None = None) -> int | None:
+        """Tell everybody who has subscribed to the topic; as `Client.publish`."""
+        self.attach()
+        if timeout is None:
+            self.signals.publish(topic, message)
+            self._look_soon()
+            return None
+        return await asyncio.to_thread(self.signals.publish, topic, message, timeout=timeout)
+
+    async def subscribe(self, pattern: str, *, since: int | None = None, timeout: float = 5.0) -> bool:
+        """Have signals of these topics kept for `next_signal`; as `Client.subscribe`."""
+        self.attach()
+        return await asyncio.to_thread(self.signals.subscribe, pattern, since=since, timeout=timeout)
+
+    async def unsubscribe(self, pattern: str, *, timeout: float = 5.0) -> bool:
+        """Hear no more of it; False when it was not subscribed to."""
+        return await asyncio.to_thread(self.signals.unsubscribe, pattern, timeout=timeout)
+
+    async def next_signal(self, timeout: float = 60.0) -> Signal | None:
+        """The next signal; None after `timeout` seconds without one."""
+        await self.settled(self.signals, timeout)
+        found = self.signals.receive(0.0)
+        self._look_soon()
+        return found
 
     @property
     def run_dir(self) -> str:
         return self.node.run_dir
 
     async def close(self) -> None:
+        """End the connections; what still waits ends as NoProcess."""
         self.detach()
+        if self._signals is not None:
+            self._signals.close()
         self.node.close()
 
     async def __aenter__(self) -> Self:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from regrow.ipc.control import ControlClient
 from regrow.ipc.node import Node
 from regrow.ipc.verbs import Verbs
+
+if TYPE_CHECKING:
+    from regrow.ipc.mailbox import Signal
+    from regrow.ipc.signals import Signals
 
 
 class Client(Verbs):
@@ -22,13 +26,31 @@ class Client(Verbs):
     May be used by several threads at once. A forked process may go on using it: it then has its own connections, and
     none of its parent's open messages, monitors and subscriptions.
 
+    Args:
+        where: the run_dir; or `tcp://HOST:PORT`, where a daemon's hub listens, and then what is made is a RemoteClient
+            with the same verbs.
+        key: the file with this client's keys, for `tcp://` only.
     Raises:
         Unreachable: no daemon runs there, or this user may not talk to it; Ambiguous: several run.
     """
 
-    def __init__(self, run_dir: str | os.PathLike[str] | None = None) -> None:
+    def __new__(
+        cls, where: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None
+    ) -> Self:
+        if isinstance(where, str) and "://" in where:
+            from regrow.ipc.remote import RemoteClient
+
+            return RemoteClient(where, key=key)  # type: ignore[return-value]  # the same verbs, another way
+        return super().__new__(cls)
+
+    def __init__(
+        self, where: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None
+    ) -> None:
+        if key is not None:
+            raise ValueError("a key is for tcp:// only: who may talk to a daemon on this host is said by [access]")
         self._control: ControlClient | None = None
-        self._node = Node(find(run_dir))
+        self._node = Node(find(where))
+        self._signals: Signals | None = None
 
     @property
     def run_dir(self) -> str:
@@ -41,10 +63,46 @@ class Client(Verbs):
             self._control = ControlClient(self._node.run_dir)
         return Control(self._control)
 
+    def publish(self, topic: str, message: Any, *, timeout: float | None = None) -> int | None:
+        """
+        Tell everybody who has subscribed to the topic. With a `timeout`, wait for the hub: returns how many they are.
+
+        Raises:
+            Backpressure, BadRequest; DeliveryTimeout.
+        """
+        return self.signals.publish(topic, message, timeout=timeout)
+
+    def subscribe(self, pattern: str, *, since: int | None = None, timeout: float = 5.0) -> bool:
+        """
+        Have signals of these topics kept for `next_signal`; False when the hub is not there to confirm it yet.
+
+        `since`: for patterns below `regrow.event`, first those events again that came after this number.
+        """
+        return self.signals.subscribe(pattern, since=since, timeout=timeout)
+
+    def unsubscribe(self, pattern: str, *, timeout: float = 5.0) -> bool:
+        """Hear no more of it; False when it was not subscribed to."""
+        return self.signals.unsubscribe(pattern, timeout=timeout)
+
+    def next_signal(self, timeout: float = 60.0) -> Signal | None:
+        """The next signal; None after `timeout` seconds without one. `lost` counts those dropped before it."""
+        return self.signals.receive(timeout)
+
+    @property
+    def signals(self) -> Signals:
+        """What this client publishes and is subscribed to."""
+        if self._signals is None:
+            from regrow.ipc.signals import Signals
+
+            self._signals = Signals(self._node)
+        return self._signals
+
     def close(self) -> None:
         """End the connections; what still waits ends as NoProcess. A closed client stays closed."""
         if self._control is not None:
             self._control.close()
+        if self._signals is not None:
+            self._signals.close()
         self._node.close()
 
     def __enter__(self) -> Self:

@@ -84,6 +84,7 @@ class Transport:
         self._send = base.send.__get__(self._router)
         self._recv: Any = base.recv.__get__(self._router)
         self._get = base.get.__get__(self._router)
+        self.watch_connections()  # a socket whose reader has never found it empty is not announced by its descriptor
 
     def _new_router(self, admit: tuple[Iterable[int], Iterable[int]]) -> zmq.Socket[bytes]:
         router = self._context.socket(zmq.ROUTER)

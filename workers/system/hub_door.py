@@ -218,7 +218,7 @@ def open_local(run_dir_fd: int, file: str, admitted: str) -> Callable[[zmq.Socke
     def prepare(router: zmq.Socket[bytes]) -> None:
         for kind, option in (("u", IPC_FILTER_UID), ("g", IPC_FILTER_GID)):
             for id in _ids(admitted, kind):
-                router.setsockopt(option, struct.pack("i", id))
+                router.setsockopt(option, id)
         # sun_path holds 107 bytes; a descriptor makes a short name of any folder.
         name = f"/proc/self/fd/{run_dir_fd}/{file}"
         try:
