@@ -15,7 +15,6 @@ import os
 import select
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -96,7 +95,7 @@ class Doorkeeper:
                     self._help(task)
             last = task
             if idle_ticks < TICKS_UNTIL_PARKED:
-                time.sleep(TICK_S)
+                self._wait(TICK_S)
             else:
                 last = None
                 self._park()
@@ -105,10 +104,15 @@ class Doorkeeper:
     def _park(self) -> None:
         self.is_parked = True
         if self.task is None and not self._is_closed:  # or it was set before we said so, and nobody will wake us
-            poll = select.poll()
-            poll.register(self._bell, select.POLLIN)
-            poll.poll()
+            self._wait(None)
         self.is_parked = False
+
+    def _wait(self, timeout_s: float | None) -> None:
+        """Until the bell rings."""
+        poll = select.poll()
+        poll.register(self._bell, select.POLLIN)
+        if not poll.poll(None if timeout_s is None else timeout_s * 1000):
+            return
         try:
             os.eventfd_read(self._bell)
         except BlockingIOError:
@@ -126,7 +130,7 @@ class Doorkeeper:
         self.is_helping = True
         while still():
             self._door.attend(still)
-            time.sleep(TICK_S)  # the handler waits for something itself, as it seems, and then accepts
+            self._wait(TICK_S)  # the handler waits for something itself, as it seems, and then accepts
         self.is_helping = False
         sys.setswitchinterval(interval_s)
         self._relieved()
