@@ -687,6 +687,8 @@ class Node:
 
     def watch(self, fd: int, watcher: Watcher) -> None:
         """From now on `watcher` hears when `fd` is readable, from whoever waits in this process."""
+        if self.forked:
+            self._begin_anew()
         with self._lock:
             self._watchers[fd] = watcher
             self.transport.epoll.register(fd, select.EPOLLIN)

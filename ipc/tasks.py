@@ -1,0 +1,267 @@
+"""
+Tasks: functions that run once, each in a process of its own below a dynamic supervisor.
+
+A task connects to its owner and gets its job over that connection; the result comes back over it. So the job begins
+only when its owner is known to watch (S218, S233), and what was sent before a death is read before the death is told.
+
+Source: otp-rules S230-S246; Elixir's Task.Supervisor.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from regrow.ipc.control import ControlClient
+from regrow.ipc.errors import BadRequest, CallTimeout, Unreachable
+from regrow.ipc.process import start_time
+from regrow.ipc.task import Task
+from regrow.ipc.task_process import TaskProcess
+from regrow.ipc.task_stream import Flow, Stream, StreamOptions
+from regrow.ipc.task_wire import abstract, encode_job, framed
+from regrow.ipc.verbs import CALL_S, Verbs, Where
+
+if TYPE_CHECKING:
+    from regrow.ipc.node import Node
+
+START_S = 30.0
+"""How long a supervisor may take to start a task."""
+
+CONNECT_S = 5.0
+"""How long a task that was started may take to connect, and to take its job."""
+
+_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_RUN, _RUN_ALONE = "regrow.workers.task:run", "regrow.workers.task:run_alone"
+
+
+class TaskSupervisor:
+    """
+    Starts tasks under the dynamic supervisor `supervisor` of the daemon that `who` talks to.
+
+    Functions are named as in the file, `module:function`; arguments and results are values that messages can carry.
+    May be used by several threads at once.
+
+    Args:
+        who: a Client, or an agent: the owner of the tasks.
+        shutdown: how long a task that is asked to end may take, in seconds (S230), or `"brutal_kill"`.
+    """
+
+    def __init__(self, who: Verbs, supervisor: str, *, shutdown: float | str = 5.0) -> None:
+        self._node: Node = who._node
+        self._supervisor = supervisor
+        self._shutdown = f"{shutdown}s" if isinstance(shutdown, int | float) else shutdown
+        self._lock = threading.Lock()
+        self._control: ControlClient | None = None
+        self._control_pid = 0
+
+    def async_(self, function: str, /, *args: Any, **kwargs: Any) -> Task:
+        """
+        Start a linked task: it is killed when this process dies, and its failure is raised where it is waited for.
+
+        Raises:
+            Refused (`max_children`, `noproc`, `start_failed`, …), BadRequest, ValueError, Unreachable, ControlTimeout.
+        """
+        return Task(self._started(function, args, kwargs, linked=True), function, linked=True)
+
+    def async_nolink(self, function: str, /, *args: Any, **kwargs: Any) -> Task:
+        """Start a task that goes on when this process dies. Raises as `async_` does."""
+        return Task(self._started(function, args, kwargs, linked=False), function, linked=False)
+
+    def start_child(self, function: str, /, *args: Any, restart: str = "temporary", **kwargs: Any) -> Where:
+        """
+        Start a task that nobody waits for; with another `restart` it is done again as the supervisor decides.
+
+        Its arguments travel with the child's spec and may have half a mebibyte.
+
+        Raises:
+            As `async_` does.
+        """
+        job = base64.b64encode(_job(function, args, kwargs)).decode()
+        name = _name(function)
+        answer = self._ask(name, _RUN_ALONE, {"job": job}, restart)
+        return Where(name, 1, answer["pid"])
+
+    def async_stream(
+        self,
+        function: str,
+        inputs: Iterable[Any],
+        /,
+        *,
+        max_concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float = CALL_S,
+        on_timeout: str = "exit",
+        zip_input_on_exit: bool = False,
+        returns: Any = None,
+    ) -> Stream:
+        """
+        Call the function with each element, in a linked task for each, and give the results as they come.
+
+        Args:
+            max_concurrency: how many tasks run at once; default: the number of cores.
+            ordered: results in the order of the elements; otherwise as the tasks end.
+            timeout: of each task, in seconds from its start; what is late is killed.
+            on_timeout: `exit` raises CallTimeout then, `kill_task` gives an Exit and goes on.
+            zip_input_on_exit: put the element into each Exit.
+            returns: the type to make of each result.
+        Raises:
+            TypeError, ValueError, at once. While it runs: CallTimeout, ProcessDown (a task failed), and as `async_`.
+        """
+        options = (max_concurrency, ordered, timeout, on_timeout, zip_input_on_exit, True, returns)
+        return self._stream(function, inputs, options)
+
+    def async_stream_nolink(
+        self,
+        function: str,
+        inputs: Iterable[Any],
+        /,
+        *,
+        max_concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float = CALL_S,
+        on_timeout: str = "exit",
+        zip_input_on_exit: bool = False,
+        returns: Any = None,
+    ) -> Stream:
+        """The same with tasks that are not linked: one that fails gives an Exit, and the stream goes on."""
+        options = (max_concurrency, ordered, timeout, on_timeout, zip_input_on_exit, False, returns)
+        return self._stream(function, inputs, options)
+
+    def close(self) -> None:
+        """Close the connection to the daemon; tasks go on, and may still be waited for."""
+        with self._lock:
+            if self._control is not None:
+                self._control.close()
+                self._control = None
+
+    def _stream(self, function: str, inputs: Iterable[Any], options: tuple[Any, ...]) -> Stream:
+        checked = StreamOptions(*options)
+        checked.check()
+        _check_target(function)
+
+        def start(input: Any) -> TaskProcess:
+            return self._started(function, (input,), {}, linked=checked.linked, quiet=True)
+
+        return Stream(Flow(self._node, function, inputs, start, checked).results())
+
+    def _started(self, function: str, args: Any, kwargs: Any, *, linked: bool, quiet: bool = False) -> TaskProcess:
+        """A task that has its job."""
+        job = _job(function, args, kwargs)
+        name = _name(function)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind("")  # the kernel finds a free address
+            listener.listen()
+            pid = os.getpid()
+            owner = abstract(listener.getsockname().decode())
+            fields = {"owner": owner, "pid": pid, "began": start_time(pid), "linked": linked}
+            answer = self._ask(name, _RUN, fields, "temporary")
+            met = _meet(listener, answer["pid"])
+        process = TaskProcess(self._node, self._supervisor, name, answer["pid"], quiet=quiet)
+        if met is None:
+            process.died_early()
+        else:
+            process.begin(*met, framed(job), CONNECT_S)
+        return process
+
+    def _ask(self, name: str, function: str, args: dict[str, Any], restart: str) -> Any:
+        spec = {"id": name, "function": function, "args": args, "restart": restart, "shutdown": self._shutdown}
+        with self._lock:
+            known = self._control is not None and self._control_pid == os.getpid()
+            for again in (known, False):
+                if self._control is None or self._control_pid != os.getpid():
+                    self._control = ControlClient(self._node.run_dir)
+                    self._control_pid = os.getpid()
+                try:
+                    return self._control.request(
+                        "start_child", within_s=START_S, supervisor=self._supervisor, spec=spec
+                    )
+                except Unreachable:
+                    self._control.close()
+                    self._control = None
+                    if not again:  # the daemon may have been started anew since; the name is used once, so no doubles
+                        raise
+        raise AssertionError("internal error: neither an answer nor an error")
+
+
+def _check_target(function: object) -> None:
+    if not isinstance(function, str) or not _TARGET.fullmatch(function):
+        raise ValueError(f"a task's function is named as `module:function`, not {function!r}")
+
+
+def _job(function: str, args: Any, kwargs: Any) -> bytes:
+    _check_target(function)
+    try:
+        return encode_job(function, args, kwargs)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadRequest(function, f"cannot encode the arguments: {error}") from None
+
+
+def _name(function: str) -> str:
+    """A name that is never used again: the reference of a task. It begins with its function's."""
+    word = re.sub(r"[^a-z0-9_]", "-", function.rpartition(":")[2].lower())[:32]
+    return f"{word if word[:1].isalpha() else f'task{word}'}-{os.urandom(8).hex()}"
+
+
+def _meet(listener: socket.socket, pid: int) -> tuple[socket.socket, int] | None:
+    """
+    The connection of the process `pid`, and a descriptor of that process; None when it died before.
+
+    Raises:
+        CallTimeout: it lives, and does not connect.
+    """
+    try:
+        early = os.pidfd_open(pid)
+    except ProcessLookupError:
+        early = -1
+    try:
+        connection = _accept(listener, pid, early)
+    finally:
+        if early >= 0:
+            os.close(early)
+    if connection is None:
+        return None
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        connection.close()
+        return None
+    # Connected still, it was alive when the descriptor was opened: the number was nobody else's.
+    if _hung_up(connection):
+        connection.close()
+        os.close(pidfd)
+        return None
+    return connection, pidfd
+
+
+def _accept(listener: socket.socket, pid: int, pidfd: int) -> socket.socket | None:
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    if pidfd >= 0:
+        poll.register(pidfd, select.POLLIN)
+    end_s = time.monotonic() + CONNECT_S
+    while True:
+        ready = {fd for fd, _ in poll.poll(max(end_s - time.monotonic(), 0.0) * 1000 if pidfd >= 0 else 0)}
+        if listener.fileno() in ready:
+            connection, _ = listener.accept()
+            peer, _, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if peer == pid:
+                return connection
+            connection.close()  # a stranger
+        elif ready or pidfd < 0:
+            return None
+        else:
+            raise CallTimeout(f"pid {pid}", "connect", CONNECT_S)
+
+
+def _hung_up(connection: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connection, 0)
+    return bool(poll.poll(0))
