@@ -27,6 +27,7 @@ NAMES = (
     "down",
     "call",
     "send",
+    "publish",
 )
 HEADINGS = ("", "floor p50", "p99", "regrow p50", "p99", "ratio", "goal", "")
 

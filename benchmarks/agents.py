@@ -87,3 +87,28 @@ class Driver(Placed):
                 self.call(to, "handled", timeout=60.0)
         self.call(to, "handled", timeout=60.0)
         return sent
+
+
+class Ear(Agent):
+    """Hears what is published, and writes a byte into the FIFO for each burst of it."""
+
+    def init(self, fifo: str, burst: int) -> None:
+        self.fifo = os.open(fifo, os.O_WRONLY)
+        self.burst = burst
+        self.count = 0
+        self.subscribe("bench.>")
+
+    def on_signal(self, topic: str, message: str) -> None:
+        self.count += 1
+        if self.count % self.burst == 0:
+            os.write(self.fifo, b".")
+
+
+class Mouth(Agent):
+    """Publishes."""
+
+    @handler
+    def publish_burst(self, count: int, size: int) -> None:
+        text = "x" * size
+        for _ in range(count):
+            self.publish("bench.signal", text)

@@ -189,9 +189,9 @@ def function(name: str, fifo: Path | None = None, replicas: int = 1) -> str:
     return f"[worker.{name}]\n{what}" + _replicas(replicas)
 
 
-def agent(name: str, target: str, replicas: int = 1) -> str:
-    """The table of an agent."""
-    return f'[worker.{name}]\nagent = "{target}"\n' + _replicas(replicas)
+def agent(name: str, target: str, replicas: int = 1, *, args: str = "{}") -> str:
+    """The table of an agent; `args` as the file has them."""
+    return f'[worker.{name}]\nagent = "{target}"\nargs = {args}\n' + _replicas(replicas)
 
 
 def _replicas(count: int) -> str:

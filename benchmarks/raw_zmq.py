@@ -2,6 +2,9 @@
 The floors of messages: the same patterns in bare pyzmq, one process each.
 
     server PATH [CPU]    a ROUTER at `PATH`: `e…` is answered with itself, `n…` is counted, `?` answered with the count
+    forwarder PATH       XSUB and XPUB
+    mouth PATH           a PUB; `publish COUNT SIZE` on standard input
+    ear PATH             a SUB; `hear COUNT 0` on standard input, answered when that many have come
     driver PATH [CPU]    a DEALER; lines `calls COUNT SIZE` and `sends COUNT SIZE` on standard input
 
 Each ends when its standard input is closed (a server: when it is killed).
@@ -54,6 +57,44 @@ def driver(path: str) -> None:
     os._exit(0)
 
 
+def forwarder(path: str) -> None:
+    """Forward for ever."""
+    context = zmq.Context()
+    front, back = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
+    front.bind(f"ipc://{path}.in")
+    back.bind(f"ipc://{path}.out")
+    print("ready", flush=True)
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    zmq.proxy(front, back)
+
+
+def mouth(path: str) -> None:
+    """Publish as each line says."""
+    publisher = zmq.Context().socket(zmq.XPUB)  # to see the subscription come before anything is published
+    publisher.connect(f"ipc://{path}.in")
+    publisher.recv()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        _, count, size = line.split()
+        for _ in range(int(count)):
+            publisher.send(b"x" * int(size))
+        print("done", flush=True)
+    os._exit(0)
+
+
+def ear(path: str) -> None:
+    """Hear as much as each line says."""
+    subscriber = zmq.Context().socket(zmq.SUB)
+    subscriber.subscribe(b"")
+    subscriber.connect(f"ipc://{path}.out")
+    print("ready", flush=True)
+    for line in sys.stdin:
+        for _ in range(int(line.split()[1])):
+            subscriber.recv()
+        print("heard", flush=True)
+    os._exit(0)
+
+
 def calls(dealer: zmq.Socket[bytes], count: int, text: bytes) -> list[float]:
     """Seconds that each round trip took."""
     taken = []
@@ -68,4 +109,4 @@ def calls(dealer: zmq.Socket[bytes], count: int, text: bytes) -> list[float]:
 if __name__ == "__main__":
     if len(sys.argv) > 3:
         os.sched_setaffinity(0, {int(sys.argv[3])})
-    {"server": server, "driver": driver}[sys.argv[1]](sys.argv[2])
+    {"server": server, "driver": driver, "forwarder": forwarder, "mouth": mouth, "ear": ear}[sys.argv[1]](sys.argv[2])
