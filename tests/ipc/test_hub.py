@@ -103,7 +103,8 @@ def test_unsubscribed_means_no_more(client: RawClient) -> None:
 def test_order_of_one_publisher_is_kept(client: RawClient, other: RawClient) -> None:
     """Ten thousand signals of one publisher come in the order in which they were published."""
     subscribe(client, "n.>", credit=1000)
-    count, got = 10_000, []
+    count = 10_000
+    got: list[int] = []
     for number in range(count):
         other.say(Signal("n.x", pack(number)))
     while len(got) < count:
@@ -268,7 +269,7 @@ def test_gateway_death_ends_calls_and_monitors(host: HubHost, client: RawClient)
     host.actor("actor")
     monitor, call, die = client.id(), client.id(), client.id()
     client.say(Monitor(monitor, "actor"), Call(call, "actor", "never"), Call(die, "actor", "die"))
-    heard = {}
+    heard: dict[int, Down | Refusal] = {}
     while len(heard) < 3:
         message = client.hear()
         assert isinstance(message, Down | Refusal)

@@ -151,7 +151,7 @@ class RawClient:
         """Everything that was said before the hub's answer to a ping that is sent now."""
         id = self.id()
         self.say(hub_wire.Ping(id))
-        heard = []
+        heard: list[FromHub] = []
         while not isinstance(message := self.hear(), hub_wire.Done) or message.id != id:
             assert message is not None, f"no pong after {heard}"
             heard.append(message)
