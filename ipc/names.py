@@ -10,6 +10,7 @@ Source: architecture section 6; otp-rules S220-S229.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -77,9 +78,9 @@ class Names:
     def __init__(self, run_dir: str) -> None:
         self._run_dir = run_dir
         self._path = os.path.join(run_dir, FOLDER)
-        self._env: lmdb.Environment = self._open()
+        self._env: lmdb.Environment
+        self._env, self._inode = self._open()
         self._pid = os.getpid()
-        self._inode = _inode(self._path)
 
     def get(self, name: str) -> Record | None:
         """The record of `name`, of a living or a dead process; None when there is none."""
@@ -87,17 +88,25 @@ class Names:
         return _decode(found) if found is not None else None
 
     def members(self, group: str) -> list[str]:
-        """The names in a group that have a record, by their number; the group's own name is not among them."""
-        first, end = f"{group}.".encode(), f"{group}/".encode()
+        """
+        The agents of a group that have a record, by their number.
+
+        Other names that begin like theirs, and those that somebody has registered, are not among them.
+        """
+        first = _key(f"{group}.")
+        if first == _NOBODY:
+            return []
 
         def scan(txn: Any) -> list[str]:
             cursor = txn.cursor()
             names: list[str] = []
             if cursor.set_range(first):
-                for key in cursor.iternext(keys=True, values=False):
-                    if key >= end:
+                for key, value in cursor:
+                    if not key.startswith(first):
                         break
-                    names.append(bytes(key).decode())
+                    record = _decode(value)
+                    if record.group == group and record.name.encode() == key:
+                        names.append(record.name)
             return names
 
         return sorted(self._read(scan), key=_number)
@@ -111,9 +120,12 @@ class Names:
 
     def announce(self, name: str, record: Record) -> Record | None:
         """Give the agent its own name; returns the record that was there, of an earlier incarnation."""
-        with self._env.begin(write=True) as txn:
-            before = txn.pop(_key(name))
+        def give(txn: Any) -> bytes | None:
+            before: bytes | None = txn.pop(_key(name))
             txn.put(_key(name), _encode(record))
+            return before
+
+        before = self._write(give)
         return _decode(before) if before is not None else None
 
     def register(self, name: str, record: Record) -> None:
@@ -125,22 +137,29 @@ class Names:
         """
         if _key(name) == _NOBODY:
             raise Refused("bad_request", f"a name has 1 to {MAX_NAME_BYTES} bytes and does not begin with a zero byte")
-        with self._env.begin(write=True) as txn:
+        def give(txn: Any) -> Record | None:
             found = txn.get(_key(name))
             holder = _decode(found) if found is not None else None
             if holder is not None and holder.is_alive():
-                text = f"{name} is the name of {holder.name} (pid {holder.pid})"
-                raise Refused("already_registered", text, {"pid": holder.pid, "name": holder.name})
+                return holder
             txn.put(_key(name), _encode(record))
+            return None
+
+        holder = self._write(give)
+        if holder is not None:
+            text = f"{name} is the name of {holder.name} (pid {holder.pid})"
+            raise Refused("already_registered", text, {"pid": holder.pid, "name": holder.name})
 
     def withdraw(self, name: str, record: Record) -> bool:
         """Remove the name if it is this process's; False when it was not (S225)."""
-        with self._env.begin(write=True) as txn:
+        def take(txn: Any) -> bool:
             found = txn.get(_key(name))
             if found is None or _decode(found) != record:
                 return False
             txn.delete(_key(name))
-        return True
+            return True
+
+        return self._write(take)
 
     def is_stale(self) -> bool:
         """Whether the daemon was started anew since, with a new table; then `reopen`."""
@@ -151,11 +170,11 @@ class Names:
         Open the table that is there now; also what a forked process does with its parent's.
 
         Raises:
-            Unreachable.
+            Unreachable: there is none, and the one that was open stays so.
         """
+        env, inode = self._open()
         self.close()
-        self._env = self._open()
-        self._pid, self._inode = os.getpid(), _inode(self._path)
+        self._env, self._inode, self._pid = env, inode, os.getpid()
 
     def close(self) -> None:
         _environments.give_back(self._env)
@@ -165,7 +184,7 @@ class Names:
         """For what others keep beside the names, under keys that begin with a zero byte."""
         return self._env
 
-    def _open(self) -> lmdb.Environment:
+    def _open(self) -> tuple[lmdb.Environment, tuple[int, int]]:
         import lmdb
 
         try:
@@ -187,9 +206,22 @@ class Names:
         with self._env.begin() as txn:
             return look(txn)
 
+    def _write(self, change: Callable[[Any], T]) -> T:
+        """Change the table. Pages that somebody was reading when he was killed are in use until his slot is cleared."""
+        import lmdb
+
+        try:
+            with self._env.begin(write=True) as txn:
+                return change(txn)
+        except lmdb.MapFullError:
+            self._env.reader_check()
+        with self._env.begin(write=True) as txn:
+            return change(txn)
+
 
 _NOBODY = b"\1"
 """Where a name is looked up that nobody can have."""
+
 
 class _Environments:
     """
@@ -200,35 +232,57 @@ class _Environments:
 
     def __init__(self) -> None:
         self._open: dict[tuple[int, int], tuple[lmdb.Environment, int, int]] = {}
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._forked)
 
-    def take(self, path: str) -> lmdb.Environment:
-        inode = _inode(path)
-        env, pid, users = self._open.get(inode, (None, 0, 0))
-        if env is not None and pid != os.getpid():
-            env.close()
-            env, users = None, 0
-        if env is None:
-            import lmdb
+    def _forked(self) -> None:
+        self._lock = threading.Lock()  # a thread that is not here may have held it
 
-            env = lmdb.open(
-                path,
-                map_size=MAP_BYTES,
-                max_readers=MAX_READERS,
-                create=False,
-                sync=False,  # it need not outlive the machine, and lies in memory as a rule
-                metasync=False,
-                readahead=False,
-            )
-        self._open[inode] = env, os.getpid(), users + 1
-        return env
+    def take(self, path: str) -> tuple[lmdb.Environment, tuple[int, int]]:
+        """
+        The table that is at `path` now, and which file that is.
+
+        Raises:
+            lmdb.Error.
+        """
+        with self._lock:
+            inode = _inode(path)
+            env, pid, users = self._open.get(inode, (None, 0, 0))
+            if env is not None and pid != os.getpid():
+                env.close()
+                env, users = None, 0
+            if env is None:
+                env, inode = _open_table(path)
+            self._open[inode] = env, os.getpid(), users + 1
+            return env, inode
 
     def give_back(self, env: lmdb.Environment) -> None:
-        for inode, (known, pid, users) in list(self._open.items()):
-            if known is env and pid == os.getpid():
-                self._open[inode] = env, pid, users - 1
-                if users == 1:
-                    env.close()
-                    del self._open[inode]
+        with self._lock:
+            for inode, (known, pid, users) in list(self._open.items()):
+                if known is env and pid == os.getpid():
+                    self._open[inode] = env, pid, users - 1
+                    if users == 1:
+                        env.close()
+                        del self._open[inode]
+
+
+def _open_table(path: str) -> tuple[lmdb.Environment, tuple[int, int]]:
+    import lmdb
+
+    while True:
+        inode = _inode(path)
+        env = lmdb.open(
+            path,
+            map_size=MAP_BYTES,
+            max_readers=MAX_READERS,
+            create=False,
+            sync=False,  # it need not outlive the machine, and lies in memory as a rule
+            metasync=False,
+            readahead=False,
+        )
+        if inode == _inode(path):
+            return env, inode
+        env.close()  # the daemon was started anew in between
 
 
 _environments = _Environments()
@@ -245,7 +299,10 @@ def _encode(record: Record) -> bytes:
 
 
 def _key(name: str) -> bytes:
-    key = name.encode()
+    try:
+        key = name.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return _NOBODY
     if not 0 < len(key) <= MAX_NAME_BYTES or key.startswith(b"\0"):
         return _NOBODY
     return key
