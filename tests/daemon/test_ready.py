@@ -337,7 +337,7 @@ select.select([], [], [])
     told = [event for event in farm.call("events", names=["full"]) if event["event"] not in ("starting", "ready")]
     assert {event["event"] for event in told} == {"child_added", "backpressure"}
     events = [event for event in told if event["event"] == "backpressure"]
-    assert 1 <= len(events) <= 20
+    assert 1 <= len(events) < 250
     assert events[0]["text"] == "10000 of 10000 messages 0"
     assert "full became ready" in farm.why("full")
     farm.remove("full")

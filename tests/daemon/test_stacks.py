@@ -131,11 +131,11 @@ def test_deep_stack(module: Farm) -> None:
 
 def test_stopped_process_has_no_stacks(module: Farm) -> None:
     """A process that was stopped by a signal cannot answer; that is said, and it is killed at once."""
-    pid = add(module, "frozen", "asleep", watchdog="300ms")
+    pid = add(module, "frozen", "asleep", watchdog="1s")
     procs.freeze(pid, 10.0)
     reason = module.exited("frozen")
     assert (reason["reason"], reason["signal"]) == ("watchdog", "SIGKILL")
-    assert reason["text"] == "no progress shown within 0.3 s; it was stopped by a signal: no Python stacks"
+    assert reason["text"] == "no progress shown within 1 s; it was stopped by a signal: no Python stacks"
     module.remove("frozen")
 
 
