@@ -24,6 +24,9 @@ from regrow.daemon.linux.spawn import Launch
 PYTHON = frozenset({Kind.FUNCTION, Kind.AGENT})
 """Kinds that are forked, and never exec'd."""
 
+TASKS = "regrow.workers.task"
+"""The module of the functions that run tasks."""
+
 LOGGER = "regrow.logger"
 """The internal worker that inherits the logger's end of its channel."""
 
@@ -131,6 +134,8 @@ def _runner(context: Context, spec: WorkerSpec) -> Callable[[Callable[[], None]]
         return lambda started: runtime.run(spec.name, spec.target, spec.args_json, spec.import_path, started)
     from regrow.workers import function
 
+    if spec.target.startswith(TASKS):
+        importlib.import_module(TASKS)  # here, once, instead of in each of them
     kwargs = {"channel_fd": context.logger_fd} if spec.name == LOGGER else {}
     return lambda started: function.run(spec.name, spec.target, spec.args_json, spec.import_path, started, kwargs)
 

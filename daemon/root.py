@@ -23,6 +23,7 @@ from regrow.config.spec import HubSpec, Kind, Plan, SupervisorSpec, WorkerSpec
 from regrow.daemon import channel, commons, errand, forked, nested, reload, system
 from regrow.daemon.books import Books
 from regrow.daemon.channel import AdmitDown, MatchedDown, ReplyUp, RequestDown
+from regrow.daemon.checked import Checked, key_of
 from regrow.daemon.context import Context, inheritable_environ
 from regrow.daemon.control import ControlError, ControlServer
 from regrow.daemon.core.effects import Code, Outcome
@@ -59,6 +60,7 @@ class Root:
         self._asked: dict[int, tuple[str, Answer, str]] = {}
         self._requests = 0
         self._interrupted = False
+        self._checked = Checked()
         self.members = commons.members(plan.access, commons.workers_in(plan.root))
         unshared = commons.make(plan.daemon.run_dir, self.members)
         own_end, self._logger_end = _logger_channel()
@@ -181,15 +183,20 @@ class Root:
             self.runtime.relay.from_parent(MatchedDown(self.tree.route(node.parent), child, incarnation))
 
     def start_child(self, supervisor: str, raw: Mapping[str, Any], by: str, answer: Answer) -> None:
-        """Check the spec in a process of its own, then have `supervisor` start it."""
+        """Check the spec in a process of its own, unless its like was, then have `supervisor` start it."""
         above = self.tree.nodes[supervisor].spec
         assert isinstance(above, SupervisorSpec)
+        key = key_of(raw, above)
 
         def checked(result: bytes | errand.Failed) -> None:
             if isinstance(result, errand.Failed):
                 answer(ReplyUp(0, code=Code.BAD_REQUEST, message=str(result)))
                 return
             spec = msgspec.msgpack.decode(result, type=WorkerSpec)
+            self._checked.keep(key, spec)
+            start(spec)
+
+        def start(spec: WorkerSpec) -> None:
             refusal = self._refusal(supervisor, spec.name)
             if refusal is not None:
                 answer(refusal)
@@ -204,7 +211,11 @@ class Root:
 
             self.ask(supervisor, request, answer, by=by, about=spec.name)
 
-        self._errands.run(lambda: reload.worker(self.plan, raw, above), checked)
+        known = self._checked.like(key, raw)
+        if known is not None:
+            start(known)
+        else:
+            self._errands.run(lambda: reload.worker(self.plan, raw, above), checked)
 
     def _refusal(self, supervisor: str, name: str) -> ReplyUp | None:
         """A name is an address in the whole tree; one that is taken elsewhere is refused (S135)."""
@@ -350,6 +361,3 @@ def main() -> None:
     from regrow.daemon import startup
 
     sys.exit(startup.run(int(sys.argv[1])))
-
-
-
