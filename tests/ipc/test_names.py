@@ -190,12 +190,14 @@ def test_killed_readers_do_not_fill_the_table(run_dir: Path) -> None:
 
     with Sibling(body) as reader:
         reader.hear()
+        table = Names(str(run_dir))  # while the reader lives: who opens a table that nobody has, clears its slots
         reader.kill()
-    table = Names(str(run_dir))
     try:
-        for number in range(MAP_BYTES // 4096 // 3 + 2000):  # each change takes three pages, or more
+        used = 0
+        for number in range(MAP_BYTES // 4096):  # each change takes three pages, or more
             table.announce("a", record("a", incarnation=number))
-        assert table.env.info()["last_pgno"] * 4096 <= MAP_BYTES
+            used = max(used, table.env.info()["last_pgno"])
+        assert used > MAP_BYTES // 4096 - 10
     finally:
         table.close()
 
