@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from regrow.ipc.node import Node
+    from regrow.ipc.seeker import Seeker
 
 
 class ByKey(Struct, frozen=True):
@@ -66,7 +66,7 @@ def partition(key: Any, partitions: int) -> int:
     return int.from_bytes(digest, "little") % partitions
 
 
-def choose(node: Node, to: str | Address, turns: dict[str, int]) -> str | None:
+def choose(node: Seeker, to: str | Address, turns: dict[str, int]) -> str | None:
     """The name of the member; None where the group has nobody that it could be. `turns` counts rounds by group."""
     if isinstance(to, ByKey):
         return _by_key(node, to)
@@ -80,7 +80,7 @@ def choose(node: Node, to: str | Address, turns: dict[str, int]) -> str | None:
     return members[turn % len(members)]
 
 
-def _by_key(node: Node, to: ByKey) -> str | None:
+def _by_key(node: Seeker, to: ByKey) -> str | None:
     """A key's member, whether it lives or not: another one would not have what belongs to the key."""
     for name in node.names.members(to.group):
         record = node.names.get(name)

@@ -15,8 +15,8 @@ from regrow.ipc.down import Down
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regrow.ipc.node import Node
     from regrow.ipc.peers import Peer
+    from regrow.ipc.seeker import Seeker
 
 
 class Monitor:
@@ -28,7 +28,7 @@ class Monitor:
 
     __slots__ = ("_node", "callback", "done", "down", "incarnation", "name", "peer", "pid")
 
-    def __init__(self, node: Node, name: str, peer: Peer | None) -> None:
+    def __init__(self, node: Seeker, name: str, peer: Peer | None) -> None:
         self._node = node
         self.name = name
         self.peer = peer

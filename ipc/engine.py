@@ -1,0 +1,396 @@
+"""
+One socket for a whole process, led by whoever waits.
+
+Thread-safe. There is no thread of its own: whoever waits for something does the input and output for all (one
+leads, the others wait for it), so that a single thread pays for no hand-over. Whoever touches the socket takes in
+what has come before letting go of it, because ZeroMQ then says nothing more about that.
+
+Source: architecture section 6; zmq_getsockopt(3), ZMQ_FD and ZMQ_EVENTS.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from regrow.ipc import wire
+from regrow.ipc.awaited import Awaited, Inbox, MailboxSpec, Stats, Watcher
+from regrow.ipc.delivery import Pending
+from regrow.ipc.down import Down
+from regrow.ipc.errors import MessageError, NoProcess, ProcessDown, Unreachable
+from regrow.ipc.explain import last_exit
+from regrow.ipc.mailbox import LIMIT, Mailbox
+from regrow.ipc.names import Names, Record
+from regrow.ipc.peers import Peer, Peers
+from regrow.ipc.transport import Full, Gone, Transport
+from regrow.ipc.wire import Refusal, WireError
+
+if TYPE_CHECKING:
+    from regrow.ipc.link import Link
+    from regrow.ipc.monitor import Monitor
+
+MBOX = "mbox"
+HEARD_OUT_S = 0.25
+"""How long a death waits for the last words of the dead, when something keeps a connection of theirs open."""
+
+LED_S = 0.05
+"""How often a thread that would accept looks whether another, that waits here and so accepts already, still does."""
+
+BATCH = 256
+"""Messages taken in at once, before anything else is looked at."""
+
+
+class Engine:
+    """
+    Args:
+        run_dir: the daemon's.
+        mailbox: what others send to; None for a process that only asks.
+        limit: how many messages may be on their way to one receiver.
+    Raises:
+        Unreachable: there is no daemon; OSError: the mailbox cannot be made.
+    """
+
+    def __init__(self, run_dir: str, mailbox: MailboxSpec | None = None, *, limit: int = LIMIT) -> None:
+        self.run_dir = os.path.abspath(run_dir)
+        self.spec = mailbox
+        self.name = mailbox.name if mailbox is not None else ""
+        self.limit = limit
+        self.stats = Stats()
+        self.names = Names(self.run_dir)
+        self.mailbox = Mailbox(mailbox.limit if mailbox is not None else LIMIT)
+        self.record: Record | None = None
+        self._own_names: list[str] = []
+        self._file = f"{self.name}.{mailbox.incarnation}.{os.urandom(4).hex()}" if mailbox is not None else ""
+        self._begin()
+        _nodes.add(self)
+
+    def _begin(self) -> None:
+        admit = self.spec.admit if self.spec is not None else ((), ())
+        self.transport = Transport(os.path.join(self.run_dir, MBOX), self._file, admit)
+        self.peers = Peers(self.limit)
+        self.links: dict[bytes, Link] = {}
+        self._watchers: dict[int, Watcher] = {}
+        self.inbox = Inbox(self.mailbox)
+        self.closed = False
+        self.forked = False
+        self._lock = threading.RLock()
+        self._leading = False
+        self._attending = False
+        self._recall_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._followers: set[threading.Event] = set()
+        self._ids = itertools.count(1)
+        self._turns: dict[str, int] = {}
+        self._fresh_s = 0.0
+
+    def locked(self) -> threading.RLock:
+        """What must be held while the transport is used."""
+        return self._lock
+
+    # waiting
+
+    def wait(self, thing: Awaited, deadline_s: float) -> bool:
+        """Wait until `thing.done`, at most until `deadline_s` (monotonic; inf: for ever); returns `thing.done`."""
+        if self._attending:
+            self._recall()
+        try:
+            while not _is_done(thing):
+                with self._lock:
+                    self._turn(thing)
+                    now_s = time.monotonic()
+                    if _is_done(thing) or deadline_s <= now_s:
+                        break
+                    left_s = min(deadline_s, self._next_s()) - now_s
+                    follower = threading.Event() if self._leading else None
+                    if follower is None:
+                        self._leading = True
+                        thing.callback = self.transport.wake
+                    else:
+                        self._followers.add(follower)
+                        thing.callback = follower.set
+                if follower is None:
+                    self._lead(left_s, thing)
+                else:
+                    follower.wait(min(max(left_s, 0.0), threading.TIMEOUT_MAX))
+                    self._followers.discard(follower)
+        finally:
+            with self._lock:
+                if self._followers and not self._leading:
+                    next(iter(self._followers)).set()  # somebody else has to lead now
+        return thing.done
+
+    def _lead(self, left_s: float, thing: Awaited) -> None:
+        """Wait for the kernel, for all who wait in this process."""
+        try:
+            events = self.transport.epoll.poll(_epoll_timeout(left_s))
+        finally:
+            with self._lock:
+                self._leading = False
+                thing.callback = None
+        with self._lock:
+            self._heard(events)
+            self._turn(thing)
+
+    def _heard(self, events: list[tuple[int, int]]) -> None:
+        for fd, _ in events:
+            if fd == self.transport.wake_fd:
+                try:
+                    os.eventfd_read(fd)
+                except BlockingIOError:
+                    pass  # another thread has
+            elif fd == self.transport.monitor_fd:
+                self.transport.watch_connections()
+            elif fd in self.peers.by_pidfd:
+                self.transport.epoll.unregister(fd)
+                self.peers.dies(fd, time.monotonic())
+            elif fd in self._watchers:
+                self._watchers[fd].heard()
+
+    def _next_s(self) -> float:
+        """When something is due even if nothing is heard."""
+        dying = self.peers.dying
+        return dying[0].dying_since + HEARD_OUT_S if dying and dying[0].dying_since is not None else float("inf")
+
+    def _turn(self, until: Awaited | None = None) -> None:
+        """
+        Take in all that has come, or what came until something is done; tell of deaths whose last words are among it.
+
+        What is left in the socket then is not announced again: who stops here looks again before waiting.
+        """
+        self._take_in(until)
+        for peer in list(self.peers.dying):
+            assert peer.dying_since is not None
+            late = time.monotonic() >= peer.dying_since + HEARD_OUT_S
+            if self.transport.is_heard_out(peer.record.pid) or late:
+                self._take_in()
+                self._bury(peer)
+        for file in self.transport.handshakes():
+            for link in list(self.links.values()):
+                if link.file.endswith(file):
+                    link.came_up()
+
+    def _bury(self, peer: Peer) -> None:
+        record = peer.record
+        self.peers.forget(peer)
+        if peer.alias:
+            self.transport.disconnect(record.mailbox)
+
+        def error(_pending: Pending) -> MessageError:
+            return ProcessDown(Down(record.name, record.incarnation, self.explain))
+
+        peer.ledger.down(error)
+        for monitor in peer.monitors:
+            self._tell(monitor, Down(record.name, record.incarnation, self.explain))
+
+    # accepting, while nobody waits
+
+    def accept(self) -> None:
+        """Take in what has come, so that its senders know; never blocks for long."""
+        with self._lock:
+            self._turn()
+
+    def attend(self, still: Callable[[], bool]) -> None:
+        """
+        Go on accepting, in a thread of its own, until somebody else waits on this node, or not `still()`.
+
+        While somebody does, there is nothing to do here, and two who take in each other's messages are slower than one.
+        """
+        if self._leading:
+            time.sleep(LED_S)
+            return
+        self._attending = True
+        poll = select.poll()
+        poll.register(self.transport.epoll.fileno(), select.POLLIN)
+        poll.register(self._recall_fd, select.POLLIN)
+        while self._attending and still():
+            ready = poll.poll(1000)
+            if any(fd == self._recall_fd for fd, _ in ready):
+                break
+            with self._lock:
+                if not self._leading:
+                    self._heard(self.transport.epoll.poll(0))
+                self._turn()
+        self._attending = False
+        try:
+            os.eventfd_read(self._recall_fd)
+        except BlockingIOError:
+            pass  # it ended by itself
+
+    def _recall(self) -> None:
+        self._attending = False
+        os.eventfd_write(self._recall_fd, 1)
+
+    def wake(self) -> None:
+        """Let `receive` return None; may be called from any thread and any signal handler."""
+        self.inbox.woken = True
+        self.transport.wake()
+
+    # taking in
+
+    def _take_in(self, until: Awaited | None = None) -> None:
+        while self.transport.has_input():
+            self._take_batch(until)
+            if until is not None and until.done:
+                break
+        inbox = self.inbox
+        if inbox.callback is not None and self.mailbox.waiting:
+            inbox.callback()
+
+    def _take_batch(self, until: Awaited | None = None) -> None:
+        receive = self.transport.receive
+        accepted: dict[bytes, list[int]] = {}
+        for number in range(BATCH):
+            if number == 1 and (_has_come(until) or not self.transport.has_input()):
+                break  # a single message is the rule, and an exception dearer than a question
+            found = receive()
+            if found is None:
+                break
+            self._take(found[0], found[1], accepted)
+        for routing, runs in accepted.items():
+            self._say(routing, wire.encode((0x20, runs)))
+
+    def _take(self, routing: bytes, frame: bytes | memoryview, accepted: dict[bytes, list[int]]) -> None:
+        peer = self.peers.by_alias.get(routing)
+        if peer is not None:
+            try:
+                peer.ledger.answered(wire.decode_answer(frame))
+            except WireError:
+                self.stats.bad += 1
+            return
+        if routing in self.links:
+            self.links[routing].heard(bytes(frame))
+            return
+        try:
+            request = wire.decode_request(frame)
+        except WireError as error:
+            self.stats.bad += 1
+            if error.id is not None:
+                self._say(routing, wire.encode(Refusal(error.id, wire.BAD_REQUEST, str(error))))
+            return
+        refusal = self.mailbox.take(routing, request, len(frame))
+        if refusal is not None:
+            if refusal.id >= 0:
+                self._say(routing, wire.encode(refusal))
+        elif type(request) is wire.Send:
+            _add(accepted.setdefault(routing, []), request.id)
+
+    def _say(self, routing: bytes, frame: bytes) -> None:
+        """Answer; who is gone, or does not listen, gets none."""
+        try:
+            self.transport.send(routing, frame)
+        except (Gone, Full):
+            self.stats.unanswered += 1
+
+    # the dead
+
+    def _tell(self, monitor: Monitor, down: Down) -> None:
+        monitor.settle(down)
+        if self.spec is not None:
+            self.mailbox.tell(down)
+            if self.inbox.callback is not None:
+                self.inbox.callback()
+
+    def explain(self, name: str, incarnation: int) -> Mapping[str, Any] | None:
+        """The `last_exit` of an incarnation, from the root; None when it cannot say."""
+        return last_exit(self.run_dir, name, incarnation)
+
+    # event loops, and the end
+
+    def fileno(self) -> int:
+        """Readable when `on_readable` should be called."""
+        return self.transport.epoll.fileno()
+
+    def on_readable(self) -> float:
+        """What an event loop calls; returns when it wants to be called in any case (monotonic seconds)."""
+        with self._lock:
+            self._heard(self.transport.epoll.poll(0))
+            self._turn()
+            return self._next_s()
+
+    def watch(self, fd: int, watcher: Watcher) -> None:
+        """From now on `watcher` hears when `fd` is readable, from whoever waits in this process."""
+        if self.forked:
+            self._begin_anew()
+        with self._lock:
+            self._watchers[fd] = watcher
+            self.transport.epoll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """No more; to be called before `fd` is closed."""
+        with self._lock:
+            if self._watchers.pop(fd, None) is not None:
+                self.transport.epoll.unregister(fd)
+
+    def close(self, linger_s: float = 1.0) -> None:
+        """End all of it; open messages end as `NoProcess`. What was answered is given `linger_s` to leave."""
+        with self._lock:
+            if self.closed or self.forked:
+                return
+            self.closed = True
+            for peer in self.peers.clear():
+                peer.ledger.down(lambda pending: NoProcess(pending.to, "this side was closed"))
+                for monitor in peer.monitors:
+                    monitor.settle(None)
+            for watcher in set(self._watchers.values()):
+                watcher.dropped()
+            self.transport.close(linger_s)
+            self.names.close()
+            os.close(self._recall_fd)
+            _nodes.discard(self)
+
+    def _begin_anew(self) -> None:
+        """
+        In a forked process, at its first use: go on as one that only asks.
+
+        Names, peers and open messages are the parent's.
+        """
+        self.transport.forget()
+        for peer in list(self.peers.by_process.values()):
+            os.close(peer.pidfd)
+        os.close(self._recall_fd)
+        watchers, self._watchers = set(self._watchers.values()), {}
+        for watcher in watchers:
+            watcher.dropped()
+        self.spec, self.name, self._file, self.record, self._own_names = None, "", "", None, []
+        self.mailbox = Mailbox(LIMIT)
+        try:
+            self.names.reopen()
+        except Unreachable:
+            pass  # found again, or reported, when it is needed
+        self._begin()
+
+
+def _has_come(thing: Awaited | None) -> bool:
+    """Whether it is a message that was waited for, and is answered; of an inbox, more is always welcome."""
+    return type(thing) is Pending and thing.done
+
+
+def _is_done(thing: Awaited) -> bool:
+    return thing.done
+
+
+def _add(runs: list[int], id: int) -> None:
+    if runs and runs[-1] == id - 1:
+        runs[-1] = id
+    else:
+        runs += (id, id)
+
+
+def _epoll_timeout(left_s: float) -> float:
+    return -1 if left_s == float("inf") else max(left_s, 0.0)
+
+
+_nodes: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for node in _nodes:
+        node.forked = True
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,39 @@
+"""
+What only the root of the daemon knows of a process: of what it died, and which process a command has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from regrow.ipc.control import ControlClient
+from regrow.ipc.errors import ControlError
+from regrow.ipc.names import Record
+from regrow.ipc.process import start_time
+
+EXPLAIN_S = 2.0
+"""How long the root may take: it waits for the supervisor that reaps the process."""
+
+
+def last_exit(run_dir: str, name: str, incarnation: int) -> Mapping[str, Any] | None:
+    """The `last_exit` of exactly that incarnation; None when the root cannot say."""
+    found = _ask(run_dir, "exit_reason", name=name, incarnation=incarnation, within_s=EXPLAIN_S)
+    return found if isinstance(found, dict) and "reason" in found else None
+
+
+def process_of(run_dir: str, name: str) -> Record | None:
+    """The process of a command or a function, which has no record of its own; None when none lives."""
+    rows = _ask(run_dir, "status", names=[name])
+    for row in rows if isinstance(rows, list) else ():
+        if row["name"] == name and row["pid"] is not None:
+            return Record(name, row["incarnation"], row["pid"], start_time(row["pid"]), "")
+    return None
+
+
+def _ask(run_dir: str, verb: str, **fields: Any) -> Any:
+    try:
+        with ControlClient(run_dir, timeout_s=EXPLAIN_S + 1.0) as control:
+            return control.request(verb, **fields)
+    except ControlError:
+        return None

@@ -1,0 +1,142 @@
+"""
+Being sent to: a mailbox with a name that others find, and the answers to what came.
+
+Source: architecture section 6; otp-rules S195, S220-S229.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from regrow.ipc import wire
+from regrow.ipc.down import Down
+from regrow.ipc.engine import MBOX
+from regrow.ipc.errors import NoProcess
+from regrow.ipc.mailbox import Envelope, Item, Signal, closing
+from regrow.ipc.names import Record
+from regrow.ipc.process import start_time
+from regrow.ipc.seeker import Seeker
+from regrow.ipc.wire import Refusal
+
+FRESH_S, HALF_FULL_S = 0.001, 0.02
+"""
+How long a mailbox with messages in it is not looked at for new ones; longer once it is half full, so that senders
+which wait for acceptance are slowed down before anybody is refused.
+"""
+
+
+class Receiver(Seeker):
+    """What a process with a mailbox does; one without has an empty mailbox, and no name."""
+
+    def announce(self) -> None:
+        """From now on others find this process by its name."""
+        assert self.spec is not None
+        spec = self.spec
+        self.record = Record(
+            spec.name, spec.incarnation, os.getpid(), start_time(os.getpid()), self._file, spec.group, spec.replicas
+        )
+        before = self.names.announce(spec.name, self.record)
+        if before is not None and before.mailbox != self._file and not before.is_alive():
+            _remove(os.path.join(self.run_dir, MBOX, before.mailbox))
+
+    def withdraw(self) -> None:
+        """From now on nobody finds this process; what comes still comes."""
+        record, self.record = self.record, None
+        if record is not None:
+            for name in (record.name, *self._own_names):
+                self.names.withdraw(name, record)
+
+    def register(self, name: str) -> None:
+        """
+        Take another name besides (S220-S222); it goes with the process.
+
+        Raises:
+            Refused: `already_registered`, `bad_request`.
+        """
+        if self.record is None:
+            raise NoProcess(name, "only an agent that is ready can have names")
+        self.names.register(name, self.record)
+        self._own_names.append(name)
+
+    def unregister(self, name: str) -> None:
+        """Give such a name up; nothing happens when it is another's, or nobody's (S225)."""
+        if name in self._own_names and self.record is not None:
+            self._own_names.remove(name)
+            self.names.withdraw(name, self.record)
+
+    def receive(self, timeout_s: float | None = None) -> Item | None:
+        """
+        The next message, death or signal, in the order of arrival; None at the time-out, or after `wake`.
+
+        `timeout_s` None: however long it takes.
+        """
+        waiting = self.mailbox.waiting
+        if self._attending:
+            self._recall()
+        if not waiting:
+            self.wait(self.inbox, float("inf") if timeout_s is None else time.monotonic() + timeout_s)
+        elif time.monotonic() >= self._fresh_s:
+            with self._lock:
+                self._take_batch()
+            half_full = 2 * len(waiting) > self.mailbox.limit
+            self._fresh_s = time.monotonic() + (HALF_FULL_S if half_full else FRESH_S)
+        if self.inbox.woken:
+            self.inbox.woken = False
+            return None
+        with self._lock:
+            return self.mailbox.next()
+
+    def reply(self, envelope: Envelope, value: bytes) -> None:
+        """Answer a call with an encoded value."""
+        if not envelope.is_call:
+            return
+        id = wire.encode(envelope.id)
+        with self._lock:
+            if len(value) > wire.MAX_MESSAGE_BYTES - 16:
+                text = f"its answer has {len(value)} bytes, {wire.MAX_MESSAGE_BYTES} are the limit"
+                self.refuse(envelope, wire.REMOTE_ERROR, text, type="OversizedReply")
+            else:
+                self._say(envelope.routing, b"\x93\x21" + id + value)
+
+    def refuse(self, envelope: Envelope, code: str, text: str, **details: Any) -> None:
+        """Answer with an error; only a call awaits one after it was accepted."""
+        if envelope.is_call and envelope.id is not None:
+            with self._lock:
+                self._say(envelope.routing, wire.encode(Refusal(envelope.id, code, text, details)))
+
+    def waiting(self, envelope: Envelope) -> None:
+        """Tell a caller that its call closes a circle of calls."""
+        if envelope.id is not None:
+            with self._lock:
+                self._say(envelope.routing, wire.encode(wire.Waiting(envelope.id, (*envelope.chain, self.name))))
+
+    def refuse_all(self, code: str = wire.SHUTDOWN, text: str = "") -> None:
+        """Refuse what is queued and whatever still comes."""
+        with self._lock:
+            self._turn()
+            for envelope in self.mailbox.close(code, text):
+                refusal = closing(envelope, code, text) if envelope.is_call else None
+                if refusal is not None:
+                    self._say(envelope.routing, wire.encode(refusal))
+
+    def deliver(self, news: Signal | Down) -> None:
+        """Queue a signal, or a death that is no monitor's, for `receive`."""
+        with self._lock:
+            self.mailbox.tell(news)
+            if self.inbox.callback is not None:
+                self.inbox.callback()
+
+    def close(self, linger_s: float = 1.0) -> None:
+        """End all of it, the names first."""
+        if not self.closed and not self.forked:
+            self.withdraw()
+        super().close(linger_s)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # another has, or may not

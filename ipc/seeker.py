@@ -1,0 +1,134 @@
+"""
+Finding the processes that have names, and being told of their deaths.
+
+Source: architecture section 6 (names, monitors); otp-rules S200-S211.
+"""
+
+from __future__ import annotations
+
+import select
+
+from regrow.ipc.down import NOPROC, Down
+from regrow.ipc.engine import Engine
+from regrow.ipc.errors import NoProcess, Unreachable
+from regrow.ipc.explain import process_of
+from regrow.ipc.groups import Address, choose
+from regrow.ipc.monitor import Monitor
+from regrow.ipc.peers import Peer
+
+
+class Seeker(Engine):
+    """An engine that knows whom a name means."""
+
+    def _peer(self, to: str | Address) -> Peer:
+        if isinstance(to, str):
+            known = self.peers.by_name.get(to)
+            if known is not None and known.lived_lately():
+                return known
+            found = self._find(to)
+            if found is not None:
+                return found
+        name = choose(self, to, self._turns)
+        if name is None:
+            raise NoProcess(str(to))
+        found = self._find(name)
+        if found is None:
+            raise NoProcess(name)
+        return found
+
+    def _find(self, name: str) -> Peer | None:
+        """The living process that has the name now."""
+        peer = self._lookup(name)
+        if peer is None and self.names.is_stale():
+            self._reopen_names(name)
+            peer = self._lookup(name)
+        return peer
+
+    def _lookup(self, name: str) -> Peer | None:
+        record = self.names.get(name)
+        if record is None:
+            return None
+        peer = self.peers.meet(record)
+        if peer is None:
+            return None
+        self._witness(peer)
+        if record.name == name:  # another name may be given up, or passed on, while its holder lives
+            self.peers.by_name[name] = peer
+        return peer
+
+    def _witness(self, peer: Peer) -> None:
+        try:
+            self.transport.epoll.register(peer.pidfd, select.EPOLLIN)
+        except FileExistsError:
+            pass  # it is one that is known
+
+    def _reopen_names(self, name: str) -> None:
+        try:
+            self.names.reopen()
+        except Unreachable as error:
+            raise NoProcess(name, str(error)) from None
+
+    def members(self, group: str) -> list[str]:
+        """The names in a group of those that live, by their number."""
+        with self._lock:
+            names = self.names.members(group)
+            if not names and self.names.is_stale():
+                self._reopen_names(group)
+                names = self.names.members(group)
+            return [name for name in names if self._is_up(name)]
+
+    def _is_up(self, name: str) -> bool:
+        peer = self.peers.by_name.get(name)
+        if peer is not None and not peer.is_dead():
+            return True
+        return self._lookup(name) is not None
+
+    def outstanding(self, name: str) -> int:
+        """How many of this process's messages `name` has not answered yet."""
+        peer = self.peers.by_name.get(name)
+        return len(peer.ledger.open) if peer is not None else 0
+
+    # monitors
+
+    def monitor(self, name: str) -> Monitor:
+        """Be told of the death of whoever has the name now; at once, and with `noproc`, where nobody has (S201)."""
+        if self.forked:
+            self._begin_anew()
+        with self._lock:
+            peer = self._named(name)
+            monitor = Monitor(self, name, peer)
+            if peer is None:
+                self._tell(monitor, Down(name, 0, reason=NOPROC))
+            else:
+                peer.monitors.append(monitor)
+            return monitor
+
+    def _named(self, name: str) -> Peer | None:
+        try:
+            return self._peer(name)
+        except NoProcess:
+            return self._unnamed(name)
+
+    def _unnamed(self, name: str) -> Peer | None:
+        """A command or a function has no record of its own: the daemon knows its process."""
+        record = process_of(self.run_dir, name)
+        peer = self.peers.meet(record) if record is not None else None
+        if peer is not None:
+            self._witness(peer)
+        return peer
+
+    def heard(self, down: Down) -> None:
+        """Somebody has waited for this one, and need not be told again."""
+        with self._lock:
+            self.mailbox.untell(down)
+
+    def demonitor(self, monitor: Monitor, flush: bool) -> bool:
+        with self._lock:
+            if monitor.done:
+                if flush and monitor.down is not None:
+                    self.mailbox.untell(monitor.down)
+                return False
+            if monitor.peer is not None:
+                monitor.peer.monitors.remove(monitor)
+            monitor.settle(None)
+            return True
