@@ -19,7 +19,6 @@ import zmq
 from regrow.ipc import hub_wire
 from regrow.ipc.hub_wire import FromHub, ToHub
 from regrow.ipc.names import FOLDER, MAP_BYTES, MAX_READERS
-from regrow.ipc.node import MBOX
 
 FAIL_AFTER_S = 20.0
 ACTOR = Path(__file__).parents[1] / "programs" / "hub_actor.py"
@@ -85,7 +84,7 @@ class HubHost:
     def __init__(self, folder: Path, **options: Any) -> None:
         self.run_dir = str(folder / "run")
         self.state_dir = str(folder / "state")
-        for path in (f"{self.run_dir}/{MBOX}", f"{self.run_dir}/{FOLDER}", self.state_dir):
+        for path in (f"{self.run_dir}/mbox", f"{self.run_dir}/{FOLDER}", self.state_dir):
             os.makedirs(path)
         lmdb.open(f"{self.run_dir}/{FOLDER}", map_size=MAP_BYTES, max_readers=MAX_READERS).close()
         self.options = options

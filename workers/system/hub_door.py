@@ -119,9 +119,14 @@ class Door:
         peer.refuse(NOBODY, BAD_REQUEST, f"a message is one frame, not {parts}", {"path": "$"})
 
     def _admit(self, routing: bytes, first: zmq.Frame) -> Peer:
-        """The first message of a connection. One that has ended already may still cast and publish."""
+        """
+        The first message of a connection.
+
+        One that has ended already may still cast and publish. One whose descriptor ZeroMQ cannot tell speaks a version
+        of its protocol from before 2011: nobody does, but for noise that looks like it.
+        """
         self._watch()
-        fd = int(first.get(zmq.SRCFD))
+        fd = _descriptor(first)
         who = self._identify(_property(first, "Peer-Address"), _property(first, "User-Id"))
         self._count += 1
         session = f"{self._session}.{self._count}"
@@ -133,6 +138,7 @@ class Door:
             peer.welcome()
         else:
             peer.open = False
+            peer.is_expelled = fd < 0
         return peer
 
     def _transmit(self, routing: bytes) -> Callable[[bytes], bool]:
@@ -185,6 +191,13 @@ class Door:
         self.socket.disable_monitor()
         self.monitor.close(0)
         self.socket.close(int(linger_s * 1000))
+
+
+def _descriptor(frame: zmq.Frame) -> int:
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1
 
 
 def _property(frame: zmq.Frame, name: str) -> str:
