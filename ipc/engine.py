@@ -79,6 +79,8 @@ class Engine:
         self.inbox = Inbox(self.mailbox)
         self.closed = False
         self.forked = False
+        self.on_full: Callable[[str], None] | None = None
+        """Called each time that the mailbox has filled up, under the lock; must not block."""
         self._lock = threading.RLock()
         self._leading = False
         self._attending = False
@@ -274,6 +276,8 @@ class Engine:
             return
         refusal = self.mailbox.take(routing, request, len(frame))
         if refusal is not None:
+            if self.mailbox.refused_in_a_row == 1 and refusal.code == wire.BACKPRESSURE and self.on_full is not None:
+                self.on_full(refusal.text)
             if refusal.id >= 0:
                 self._say(routing, wire.encode(refusal))
         elif type(request) is wire.Send:
