@@ -202,7 +202,7 @@ class Root:
                 answer(refusal)
                 return
             if spec.kind is Kind.AGENT:
-                self._provide(self._hub or HubSpec(), self.members.with_agent(spec))
+                self._provide_for(spec)
             used = self.books.incarnation_of(spec.name)
 
             def request(number: int) -> StartChild:
@@ -285,6 +285,12 @@ class Root:
             if before is not None:
                 self._tell(nested.SYSTEM, lambda number: TerminateChild(number, forked.HUB))
             self._tell(nested.SYSTEM, lambda number: RestartChild(number, forked.HUB))
+
+    def _provide_for(self, agent: WorkerSpec) -> None:
+        """The first agent of a tree, or of its user, may be one that comes at run time."""
+        hub, members = self._hub or HubSpec(), self.members.with_agent(agent)
+        if hub != self._hub or members != self.members:
+            self._provide(hub, members)
 
     def _admit(self, members: commons.Members) -> bool:
         """Whether others than before may use the names, the mailboxes and the hub from now on."""
