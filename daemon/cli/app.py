@@ -67,11 +67,11 @@ def regrow(ctx: click.Context) -> None:
 
 def application() -> Verbs:
     """The group with all its verbs; their modules are imported here and not before."""
-    from regrow.daemon.cli import act, hubkeys, look, run, shell, talk
+    from regrow.daemon.cli import act, hubkeys, look, run, shell, talk, topics
 
     assert isinstance(regrow, Verbs)
     if not regrow.commands:
-        for module in (run, look, act, talk, hubkeys, shell):
+        for module in (run, look, act, talk, topics, hubkeys, shell):
             module.register(regrow.verb)
     return regrow
 

@@ -21,7 +21,6 @@ from regrow.daemon.cli.options import (
 )
 from regrow.daemon.cli.output import dumps, one_line, screen
 from regrow.daemon.cli.status import ask, show_status
-from regrow.ipc.control import FOREVER
 
 if TYPE_CHECKING:
     from regrow.daemon.cli.app import Register
@@ -95,14 +94,17 @@ def events(
     daemon: str | None,
 ) -> None:
     """What happened, and which event led to which."""
-    asked = {"names": list(names) or None, "limit": limit, "since": since}
-    fields: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
+    fields: dict[str, Any] = {} if limit is None else {"limit": limit}
+    if since is not None:
+        fields["since"] = since
     with reach(run_dir, daemon) as client:
         if not follow:
-            _print_events(client.request("events", within_s=None, **fields), as_json)
+            _print_events(client.request("events", names=list(names), **fields), as_json)
             return
+        from regrow.daemon.cli.follow import follow as following
+
         try:
-            _print_events(client.follow("events", within_s=FOREVER, **fields), as_json)
+            _print_events(following(client, names, **fields), as_json)
         except KeyboardInterrupt:
             pass  # the way to end it
 
