@@ -48,6 +48,13 @@ class Echo(Placed):
         return self.count
 
 
+class Announcing(Agent):
+    """Is seen to begin."""
+
+    def init(self, fifo: str) -> None:
+        os.write(os.open(fifo, os.O_WRONLY), os.getpid().to_bytes(8, "little"))
+
+
 class Driver(Placed):
     """Talks to another agent, and says how long that took."""
 

@@ -142,9 +142,9 @@ class Daemon:
         return {entry["name"]: entry["pid"] for entry in self.call("status", all=True) if entry["kind"] == kind}
 
     def own_pids(self) -> dict[str, int]:
-        """The processes that run nothing but regrow: root, supervisors, logger."""
-        functions = self.pids("function")
-        return {"root": self.pid, **self.pids("supervisor"), "logger": functions["regrow.logger"]}
+        """The processes that run nothing but regrow: root, supervisors, its own workers."""
+        workers = {name.removeprefix("regrow."): pid for name, pid in self.pids("function").items() if "regrow." in name}
+        return {"root": self.pid, **self.pids("supervisor"), **workers}
 
     def close(self) -> None:
         """Stop everything and wait for it."""

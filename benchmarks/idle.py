@@ -13,12 +13,12 @@ import signal
 import subprocess
 import time
 
-from benchmarks.contenders import Daemon, command, function, supervisor, workspace
+from benchmarks.contenders import Daemon, agent, command, function, supervisor, workspace
 from benchmarks.measure import Row, Size, Summary, most_row
 from benchmarks.procs import cpu_ticks, wake_ups
 from benchmarks.programs import Announcements, tiny_program
 
-SUPERVISORS, COMMANDS, FUNCTIONS = 10, 45, 5
+SUPERVISORS, COMMANDS, FUNCTIONS, AGENTS = 10, 43, 5, 2
 AT_REST_S = 2.0
 
 
@@ -30,13 +30,14 @@ def measure(size: Size) -> list[Row]:
         program = tiny_program(directory)
         names = [f"s{number}" for number in range(SUPERVISORS)]
         tables = supervisor("app", names) + "".join(
-            supervisor(name, [f"{name}c", f"{name}f"])
+            supervisor(name, [f"{name}c", f"{name}f", f"{name}a"])
             + command(f"{name}c", program, heard.path, COMMANDS)
             + function(f"{name}f", replicas=FUNCTIONS)
+            + agent(f"{name}a", "agents:Echo", AGENTS)
             for name in names
         )
         with Daemon(directory, tables) as daemon:
-            own = daemon.own_pids()
+            own = daemon.own_pids() | daemon.pids("agent")
             time.sleep(AT_REST_S)
             return idle_rows(list(own.values()), lasting_s) + strace_rows([daemon.pid, own["s0"]], lasting_s)
 
@@ -44,7 +45,8 @@ def measure(size: Size) -> list[Row]:
 def idle_rows(pids: list[int], lasting_s: float) -> list[Row]:
     """Sums over `pids` within `lasting_s`."""
     ticks, woken = used(pids, lasting_s)
-    what = f"of {len(pids)} regrow processes, {SUPERVISORS * (COMMANDS + FUNCTIONS)} idle workers, {lasting_s:g} s"
+    workers = SUPERVISORS * (COMMANDS + FUNCTIONS + AGENTS)
+    what = f"of {len(pids)} regrow processes, {workers} idle workers, {lasting_s:g} s"
     return [
         most_row(f"processor time {what}", "ticks", Summary.of([ticks]), 0),
         most_row(f"wake-ups {what}", "", Summary.of([woken]), 0),

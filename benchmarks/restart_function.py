@@ -1,8 +1,9 @@
 """
-A function is killed: how long until its successor runs its first line?
+A function is killed: how long until its successor runs its first line? An agent: until its `init` runs?
 
 Floor: a single-threaded loop that waits on a pidfd, forks, and whose child writes at once. Both sides run the same
 user code. `preloaded` has the user's module imported in the supervisor (`preload`); else each successor imports it.
+The agents have their mailbox by then; others find them right after.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import signal
 import time
 
-from benchmarks.contenders import UNLIMITED, Daemon, Floor, function, supervisor, workspace
+from benchmarks.contenders import UNLIMITED, Daemon, Floor, agent, function, supervisor, workspace
 from benchmarks.measure import Row, Sample, Size, interleave, ratio_row
 from benchmarks.programs import Announcements
 
@@ -19,14 +20,18 @@ from benchmarks.programs import Announcements
 def measure(size: Size) -> list[Row]:
     """The rows of this benchmark."""
     with workspace() as directory:
-        kinds = ("floor", "function", "preloaded")
+        kinds = ("floor", "function", "preloaded", "agent", "preloaded_agent")
         heard = {kind: Announcements(directory / f"{kind}.fifo") for kind in kinds}
         tables = (
-            supervisor("app", ["plain", "preloading"], UNLIMITED)
+            supervisor("app", ["plain", "preloading", "agents", "preloading_agents"], UNLIMITED)
             + supervisor("plain", ["function"], UNLIMITED)
             + supervisor("preloading", ["preloaded"], UNLIMITED, 'preload = ["worker"]')
+            + supervisor("agents", ["agent"], UNLIMITED)
+            + supervisor("preloading_agents", ["preloaded_agent"], UNLIMITED, 'preload = ["agents"]')
             + function("function", heard["function"].path)
             + function("preloaded", heard["preloaded"].path)
+            + agent("agent", "agents:Announcing", args=f'{{ fifo = "{heard["agent"].path}" }}')
+            + agent("preloaded_agent", "agents:Announcing", args=f'{{ fifo = "{heard["preloaded_agent"].path}" }}')
         )
         with Floor("fork", heard["floor"].path), Daemon(directory, tables):
             contenders = {kind: killing(heard[kind]) for kind in kinds}
@@ -34,6 +39,8 @@ def measure(size: Size) -> list[Row]:
     return [
         ratio_row("function killed → successor's first line", "µs", found["floor"], found["function"], 2, 3),
         ratio_row("… with its module preloaded", "µs", found["floor"], found["preloaded"], 2, 3),
+        ratio_row("agent killed → successor's init", "µs", found["floor"], found["agent"], 2, 3),
+        ratio_row("… with its module preloaded", "µs", found["floor"], found["preloaded_agent"], 2, 3),
     ]
 
 
