@@ -18,7 +18,8 @@ from threading import get_ident
 from typing import Any
 
 from regrow.ipc.aio import AsyncVerbs
-from regrow.ipc.mailbox import Envelope, Item
+from regrow.ipc.down import Down
+from regrow.ipc.mailbox import Envelope, Item, Signal
 from regrow.ipc.node import CHAIN
 from regrow.workers.agent import Agent
 from regrow.workers.doorkeeper import Doorkeeper
@@ -157,7 +158,7 @@ class AsyncRuntime(Runtime):
         self._pumps = False
 
     def _begin_item(self, item: Item) -> None:
-        if type(item) is not Envelope:
+        if not isinstance(item, Envelope):
             self._start(self._hear(item), ())
             return
         handler = self.handlers.get(item.handler)
@@ -179,16 +180,16 @@ class AsyncRuntime(Runtime):
         try:
             result = await handler.function(self.agent, *values)
         except self._replies as error:
-            self.answer_error(item, error)
+            self.answers.error(item, error)
         except SystemExit as error:
             self.exits(error)
         else:
             if item.is_call:
-                self.answer(item, handler, result)
+                self.answers.result(item, handler, result)
 
-    async def _hear(self, item: Item) -> None:
+    async def _hear(self, item: Down | Signal) -> None:
         try:
-            result = self.hear(item)  # type: ignore[arg-type]  # no Envelope
+            result = self.news.tell(item)
             if inspect.isawaitable(result):
                 await result
         except SystemExit as error:

@@ -13,35 +13,31 @@ import regrow.workers.forkhooks  # isort: skip  # before anything loads threadin
 import gc
 import sys
 from collections.abc import Callable
-from functools import partial
-from itertools import islice
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from regrow.config import exits
-from regrow.ipc.down import Down
-from regrow.ipc.mailbox import Envelope, Item, Signal
+from regrow.ipc.mailbox import Envelope, Item
 from regrow.ipc.node import CHAIN, Node
 from regrow.ipc.signals import Signals
-from regrow.ipc.wire import BAD_REQUEST, REMOTE_ERROR, SHUTDOWN
+from regrow.ipc.wire import SHUTDOWN
 from regrow.workers.agent import Agent, handlers_of, is_async
+from regrow.workers.answers import Answers, Complaints
+from regrow.workers.circles import Circles
 from regrow.workers.doorkeeper import Doorkeeper
 from regrow.workers.ending import ASKED, Ending, of_exit, of_reason
 from regrow.workers.errors import Ignore
-from regrow.workers.function import FunctionProcess, load, report_exception
-from regrow.workers.handlers import Arguments, Handler, Signature
-from regrow.workers.mismatch import BadArguments, BadReply, mismatch
-from regrow.workers.notify import notify, ready, status, stopping
+from regrow.workers.function import MAX_TRACEBACK, FunctionProcess, load, report_exception
+from regrow.workers.handlers import Arguments, Handler
+from regrow.workers.mismatch import BadArguments
+from regrow.workers.news import News
+from regrow.workers.notify import notify, ready, stopping
 from regrow.workers.place import Place, place
 from regrow.workers.stop_signals import StopSignals
 from regrow.workers.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from regrow.ipc.aio import AsyncVerbs
-
-MAX_COMPLAINTS = 50
-"""Different faults that are written to the log; a sender that is wrong is wrong often."""
 
 
 def run(name: str, target: str, args_json: str, import_path: str, started: Callable[[], None]) -> int:
@@ -97,17 +93,17 @@ class Runtime:
         self.incarnation = where.mailbox.incarnation
         self.handlers = handlers_of(agent)
         self.node = Node(where.run_dir, where.mailbox)
+        self.node.on_full = self._tell_full
         self.signals = Signals(self.node, self.node.deliver)
         self.ending: Ending | None = None
         self.watchdog = Watchdog()
-        self.keeper = Doorkeeper(self.node, self._look_for_circles, self.relieved)
+        self.keeper = Doorkeeper(self.node, Circles(self.node).look, self.relieved)
+        self.complaints = Complaints(self.name)
+        self.answers = Answers(self.node, self.complaints)
         self._replies = agent.replies
-        self._deferred: list[Callable[[], None]] | None = None
-        self._complaints: set[str] = set()
-        self._looked_at = 0
         self.agent = agent.__new__(agent)
         self.agent._host = self
-        self._signal_type = _signal_type(agent)
+        self.news = News(self.agent, self.signals, self.complaints)
 
     # the life of an agent
 
@@ -121,7 +117,8 @@ class Runtime:
         CHAIN.set((self.name,))
         try:
             return self._live(args_json, started)
-        except Exception:
+        except Exception as error:
+            error.__traceback__ = _theirs(error.__traceback__)
             report_exception()
             raise
         finally:
@@ -142,7 +139,7 @@ class Runtime:
             self.end()
         assert self.ending is not None
         if self.ending.text:
-            notify(f"X_REGROW_EXCEPTION={self.ending.text}")
+            notify("X_REGROW_EXCEPTION=" + self.ending.text[:MAX_TRACEBACK].replace("\n", "\x1f"))
         return self.ending.status
 
     def begin(self, args_json: str) -> None:
@@ -183,10 +180,11 @@ class Runtime:
         """Refuse what was not begun, run `terminate`, and only then answer the call that has stopped us (S193)."""
         assert self.ending is not None
         self.refuse_rest()
-        self.keeper.task = self.ending
-        self.keeper.unpark()
-        self.agent.terminate(self.ending.reason)
-        self.keeper.task = None
+        if type(self.agent).terminate is not Agent.terminate:
+            self.keeper.task = self.ending
+            self.keeper.unpark()
+            self.agent.terminate(self.ending.reason)
+            self.keeper.task = None
         self.leave()
 
     def refuse_rest(self) -> None:
@@ -198,9 +196,7 @@ class Runtime:
     def leave(self) -> None:
         """Give the name back, and answer what was held back."""
         self.node.withdraw()
-        deferred, self._deferred = self._deferred, None
-        for answer in deferred or ():
-            answer()
+        self.answers.release()
         self.node.accept()
 
     # what the agent asks for
@@ -212,7 +208,7 @@ class Runtime:
     def stop(self, reason: str) -> None:
         """End after the present handler, whose answer waits until `terminate` has run."""
         if self.ending is None:
-            self._deferred = []
+            self.answers.hold()
             self.ending = of_reason(reason)
             self.nudge()
 
@@ -230,14 +226,23 @@ class Runtime:
 
     # one message
 
+    def _tell_full(self, text: str) -> None:
+        """An event: the mailbox has filled up. The supervisor takes no more of them than it can show."""
+        refused = self.node.mailbox.refused
+        notify(f"X_REGROW_EVENT=backpressure\nX_REGROW_TEXT={text}; {refused} refused since the start")
+
     def handle(self, item: Item) -> None:
         """Do what it asks for."""
-        if type(item) is not Envelope:
-            self._run(self.hear, item)
+        if not isinstance(item, Envelope):
+            try:
+                self.news.tell(item)
+            except SystemExit as error:
+                self.exits(error)
             return
         handler = self.handlers.get(item.handler)
         if handler is None:
-            self.refuse_unknown(item)
+            text = f"no handler {item.handler}; {type(self.agent).__name__} has {', '.join(self.handlers) or 'none'}"
+            self.answers.bad(item, BadArguments("", text))
             return
         values = self.read(handler, item)
         if values is None:
@@ -247,12 +252,12 @@ class Runtime:
         try:
             result = handler.function(self.agent, *values)
         except self._replies as error:
-            self.answer_error(item, error)
+            self.answers.error(item, error)
         except SystemExit as error:
             self.exits(error)
         else:
             if item.is_call:
-                self.answer(item, handler, result)
+                self.answers.result(item, handler, result)
         if item.chain:
             CHAIN.set((self.name,))
 
@@ -261,111 +266,23 @@ class Runtime:
         try:
             return handler.arguments(item.args, item.kwargs)
         except BadArguments as error:
-            self.refuse_arguments(item, error)
+            self.answers.bad(item, error)
             return None
-
-    def _run(self, hook: Callable[..., Any], *args: Any) -> None:
-        try:
-            hook(*args)
-        except SystemExit as error:
-            self.exits(error)
-
-    def hear(self, item: Down | Signal) -> Any:
-        """Hand a piece of news to its hook. A signal that is not what the hook takes is the publisher's fault."""
-        if isinstance(item, Down):
-            return self.agent.on_down(item)
-        self.signals.handled()
-        if item.lost:
-            self.complain(f"signals are lost, {item.lost} before one of {item.topic}: it does not keep up with them")
-        message = item.message
-        if self._signal_type is not None:
-            try:
-                message = msgspec.convert(message, self._signal_type)
-            except msgspec.ValidationError as error:
-                self.complain("a signal of {} is dropped: {}: {}".format(item.topic, *mismatch(error)))
-                return None
-        return self.agent.on_signal(item.topic, message)
 
     def exits(self, error: SystemExit) -> None:
         """`sys.exit()` is an orderly end, without an answer to whoever has caused it (OTP: `exit/1` in a callback)."""
         self.ending = of_exit(error)
 
-    def answer(self, item: Envelope, handler: Handler, result: Any) -> None:
-        """Send what the handler returned."""
-        try:
-            value = handler.reply(result)
-        except BadReply as error:
-            self.complain(error.text, to_supervisor=True)
-            self._send(self.node.refuse, item, REMOTE_ERROR, error.text, type=error.type)
-            return
-        if self._deferred is None:
-            self.node.reply(item, value)
-        else:
-            self._send(self.node.reply, item, value)
-
-    def answer_error(self, item: Envelope, error: BaseException) -> None:
-        """An exception that belongs to the caller; where nobody waits for an answer, nobody is told."""
-        if item.is_call:
-            self._send(self.node.refuse, item, REMOTE_ERROR, str(error), type=type(error).__name__)
-
-    def _send(self, answer: Callable[..., None], *args: Any, **details: Any) -> None:
-        if self._deferred is None:
-            answer(*args, **details)
-        else:
-            self._deferred.append(partial(answer, *args, **details))
-
-    def refuse_unknown(self, item: Envelope) -> None:
-        """There is no such handler."""
-        text = f"no handler {item.handler}; {type(self.agent).__name__} has {', '.join(self.handlers) or 'none'}"
-        self.refuse_arguments(item, BadArguments("", text))
-
-    def refuse_arguments(self, item: Envelope, error: BadArguments) -> None:
-        """Tell the caller; who does not wait for an answer is told of in the log."""
-        if item.is_call:
-            self._send(self.node.refuse, item, BAD_REQUEST, error.text, path=error.path)
-        else:
-            self.complain(f"a message to {item.handler} is dropped: {error.text}")
-
-    def complain(self, text: str, *, to_supervisor: bool = False) -> None:
-        """Write a fault to the log, once, and to the status line if it is the agent's own."""
-        if text in self._complaints or len(self._complaints) >= MAX_COMPLAINTS:
-            return
-        self._complaints.add(text)
-        sys.stderr.write(f"{self.name}: {text}\n")
-        sys.stderr.flush()
-        if to_supervisor:
-            status(text)
-
-    # in the doorkeeper's thread
-
     def relieved(self) -> None:
-        """It has taken in what came, and the main thread does so again."""
-
-    def _look_for_circles(self) -> None:
-        """Look among what has come since the last look for calls that wait for us while we wait for them."""
-        mailbox = self.node.mailbox
-        if mailbox.accepted == self._looked_at:
-            return
-        with self.node.locked():
-            new, self._looked_at = mailbox.accepted - self._looked_at, mailbox.accepted
-            for item in islice(reversed(mailbox.waiting), new):
-                if isinstance(item, Envelope) and self.name in item.chain:
-                    self._close_circle(item)
-
-    def _close_circle(self, item: Envelope) -> None:
-        """Let both time-outs name the circle: that of its last call, and that of the call with which we began it."""
-        self.node.waiting(item)
-        circle = (*item.chain[item.chain.index(self.name) :], self.name)
-        for peer in self.node.peers.by_process.values():
-            if peer.record.name == circle[1]:
-                for pending in peer.ledger.open.values():
-                    pending.cycle = circle
+        """The doorkeeper has taken in what came, and the main thread does so again; said in the doorkeeper's thread."""
 
 
-def _signal_type(agent: type[Agent]) -> Any:
-    """What the class wants `message` to be; None: as it comes."""
-    signature = Signature(agent.on_signal, f"{agent.__name__}.on_signal")
-    return signature.hints[1] if len(signature.hints) > 1 and signature.hints[1] is not Any else None
+def _theirs(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from where the agent's own code begins; all of it when that has no part in it."""
+    part = trace
+    while part is not None and part.tb_frame.f_globals.get("__name__", "").startswith("regrow."):
+        part = part.tb_next
+    return part or trace
 
 
 __all__ = ["Runtime", "load_agent", "new_runtime", "run"]

@@ -21,7 +21,7 @@ import msgspec
 
 from regrow.ipc.delivery import Awaits, Pending
 from regrow.ipc.names import FOLDER
-from regrow.ipc.node import MBOX, Node
+from regrow.ipc.node import Node
 from regrow.workers import runtime
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
@@ -102,7 +102,7 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.run_dir = folder / "run"
-        (self.run_dir / MBOX).mkdir(parents=True)
+        (self.run_dir / "mbox").mkdir(parents=True)
         lmdb.open(str(self.run_dir / FOLDER)).close()
         self.agents: list[Running] = []
         self._node: Node | None = None
