@@ -143,7 +143,7 @@ class Daemon:
 
     def own_pids(self) -> dict[str, int]:
         """The processes that run nothing but regrow: root, supervisors, its own workers."""
-        workers = {name.removeprefix("regrow."): pid for name, pid in self.pids("function").items() if "regrow." in name}
+        workers = {name: pid for name, pid in self.pids("function").items() if name.startswith("regrow.")}
         return {"root": self.pid, **self.pids("supervisor"), **workers}
 
     def close(self) -> None:

@@ -74,7 +74,7 @@ def resting(daemon: Daemon, size: Size) -> dict[tuple[str, str], Summary]:
         (f"idle wake-ups in {lasting_s} s", ""): Summary.of([woken]),
         ("private memory of the root", "MiB"): Summary.of([mib["root"]]),
         ("private memory of the supervisor", "MiB"): Summary.of([mib["supervisor"]]),
-        ("private memory of the logger", "MiB"): Summary.of([private_kib(own["logger"]) / 1024]),
+        ("private memory of the logger", "MiB"): Summary.of([private_kib(own["regrow.logger"]) / 1024]),
         ("descriptors of the root", ""): Summary.of([descriptors(own["root"])]),
         ("descriptors of the supervisor", ""): Summary.of([descriptors(own["many"])]),
     }

@@ -36,7 +36,7 @@ def measure(_size: Size) -> list[Row]:
             most_row("private memory of an idle function", "MiB", private_mib(functions.values()), MOST_MIB, bare),
             most_row("private memory of an idle agent", "MiB", private_mib(agents.values()), MOST_MIB, bare),
             Row("private memory of the root", "MiB", bare, private_mib([own["root"]])),
-            Row("private memory of the logger", "MiB", bare, private_mib([own["logger"]])),
+            Row("private memory of the logger", "MiB", bare, private_mib([own["regrow.logger"]])),
         ]
 
 
