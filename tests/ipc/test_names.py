@@ -205,7 +205,14 @@ def test_killed_readers_do_not_fill_the_table(run_dir: Path) -> None:
 def test_slots_of_dead_readers_are_taken_back(tmp_path: Path) -> None:
     """More processes than there are reader slots may have read and died."""
     lmdb.open(str(tmp_path / FOLDER), max_readers=4).close()  # the first to open it decides
-    keeper = Sibling(lambda line: (lmdb.open(str(tmp_path / FOLDER), max_readers=4), line.say("open"), line.hear()))
+
+    def keep(line: Line) -> None:
+        kept = lmdb.open(str(tmp_path / FOLDER), max_readers=4)
+        line.say("open")
+        line.hear()
+        kept.close()
+
+    keeper = Sibling(keep)
     keeper.hear()
 
     def body(line: Line) -> None:

@@ -1,0 +1,141 @@
+"""The queue of a mailbox: what is taken in, what is refused, in which order it comes out."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from regrow.ipc.down import Down
+from regrow.ipc.mailbox import NO_ID, Envelope, Mailbox, Signal, closing
+from regrow.ipc.wire import Call, Cast, Refusal, Request, Send
+
+LIMIT, LIMIT_BYTES = 4, 100
+
+
+class Model(RuleBasedStateMachine):
+    """Against a plain list of what should be in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mailbox = Mailbox(LIMIT, LIMIT_BYTES)
+        self.expected: deque[Any] = deque()
+        self.accepted = self.refused = self.numbers = 0
+        self.closed = False
+
+    def messages(self) -> list[tuple[int, str, int]]:
+        return [item for item in self.expected if isinstance(item, tuple)]
+
+    @rule(kind=st.sampled_from(["cast", "send", "call"]), size=st.integers(1, 60))
+    def comes(self, kind: str, size: int) -> None:
+        """A message of some size."""
+        self.numbers += 1
+        number = self.numbers
+        kinds: dict[str, Request] = {"cast": Cast("h"), "send": Send(number, "h"), "call": Call(number, "h", chain=("a",))}
+        request = kinds[kind]
+        used = sum(size for _, _, size in self.messages())
+        room = len(self.messages()) < LIMIT and used + size <= LIMIT_BYTES and not self.closed
+        refusal = self.mailbox.take(b"from", request, size)
+        if room:
+            assert refusal is None
+            self.accepted += 1
+            self.expected.append((number, kind, size))
+            assert self.mailbox.refused_in_a_row == 0
+            return
+        self.refused += 1
+        assert isinstance(refusal, Refusal)
+        assert refusal.id == (NO_ID if kind == "cast" else number)
+        if self.closed:
+            assert (refusal.code, refusal.text) == ("shutdown", "it stops")
+        else:
+            assert refusal.code == "backpressure"
+            assert set(refusal.details) == {"length", "limit"}
+
+    @rule(signal=st.booleans())
+    def news(self, signal: bool) -> None:
+        """News are taken in however full it is."""
+        item = Signal("topic", 1) if signal else Down("a", 1, reason="killed")
+        self.mailbox.tell(item)
+        self.expected.append(item)
+
+    @rule()
+    def out(self) -> None:
+        """The oldest comes first."""
+        item = self.mailbox.next()
+        expected = self.expected.popleft() if self.expected else None
+        if isinstance(expected, tuple):
+            number, kind, size = expected
+            assert isinstance(item, Envelope)
+            assert item.id == (None if kind == "cast" else number)
+            assert (item.is_call, item.size, item.routing) == (kind == "call", size, b"from")
+            assert item.chain == (("a",) if kind == "call" else ())
+        else:
+            assert item is expected
+
+    @precondition(lambda self: any(isinstance(item, Down) for item in self.expected))
+    @rule(data=st.data())
+    def untell(self, data: st.DataObject) -> None:
+        """A death is taken back once."""
+        down = data.draw(st.sampled_from([item for item in self.expected if isinstance(item, Down)]))
+        assert self.mailbox.untell(down)
+        assert not self.mailbox.untell(down)
+        self.expected = deque(item for item in self.expected if item is not down)
+
+    @rule(really=st.integers(0, 9))
+    def close(self, really: int) -> None:
+        """What waits is handed back, in order, and nothing comes in any more."""
+        if really:
+            return
+        left = self.mailbox.close("shutdown", "it stops")
+        assert [item.size for item in left] == [size for _, _, size in self.messages()]
+        self.closed = True
+        self.expected.clear()
+
+    @invariant()
+    def adds_up(self) -> None:
+        """Counters and sizes are those of what is in it."""
+        assert self.mailbox.size == sum(size for _, _, size in self.messages())
+        assert self.mailbox.news == len(self.expected) - len(self.messages())
+        assert len(self.mailbox.waiting) == len(self.expected)
+        assert (self.mailbox.accepted, self.mailbox.refused) == (self.accepted, self.refused)
+
+
+Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMailbox = Model.TestCase
+
+
+def test_limits_are_told() -> None:
+    """A refusal for its number says the number; one for its bytes as well, with what is there."""
+    mailbox = Mailbox(2, 100)
+    mailbox.take(b"", Cast("h"), 1)
+    mailbox.take(b"", Cast("h"), 1)
+    refusal = mailbox.take(b"", Send(7, "h"), 1)
+    assert refusal is not None
+    assert (refusal.code, refusal.details) == ("backpressure", {"length": 2, "limit": 2})
+
+
+def test_first_refusal_is_seen() -> None:
+    """At the first refusal in a row it has just filled up; room in between starts it over."""
+    mailbox = Mailbox(1)
+    mailbox.take(b"", Cast("h"), 1)
+    seen = []
+    for _ in range(3):
+        mailbox.take(b"", Cast("h"), 1)
+        seen.append(mailbox.refused_in_a_row)
+    mailbox.next()
+    mailbox.take(b"", Cast("h"), 1)
+    mailbox.take(b"", Cast("h"), 1)
+    assert [*seen, mailbox.refused_in_a_row] == [1, 2, 3, 1]
+
+
+def test_closing_answers_calls_only() -> None:
+    """What waited when it was closed: a call is answered, a send was accepted before."""
+    call, send = Envelope(b"r", Call(3, "h"), 1), Envelope(b"r", Send(4, "h"), 1)
+    refusal = closing(call, "shutdown", "bye")
+    assert refusal is not None
+    assert (refusal.id, refusal.code, refusal.text) == (3, "shutdown", "bye")
+    assert send.id == 4
+    assert not send.is_call
