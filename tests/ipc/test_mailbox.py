@@ -34,7 +34,8 @@ class Model(RuleBasedStateMachine):
         """A message of some size."""
         self.numbers += 1
         number = self.numbers
-        kinds: dict[str, Request] = {"cast": Cast("h"), "send": Send(number, "h"), "call": Call(number, "h", chain=("a",))}
+        call = Call(number, "h", chain=("a",))
+        kinds: dict[str, Request] = {"cast": Cast("h"), "send": Send(number, "h"), "call": call}
         request = kinds[kind]
         used = sum(size for _, _, size in self.messages())
         room = len(self.messages()) < LIMIT and used + size <= LIMIT_BYTES and not self.closed
