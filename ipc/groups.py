@@ -9,7 +9,6 @@ Source: otp-rules S167-S174.
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -62,6 +61,8 @@ def partition(key: Any, partitions: int) -> int:
     """
     if isinstance(key, int):
         return abs(key) % partitions
+    import hashlib  # brings OpenSSL with it, which supervisors of agents need not carry
+
     digest = hashlib.blake2b(msgspec.msgpack.encode(key, order="deterministic"), digest_size=8).digest()
     return int.from_bytes(digest, "little") % partitions
 

@@ -70,6 +70,8 @@ class Transport:
         if bind:
             try:
                 self._router.bind(self._address(bind))
+                # Who may connect is decided by the folder and by `admit`; bind(2) takes the umask into account.
+                os.chmod(f"/proc/self/fd/{self._folder_fd}/{bind}", 0o777)
             except zmq.ZMQError as error:
                 self.close()
                 raise OSError(error.errno, f"{error} at {folder}/{bind}") from None
