@@ -41,3 +41,38 @@ def test_starter(session: Session) -> None:
     session.run("regrow status counter clock", "counter running (ready) pid 3000 …\nclock …")
     session.run("regrow call counter value", "0")
     session.run("regrow down", "yard: stopped")
+
+
+SHOPPING = """\
+an apple: 0.5 EUR
+in the cart: {'apple': 3, 'pear': 1}
+refused: pricer.0: LookupError: no cheese here; there is apple, pear, melon
+paid: 2.25 EUR for 4 pieces
+pricer.0 ended: killed
+and yet a pear is 0.75 EUR
+label: *** APPLE ***
+label: *** PEAR ***
+no label: RuntimeError: melons are too round for labels
+"""
+
+
+def test_fleet(session: Session) -> None:
+    """The agents of the fleet work for the command line, a script and an event loop, and after a death."""
+    shutil.copytree(TOP / "examples" / "fleet", session.directory, dirs_exist_ok=True)
+    session.run("regrow up --detach fleet.toml", "fleet is ready (pid 1000)")
+    session.run("regrow status regrow.hub", "● regrow.hub running (ready) …\n…")
+    session.run("regrow call pricer quote sku=apple currency=USD", "0.55")
+    session.run("regrow call rates put currency=USD rate=1.2", "")
+    session.run("regrow call rates put currency=DEM rate=2", "regrow: rates: LookupError: DEM is not traded here")
+    session.run("regrow call cart add customer=Ada sku=apple quantity=3 --key Ada", '{"apple": 3}')
+    session.run(
+        "regrow call cart checkout customer=Ada --key Ada", '{"customer": "Ada", "items": {"apple": 3}, "total": 1.5}'
+    )
+    session.run("regrow logs ledger", "Ada pays 1.50")
+    session.run("python shopping.py", SHOPPING.replace("pricer.0: L", "…: L").rstrip())
+    session.run("python rush.py", "40 of 40 paid 192.00 USD\nsold so far: {'apple': 86, 'pear': 1, 'melon': 40}")
+    session.run("regrow status cart.1", "● cart.1 running (ready) …\n…\n pid 2000 (incarnation 1)\n…")
+    session.run("kill -9 2000", "")
+    session.run("regrow status cart.1", "● cart.1 running (ready) …\n…\n pid 3000 (incarnation 2)\n…")
+    session.run("python rush.py", "40 of 40 paid 192.00 USD\nsold so far: {'apple': 166, 'pear': 1, 'melon': 80}")
+    session.run("regrow down", "fleet: stopped")
