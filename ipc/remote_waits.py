@@ -142,7 +142,7 @@ class Asking:
         with self.lock:
             monitor = self.monitors.pop(message.id, None)
         if monitor is not None:
-            monitor.settle(Down(message.name, message.incarnation, **{"reason": message.reason, **message.exit}))
+            monitor.settle(_down(message.name, message.incarnation, {"reason": message.reason, **message.exit}))
 
     def lost(self) -> None:
         """The connection has ended, and with it everything that was open."""
@@ -285,7 +285,7 @@ def error_of(wait: Wait, refusal: hub_wire.Refusal) -> MessageError:
         case hub_wire.DOWN:
             exit = details.get("exit")
             exit = exit if isinstance(exit, dict) and "reason" in exit else {"reason": details.get("reason", "unknown")}
-            return ProcessDown(Down(str(details.get("name", wait.to)), _number(details, "incarnation"), **exit))
+            return ProcessDown(_down(str(details.get("name", wait.to)), _number(details, "incarnation"), exit))
         case hub_wire.TIMEOUT:
             within_s = details.get("within_s", 0.0)
             return CallTimeout(wait.to, wait.handler, within_s if isinstance(within_s, int | float) else 0.0)
@@ -298,6 +298,11 @@ def error_of(wait: Wait, refusal: hub_wire.Refusal) -> MessageError:
             return RemoteError(wait.to, str(details.get("type", "Exception")), refusal.text)
         case code:
             return Refused(code, refusal.text, details)
+
+
+def _down(name: str, incarnation: int, exit: dict[str, Any]) -> Down:
+    """A death that is explained already, in whatever words."""
+    return Down(name, incarnation, lambda _name, _incarnation: exit)
 
 
 def _number(details: dict[str, Any], key: str) -> int:

@@ -130,7 +130,12 @@ def test_outlet_loses_only_its_oldest_and_tells(steps: list[tuple[str, int]]) ->
 def test_credit_and_bytes_on_their_way_are_bounded() -> None:
     """Whatever is granted, no more than 1,000 signals and 4 MiB are sent ahead."""
     sent: list[bytes] = []
-    outlet = Outlet(lambda frame: not sent.append(frame))
+
+    def transmit(frame: bytes) -> bool:
+        sent.append(frame)
+        return True
+
+    outlet = Outlet(transmit)
     outlet.grant(10**12)
     for _ in range(3_000):
         outlet.put(b"x")
@@ -138,7 +143,7 @@ def test_credit_and_bytes_on_their_way_are_bounded() -> None:
     outlet.grant(1)
     assert len(sent) == MAX_CREDIT + 1
     sent.clear()
-    big = Outlet(lambda frame: not sent.append(frame))
+    big = Outlet(transmit)
     big.grant(1_000)
     for _ in range(20):
         big.put(bytes(1 << 20))

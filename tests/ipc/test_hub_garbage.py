@@ -19,7 +19,7 @@ from regrow.ipc import hub_wire
 from regrow.ipc.hub_wire import Done, Refusal, decode_from_hub, pack
 from regrow.workers.system.hub_board import Board, Subscriber
 from regrow.workers.system.hub_gateway import Answered, Died, Gateway, NotAnswered
-from regrow.workers.system.hub_peer import Handle, Peer
+from regrow.workers.system.hub_peer import LOOKING, Handle, Peer
 from regrow.workers.system.hub_timers import Timers
 
 INPUTS = int(os.environ.get("REGROW_FUZZ_INPUTS", "30000"))
@@ -139,10 +139,11 @@ def test_dispatcher_takes_anything() -> None:
         return chance.random() < 0.99
 
     def connect() -> Peer:
-        return Peer(transmit, "session", label="somebody", may_operate=chance.random() < 0.5)
+        return Peer(transmit, "session", label="somebody", verbs=None if chance.random() < 0.5 else LOOKING)
 
     peers = [connect() for _ in range(5)]
     source = inputs(chance)
+    before = 0
     tracemalloc.start()
     try:
         for number in range(INPUTS):
@@ -237,8 +238,6 @@ def test_other_versions_and_unknown_kinds(host: HubHost) -> None:
     client = RawClient(host.run_dir)
     try:
         client.welcome()
-        refusal = client.answer(hub_wire.Ping(7)) and client.hear_all()
-        assert refusal == []
         client.socket.send(msgspec.msgpack.encode([0x61, 9, "x"]))
         message = client.hear()
         assert isinstance(message, Refusal)

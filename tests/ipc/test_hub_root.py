@@ -9,8 +9,10 @@ import pytest
 from fake_daemon import FakeDaemon, Refusal, entry, event, last_exit
 from hub_host import HubHost, Program, RawClient, value
 
+from regrow.ipc.errors import ProcessDown
 from regrow.ipc.hub_wire import Control, Credit, Done, Down, Event, Monitor, Replay, Subscribe
 from regrow.ipc.hub_wire import Refusal as Refused
+from regrow.ipc.remote import RemoteClient
 
 
 @pytest.fixture
@@ -157,6 +159,21 @@ def test_reasons_come_from_the_root(root: FakeDaemon, host: HubHost, client: Raw
     down = client.hear()
     assert isinstance(down, Down)
     assert (down.id, down.reason, down.exit["signal"]) == (id, "killed", "SIGKILL")
+
+
+def test_reasons_reach_remote_clients(root: FakeDaemon, host: HubHost) -> None:
+    """What a call dies of is for a remote client what the root says, whatever else the root says with it."""
+    exit = last_exit("exit", 3)
+    root.handlers["exit_reason"] = lambda request: {"name": "actor", "incarnation": request["incarnation"], **exit}
+    host.actor("actor")
+    with RemoteClient(host.run_dir) as client:
+        monitor = client.monitor("actor")
+        with pytest.raises(ProcessDown) as raised:
+            client.call("actor", "die")
+        down = monitor.wait(20)
+    assert down is not None
+    for found in (raised.value.down, down):
+        assert (found.name, found.incarnation, found.reason, found.code, found.exit) == ("actor", 1, "exit", 3, exit)
 
 
 def test_commands_can_be_monitored(root: FakeDaemon, host: HubHost, client: RawClient) -> None:

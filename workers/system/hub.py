@@ -175,7 +175,6 @@ class Hub:
         worst = max(losses, key=lambda subscriber: losses[subscriber])
         text = f"{len(losses)} read too slowly: {sum(losses.values())} signals lost, most of {worst.label}"
         notify(f"X_REGROW_EVENT=signals_lost\nX_REGROW_TEXT={text}")
-        status(text)
 
     def close(self) -> None:
         """End all connections; recorded subscriptions stay, for the next hub."""

@@ -144,7 +144,9 @@ class NodeCalls:
         """Ask the root of what this incarnation died; it tells `unknown` when the root cannot say."""
 
         def answered(exit: Any) -> None:
-            tell(exit if isinstance(exit, dict) and isinstance(exit.get("reason"), str) else {"reason": UNKNOWN})
+            if not isinstance(exit, dict) or not isinstance(exit.get("reason"), str):
+                exit = {"reason": UNKNOWN}
+            tell({key: value for key, value in exit.items() if key not in ("name", "incarnation")})
 
         def refused(_code: str, _text: str, _details: Mapping[str, Any]) -> None:
             tell({"reason": UNKNOWN})

@@ -19,7 +19,7 @@ import zmq
 from regrow.ipc.hub_wire import NOBODY
 from regrow.ipc.wire import BAD_REQUEST, MAX_MESSAGE_BYTES
 from regrow.workers.system.hub_gateway import Gateway
-from regrow.workers.system.hub_peer import Peer
+from regrow.workers.system.hub_peer import ASKING, LOOKING, Peer
 
 BATCH = 256
 """Messages taken from one door before the others have their turn."""
@@ -39,10 +39,10 @@ _EVENTS = zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED
 
 
 class Who(NamedTuple):
-    """Who is at the other end of a connection."""
+    """Who is at the other end of a connection, and which control verbs it may use (None: all)."""
 
     label: str
-    may_operate: bool
+    verbs: frozenset[str] | None
     pid: int = 0
 
 
@@ -133,7 +133,7 @@ class Door:
         who = self._identify(_property(first, "Peer-Address"), _property(first, "User-Id"))
         self._count += 1
         session = f"{self._session}.{self._count}"
-        peer = Peer(self._transmit(routing), session, label=who.label, may_operate=who.may_operate, pid=who.pid)
+        peer = Peer(self._transmit(routing), session, label=who.label, verbs=who.verbs, pid=who.pid)
         if fd in self._open_fds:
             self.peers[routing] = peer
             self._by_fd.setdefault(fd, []).append(routing)
@@ -256,14 +256,14 @@ def identify_local(address: str, _user: str) -> Who:
     try:
         uid, _gid, pid = (int(part) for part in address.rsplit(":", 3)[1:])
     except ValueError:
-        return Who("an unknown process", may_operate=False)
-    return Who(f"uid {uid} (pid {pid})", may_operate=uid in (0, os.geteuid()), pid=pid)
+        return Who("an unknown process", ASKING)
+    return Who(f"uid {uid} (pid {pid})", None if uid in (0, os.geteuid()) else ASKING, pid)
 
 
 def identify_remote(operators: Iterable[str]) -> Callable[[str, str], Who]:
     """By the name that its key was admitted under."""
     known = frozenset(operators)
-    return lambda _address, user: Who(f"client {user}", may_operate=user in known)
+    return lambda _address, user: Who(f"client {user}", None if user in known else LOOKING)
 
 
 def open_remote(endpoints: Iterable[str], public: bytes, secret: bytes) -> Callable[[zmq.Socket[bytes]], None]:

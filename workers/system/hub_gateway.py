@@ -23,9 +23,6 @@ from regrow.workers.system.hub_peer import MAX_MONITORS, MAX_REQUESTS, Handle, O
 from regrow.workers.system.hub_timers import Timers
 from regrow.workers.system.hub_topics import REMEMBERED_TOPICS
 
-LOOKING = frozenset({"ping", "status", "events", "why", "which_children", "count_children", "get_childspec"})
-"""The verbs that everybody who may connect may use; the others are for operators."""
-
 Answered = Callable[[Raw], None]
 NotAnswered = Callable[[str, str, dict[str, Any]], None]
 """Takes a code, a text and details."""
@@ -304,8 +301,8 @@ class Gateway:
     # the root
 
     def _ask_root(self, peer: Peer, message: wire.Control) -> None:
-        if message.verb not in LOOKING and not peer.may_operate:
-            raise Refuse(wire.FORBIDDEN, f"{peer.label} may look, but not {message.verb}: it is no operator")
+        if peer.verbs is not None and message.verb not in peer.verbs:
+            raise Refuse(wire.FORBIDDEN, f"{peer.label} may not {message.verb}, only {', '.join(sorted(peer.verbs))}")
         if message.fields.get("follow"):
             raise Refuse(BAD_REQUEST, "events are followed by a subscription to regrow.event.>", path="$[3].follow")
         outstanding = self._owe(peer, message.id, message.timeout_s, f"no answer of the daemon to {message.verb}")

@@ -20,6 +20,12 @@ MAX_REQUESTS = 1_000
 """Of one connection, not answered yet."""
 
 MAX_MONITORS = 1_000
+ASKING = frozenset({"ping", "exit_reason"})
+"""The control verbs of every process that may connect on this host."""
+
+LOOKING = ASKING | {"status", "events", "why", "which_children", "count_children", "get_childspec"}
+"""Those of clients of other hosts; the rest is for operators."""
+
 LIMITS = {
     "requests": MAX_REQUESTS,
     "monitors": MAX_MONITORS,
@@ -60,19 +66,21 @@ class Peer:
     """
     One connection.
 
-    `label` names it to people, `may_operate` says whether it may use the control verbs that act, `pid` is its process's
-    where that is known to the kernel (0: it is not on this host). `transmit` never waits, and is False when the
-    connection takes no more.
+    `label` names it to people, `verbs` are the control verbs that it may use (None: all), `pid` is its process's where
+    the kernel knows it (0: it is not on this host). `transmit` never waits, and is False when the connection takes no
+    more. `is_expelled` says that nothing of it is heard any more.
     """
 
-    __slots__ = ("is_expelled", "label", "may_operate", "monitors", "open", "pid", "requests", "session", "subscriber",
-                 "transmit")  # fmt: skip
+    __slots__ = ("is_expelled", "label", "monitors", "open", "pid", "requests", "session", "subscriber", "transmit",
+                 "verbs")  # fmt: skip
 
-    def __init__(self, transmit: Transmit, session: str, *, label: str, may_operate: bool, pid: int = 0) -> None:
+    def __init__(
+        self, transmit: Transmit, session: str, *, label: str, verbs: frozenset[str] | None, pid: int = 0
+    ) -> None:
         self.transmit = transmit
         self.session = session
         self.label = label
-        self.may_operate = may_operate
+        self.verbs = verbs
         self.pid = pid
         self.open = True
         self.is_expelled = False
