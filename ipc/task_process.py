@@ -45,7 +45,7 @@ class Moment:
 class TaskProcess:
     """
     `outcome` comes with the reply, or else with the death; `death` with the death. `told` is called, with the node's
-    lock held, when either has come.
+    lock held, at the death.
 
     Args:
         quiet: an agent is not told of its death by `on_down`.
@@ -60,7 +60,7 @@ class TaskProcess:
         self.down: Down | None = None
         self.outcome = Moment()
         self.death = Moment()
-        self.told: Callable[[], None] | None = None
+        self.told: Callable[[TaskProcess], None] | None = None
         self._quiet = quiet
         self._frame = Frame()
         self._pidfd = -1
@@ -101,12 +101,8 @@ class TaskProcess:
             self._read(self._connection)
         if dead:
             self._dies()
-        elif self.value is None:
-            return
-        elif not self.outcome.done:
+        elif self.value is not None and not self.outcome.done:
             self.outcome.comes()
-        if self.told is not None:
-            self.told()
 
     def dropped(self) -> None:
         """Nobody looks any more: it may live, and what it sends is lost (S202)."""
@@ -190,6 +186,8 @@ class TaskProcess:
         if not self.outcome.done:
             self.outcome.comes()
         self.death.comes()
+        if self.told is not None:
+            self.told(self)
 
     def _close(self) -> None:
         if self._pidfd >= 0:

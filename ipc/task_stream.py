@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -60,14 +61,18 @@ class StreamOptions(Struct, frozen=True):
 
 
 class _News:
-    """What a stream waits for: anything about any of its tasks."""
+    """What a stream waits for: the deaths of its tasks, in their order."""
 
     def __init__(self) -> None:
-        self.done = False
+        self.dead: deque[TaskProcess] = deque()
         self.callback: Callable[[], None] | None = None
 
-    def come(self) -> None:
-        self.done = True
+    @property
+    def done(self) -> bool:
+        return bool(self.dead)
+
+    def come(self, process: TaskProcess) -> None:
+        self.dead.append(process)
         if self.callback is not None:
             self.callback()
 
@@ -140,10 +145,10 @@ class Flow:
         delivered = 0
         try:
             for _ in self._filled():
-                for task in self._next_ended():
-                    finished[task.position] = self._result(task)
-                    if not self._options.ordered:
-                        yield finished.pop(task.position)
+                task = self._next_ended()
+                finished[task.position] = self._result(task)
+                if not self._options.ordered:
+                    yield finished.pop(task.position)
                 while delivered in finished:
                     yield finished.pop(delivered)
                     delivered += 1
@@ -168,21 +173,24 @@ class Flow:
             yield
 
     def _begin(self, position: int, input: Any) -> None:
+        begun_s = time.monotonic()
         process = self._start(input)
-        process.told = self._news.come
-        self._running.append(_Running(position, input, process, time.monotonic() + self._options.timeout))
+        self._running.append(_Running(position, input, process, begun_s + self._options.timeout))
+        with self._node.locked():
+            process.told = self._news.come
+            if process.death.done:
+                self._news.come(process)
 
-    def _next_ended(self) -> list[_Running]:
-        """Wait until some have ended; those, in the order of their start."""
-        while True:
-            self._news.done = False
-            ended = [each for each in self._running if each.process.death.done]
-            if ended:
-                self._running = [each for each in self._running if not each.process.death.done]
-                return ended
+    def _next_ended(self) -> _Running:
+        """Wait until one has ended; the one that did so first."""
+        while not self._news.done:
             self._time_out()
             left = [each.end_s for each in self._running if not each.timed_out]
             self._node.wait(self._news, min(left, default=float("inf")))
+        dead = self._news.dead.popleft()
+        task = next(each for each in self._running if each.process is dead)
+        self._running.remove(task)
+        return task
 
     def _time_out(self) -> None:
         """Kill those whose time is up (S241); what they have sent until then still counts (S246)."""

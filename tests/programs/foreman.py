@@ -1,0 +1,49 @@
+"""An agent that has tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from regrow.ipc import Down
+from regrow.ipc.task import Ok, Task
+from regrow.ipc.tasks import TaskSupervisor
+from regrow.workers import Agent, handler
+
+
+class Foreman(Agent):
+    """Starts tasks, and keeps what it is told of them."""
+
+    def init(self) -> None:
+        """Nothing runs yet."""
+        self.tasks = TaskSupervisor(self, "jobs")
+        self.begun: dict[str, Task] = {}
+        self.told: list[tuple[str, Any, str]] = []
+
+    @handler
+    def begin(self, function: str, *args: Any) -> str:
+        """Start one without waiting for it."""
+        task = self.tasks.async_nolink(function, *args)
+        self.begun[task.name] = task
+        return task.name
+
+    @handler
+    def do(self, function: str, *args: Any) -> Any:
+        """Start one and wait for it."""
+        return self.tasks.async_(function, *args).wait()
+
+    @handler
+    def do_all(self, function: str, inputs: list[Any]) -> list[Any]:
+        """One for each."""
+        return [result.value for result in self.tasks.async_stream(function, inputs) if isinstance(result, Ok)]
+
+    @handler
+    def heard(self) -> list[tuple[str, Any, str]]:
+        """The names, results and reasons of those that have ended."""
+        return self.told
+
+    def on_down(self, down: Down) -> None:
+        """The result is here before."""
+        task = self.begun.pop(down.name, None)
+        result = task.yield_(0) if task is not None else None
+        self.told.append((down.name, result.value if isinstance(result, Ok) else None, down.reason))
+        self.publish("told", down.name)
