@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,28 +39,25 @@ from regrow.ipc.hub_wire import (
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[HubHost]:
     """A run_dir with a hub."""
-    made = HubHost(tmp_path)
-    made.start()
-    yield made
-    made.close()
+    with closing(HubHost(tmp_path)) as made:
+        made.start()
+        yield made
 
 
 @pytest.fixture
 def client(host: HubHost) -> Iterator[RawClient]:
     """A client that was welcomed."""
-    made = RawClient(host.run_dir)
-    made.welcome()
-    yield made
-    made.close()
+    with closing(RawClient(host.run_dir)) as made:
+        made.welcome()
+        yield made
 
 
 @pytest.fixture
 def other(host: HubHost) -> Iterator[RawClient]:
     """Another one."""
-    made = RawClient(host.run_dir)
-    made.welcome()
-    yield made
-    made.close()
+    with closing(RawClient(host.run_dir)) as made:
+        made.welcome()
+        yield made
 
 
 def subscribe(client: RawClient, pattern: str, credit: int = 1000) -> None:

@@ -8,6 +8,7 @@ import random
 import socket
 import tracemalloc
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -173,10 +174,9 @@ def test_dispatcher_takes_anything() -> None:
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[HubHost]:
     """A run_dir with a hub."""
-    made = HubHost(tmp_path)
-    made.start()
-    yield made
-    made.close()
+    with closing(HubHost(tmp_path)) as made:
+        made.start()
+        yield made
 
 
 def test_real_hub_takes_anything(host: HubHost) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,12 @@ from regrow.ipc.remote import RemoteClient
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[HubHost]:
     """A hub with a TCP door, for `laptop` and for the operator `boss`; `thief` has a key, but is not named."""
-    made = HubHost(tmp_path, listen=f"tcp://127.0.0.1:{free_port()}", clients=["laptop", "boss"], operators=["boss"])
-    for name in ("laptop", "boss", "thief"):
-        keys.add_client(made.state_dir, name, str(tmp_path / f"{name}.key"))
-    made.start()
-    yield made
-    made.close()
+    listen = f"tcp://127.0.0.1:{free_port()}"
+    with closing(HubHost(tmp_path, listen=listen, clients=["laptop", "boss"], operators=["boss"])) as made:
+        for name in ("laptop", "boss", "thief"):
+            keys.add_client(made.state_dir, name, str(tmp_path / f"{name}.key"))
+        made.start()
+        yield made
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -27,20 +28,18 @@ def root(tmp_path: Path) -> Iterator[FakeDaemon]:
 @pytest.fixture
 def host(root: FakeDaemon, tmp_path: Path) -> Iterator[HubHost]:
     """A hub below it."""
-    made = HubHost(tmp_path)
-    made.start()
-    root.await_request("events")
-    yield made
-    made.close()
+    with closing(HubHost(tmp_path)) as made:
+        made.start()
+        root.await_request("events")
+        yield made
 
 
 @pytest.fixture
 def client(host: HubHost) -> Iterator[RawClient]:
     """A client that was welcomed."""
-    made = RawClient(host.run_dir)
-    made.welcome()
-    yield made
-    made.close()
+    with closing(RawClient(host.run_dir)) as made:
+        made.welcome()
+        yield made
 
 
 def heard_events(client: RawClient, count: int) -> list[Event]:
