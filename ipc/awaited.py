@@ -65,3 +65,38 @@ class Inbox:
     @property
     def done(self) -> bool:
         return self.woken or bool(self.mailbox.waiting)
+
+
+class _All:
+    """A callback that stands for several."""
+
+    __slots__ = ("each",)
+
+    def __init__(self, *each: Callable[[], None]) -> None:
+        self.each = list(each)
+
+    def __call__(self) -> None:
+        for callback in tuple(self.each):
+            callback()
+
+
+def when_done(thing: Awaited, callback: Callable[[], None]) -> None:
+    """Have `callback` called as well; the caller holds the lock that `thing` changes under."""
+    known = thing.callback
+    if known is None:
+        thing.callback = callback
+    elif isinstance(known, _All):
+        known.each.append(callback)
+    else:
+        thing.callback = _All(known, callback)
+
+
+def never_mind(thing: Awaited, callback: Callable[[], None]) -> None:
+    """Take back one `when_done`; the same lock is held."""
+    known = thing.callback
+    if known == callback:
+        thing.callback = None
+    elif isinstance(known, _All) and callback in known.each:
+        known.each.remove(callback)
+        if not known.each:
+            thing.callback = None

@@ -40,9 +40,9 @@ class Down:
     def exit(self) -> Mapping[str, Any]:
         """The whole `last_exit`, with at least `reason`; asks for it once, which may take some milliseconds."""
         if "reason" not in self._exit:
-            explain, self._explain = self._explain, None
-            found = explain(self.name, self.incarnation) if explain is not None else None
+            found = self._explain(self.name, self.incarnation) if self._explain is not None else None
             self._exit = found or {"reason": UNKNOWN}
+            self._explain = None
         return self._exit
 
     @property

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regrow.ipc import wire
-from regrow.ipc.awaited import Awaited, Inbox, MailboxSpec, Stats, Watcher
+from regrow.ipc.awaited import Awaited, Inbox, MailboxSpec, Stats, Watcher, never_mind, when_done
 from regrow.ipc.delivery import Pending
 from regrow.ipc.down import Down
 from regrow.ipc.errors import MessageError, NoProcess, ProcessDown, Unreachable
@@ -39,11 +39,17 @@ MBOX = "mbox"
 HEARD_OUT_S = 0.25
 """How long a death waits for the last words of the dead, when something keeps a connection of theirs open."""
 
+LONG_S = 86_400.0
+"""The kernel counts milliseconds in 31 bits; who waits longer looks again."""
+
 LED_S = 0.05
 """How often a thread that would accept looks whether another, that waits here and so accepts already, still does."""
 
 BATCH = 256
 """Messages taken in at once, before anything else is looked at."""
+
+BATCHES = 16
+"""After so many, deadlines and deaths are looked at, however much comes."""
 
 
 class Engine:
@@ -67,7 +73,12 @@ class Engine:
         self.record: Record | None = None
         self._own_names: list[str] = []
         self._file = f"{self.name}.{mailbox.incarnation}.{os.urandom(4).hex()}" if mailbox is not None else ""
-        self._begin()
+        self._lock = threading.RLock()
+        try:
+            self._begin()
+        except BaseException:
+            self.names.close()
+            raise
         _nodes.add(self)
 
     def _begin(self) -> None:
@@ -81,8 +92,8 @@ class Engine:
         self.forked = False
         self.on_full: Callable[[str], None] | None = None
         """Called each time that the mailbox has filled up, under the lock; must not block."""
-        self._lock = threading.RLock()
         self._leading = False
+        self._led = threading.Event()
         self._attending = False
         self._recall_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._followers: set[threading.Event] = set()
@@ -98,28 +109,24 @@ class Engine:
 
     def wait(self, thing: Awaited, deadline_s: float) -> bool:
         """Wait until `thing.done`, at most until `deadline_s` (monotonic; inf: for ever); returns `thing.done`."""
+        if self.forked:
+            self._begin_anew()
         if self._attending:
             self._recall()
         try:
             while not _is_done(thing):
                 with self._lock:
-                    self._turn(thing)
+                    if self.closed:
+                        break
+                    more = self._turn(thing)
                     now_s = time.monotonic()
                     if _is_done(thing) or deadline_s <= now_s:
                         break
-                    left_s = min(deadline_s, self._next_s()) - now_s
-                    follower = threading.Event() if self._leading else None
-                    if follower is None:
-                        self._leading = True
-                        thing.callback = self.transport.wake
+                    left_s = 0.0 if more else min(deadline_s, self._next_s()) - now_s
+                    if self._leading:
+                        self._follow(left_s, thing)
                     else:
-                        self._followers.add(follower)
-                        thing.callback = follower.set
-                if follower is None:
-                    self._lead(left_s, thing)
-                else:
-                    follower.wait(min(max(left_s, 0.0), threading.TIMEOUT_MAX))
-                    self._followers.discard(follower)
+                        self._lead(left_s, thing)
         finally:
             with self._lock:
                 if self._followers and not self._leading:
@@ -127,16 +134,36 @@ class Engine:
         return thing.done
 
     def _lead(self, left_s: float, thing: Awaited) -> None:
-        """Wait for the kernel, for all who wait in this process."""
+        """Wait for the kernel, for all who wait in this process, without the lock that the caller holds."""
+        wake = self.transport.wake
         try:
-            events = self.transport.epoll.poll(_epoll_timeout(left_s))
+            self._leading = True
+            when_done(thing, wake)
+            try:
+                self._lock.release()
+                events = self.transport.epoll.poll(_epoll_timeout(left_s))
+            finally:
+                self._lock.acquire()
         finally:
-            with self._lock:
-                self._leading = False
-                thing.callback = None
-        with self._lock:
+            self._leading = False
+            never_mind(thing, wake)
+            if self.closed:
+                self._led.set()
+        if not self.closed:
             self._heard(events)
-            self._turn(thing)
+
+    def _follow(self, left_s: float, thing: Awaited) -> None:
+        """Wait for the one who leads, without the lock that the caller holds."""
+        follower = threading.Event()
+        self._followers.add(follower)
+        when_done(thing, follower.set)
+        try:
+            self._lock.release()
+            follower.wait(min(max(left_s, 0.0), threading.TIMEOUT_MAX))
+        finally:
+            self._lock.acquire()
+            self._followers.discard(follower)
+            never_mind(thing, follower.set)
 
     def _heard(self, events: list[tuple[int, int]]) -> None:
         for fd, _ in events:
@@ -148,8 +175,9 @@ class Engine:
             elif fd == self.transport.monitor_fd:
                 self.transport.watch_connections()
             elif fd in self.peers.by_pidfd:
-                self.transport.epoll.unregister(fd)
-                self.peers.dies(fd, time.monotonic())
+                if self.peers.by_pidfd[fd].is_dead():  # the number may be another's by now
+                    self.transport.epoll.unregister(fd)
+                    self.peers.dies(fd, time.monotonic())
             elif fd in self._watchers:
                 self._watchers[fd].heard()
 
@@ -158,23 +186,28 @@ class Engine:
         dying = self.peers.dying
         return dying[0].dying_since + HEARD_OUT_S if dying and dying[0].dying_since is not None else float("inf")
 
-    def _turn(self, until: Awaited | None = None) -> None:
+    def _turn(self, until: Awaited | None = None) -> bool:
         """
-        Take in all that has come, or what came until something is done; tell of deaths whose last words are among it.
+        Take in what has come, or what came until something is done; tell of deaths whose last words are among it.
 
-        What is left in the socket then is not announced again: who stops here looks again before waiting.
+        Returns:
+            Whether something was left in the socket: that is not announced again, so who stops here looks again
+            before waiting.
         """
-        self._take_in(until)
+        more = self._take_in(until)
         for peer in list(self.peers.dying):
             assert peer.dying_since is not None
-            late = time.monotonic() >= peer.dying_since + HEARD_OUT_S
-            if self.transport.is_heard_out(peer.record.pid) or late:
-                self._take_in()
+            late_s = peer.dying_since + HEARD_OUT_S
+            if self.transport.is_heard_out(peer.record.pid) or time.monotonic() >= late_s:
+                more = self._take_in()
+                while more and time.monotonic() < late_s:
+                    more = self._take_in()
                 self._bury(peer)
         for file in self.transport.handshakes():
             for link in list(self.links.values()):
                 if link.file.endswith(file):
                     link.came_up()
+        return more
 
     def _bury(self, peer: Peer) -> None:
         record = peer.record
@@ -194,7 +227,8 @@ class Engine:
     def accept(self) -> None:
         """Take in what has come, so that its senders know; never blocks for long."""
         with self._lock:
-            self._turn()
+            if not self.closed:
+                self._turn()
 
     def attend(self, still: Callable[[], bool]) -> None:
         """
@@ -209,14 +243,17 @@ class Engine:
         poll = select.poll()
         poll.register(self.transport.epoll.fileno(), select.POLLIN)
         poll.register(self._recall_fd, select.POLLIN)
+        left_s = 0.0  # whoever was here before may have used up the sign that something has come
         while self._attending and still():
-            ready = poll.poll(1000)
+            ready = poll.poll(1000 * min(left_s, 1.0))
             if any(fd == self._recall_fd for fd, _ in ready):
                 break
             with self._lock:
+                if self.closed:
+                    break
                 if not self._leading:
                     self._heard(self.transport.epoll.poll(0))
-                self._turn()
+                left_s = 0.0 if self._turn() else max(self._next_s() - time.monotonic(), 0.0)
         self._attending = False
         try:
             os.eventfd_read(self._recall_fd)
@@ -234,14 +271,22 @@ class Engine:
 
     # taking in
 
-    def _take_in(self, until: Awaited | None = None) -> None:
-        while self.transport.has_input():
+    def _take_in(self, until: Awaited | None = None) -> bool:
+        """Take in what has come, though not for ever; returns whether something is left."""
+        more = False
+        for _ in range(BATCHES):
+            more = self.transport.has_input()
+            if not more:
+                break
             self._take_batch(until)
             if until is not None and until.done:
                 break
+        if more and self._leading:
+            self.transport.wake()
         inbox = self.inbox
         if inbox.callback is not None and self.mailbox.waiting:
             inbox.callback()
+        return more
 
     def _take_batch(self, until: Awaited | None = None) -> None:
         receive = self.transport.receive
@@ -312,9 +357,10 @@ class Engine:
     def on_readable(self) -> float:
         """What an event loop calls; returns when it wants to be called in any case (monotonic seconds)."""
         with self._lock:
+            if self.closed:
+                return float("inf")
             self._heard(self.transport.epoll.poll(0))
-            self._turn()
-            return self._next_s()
+            return time.monotonic() if self._turn() else self._next_s()
 
     def watch(self, fd: int, watcher: Watcher) -> None:
         """From now on `watcher` hears when `fd` is readable, from whoever waits in this process."""
@@ -333,40 +379,74 @@ class Engine:
     def close(self, linger_s: float = 1.0) -> None:
         """End all of it; open messages end as `NoProcess`. What was answered is given `linger_s` to leave."""
         with self._lock:
-            if self.closed or self.forked:
+            if self.closed:
                 return
             self.closed = True
+            _nodes.discard(self)
+            if self.forked:
+                self._leave_to_parent()
+                self.names.close()
+                return
             for peer in self.peers.clear():
                 peer.ledger.down(lambda pending: NoProcess(pending.to, "this side was closed"))
                 for monitor in peer.monitors:
                     monitor.settle(None)
             for watcher in set(self._watchers.values()):
                 watcher.dropped()
+            self._dismiss()
             self.transport.close(linger_s)
             self.names.close()
             os.close(self._recall_fd)
-            _nodes.discard(self)
+
+    def _dismiss(self) -> None:
+        """Let go of the threads that wait here."""
+        for follower in self._followers:
+            follower.set()
+        if self._leading:
+            self.transport.wake()
+            self._lock.release()  # it waits on a descriptor, which must not be closed before it is back
+            try:
+                self._led.wait(1.0)
+            finally:
+                self._lock.acquire()
 
     def _begin_anew(self) -> None:
         """
         In a forked process, at its first use: go on as one that only asks.
 
-        Names, peers and open messages are the parent's.
+        Names and peers are the parent's, and so are open messages: here they end as NoProcess.
+
+        Raises:
+            NoProcess: there is no daemon any more.
         """
+        with self._lock:
+            if not self.forked:
+                return  # another thread has
+            self._leave_to_parent()
+            self.spec, self.name, self._file, self.record, self._own_names = None, "", "", None, []
+            self.mailbox = Mailbox(LIMIT)
+            try:
+                self.names.reopen()
+                self._begin()
+            except (Unreachable, OSError) as error:
+                raise NoProcess("anybody", f"the daemon is gone: {error}") from None
+
+    def _leave_to_parent(self) -> None:
+        """Close what is ours of what a fork has got, without touching what it shares. May be repeated."""
         self.transport.forget()
-        for peer in list(self.peers.by_process.values()):
-            os.close(peer.pidfd)
-        os.close(self._recall_fd)
+        if self._recall_fd >= 0:
+            os.close(self._recall_fd)
+            self._recall_fd = -1
         watchers, self._watchers = set(self._watchers.values()), {}
         for watcher in watchers:
             watcher.dropped()
-        self.spec, self.name, self._file, self.record, self._own_names = None, "", "", None, []
-        self.mailbox = Mailbox(LIMIT)
-        try:
-            self.names.reopen()
-        except Unreachable:
-            pass  # found again, or reported, when it is needed
-        self._begin()
+        for peer in self.peers.clear():
+            for pending in peer.ledger.open.values():
+                pending.callback = None  # of a thread that is not here
+            peer.ledger.down(lambda pending: NoProcess(pending.to, "this process was forked after it was sent"))
+            for monitor in peer.monitors:
+                monitor.callback = None
+                monitor.settle(None)
 
 
 def _has_come(thing: Awaited | None) -> bool:
@@ -386,7 +466,7 @@ def _add(runs: list[int], id: int) -> None:
 
 
 def _epoll_timeout(left_s: float) -> float:
-    return -1 if left_s == float("inf") else max(left_s, 0.0)
+    return -1 if left_s == float("inf") else min(max(left_s, 0.0), LONG_S)
 
 
 _nodes: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -395,6 +475,7 @@ _nodes: weakref.WeakSet[Engine] = weakref.WeakSet()
 def _forked() -> None:
     for node in _nodes:
         node.forked = True
+        node._lock = threading.RLock()  # a thread that is not here may have held it
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -42,6 +42,8 @@ class Node(Receiver):
         if self.forked:
             self._begin_anew()
         with self._lock:
+            if self.closed:
+                raise NoProcess(str(to), "this side was closed")
             peer = self._peer(to)
             name = peer.record.name
             ledger = peer.ledger
@@ -60,8 +62,8 @@ class Node(Receiver):
             except MessageError:
                 del ledger.open[id]
                 raise
-            if self._leading:
-                self._take_in()
+            if self._leading or self._attending:
+                self._take_in()  # sending may have used up the sign that something has come
             return pending
 
     def cast(self, to: str | Address, handler: str, args: Any, kwargs: Any) -> bool:
@@ -73,15 +75,19 @@ class Node(Receiver):
         Raises:
             BadRequest: the arguments cannot be encoded.
         """
-        if self.forked:
-            self._begin_anew()
-        with self._lock:
-            try:
+        try:
+            if self.forked:
+                self._begin_anew()
+            with self._lock:
+                if self.closed:
+                    return False
                 peer = self._peer(to)
                 self._hand_over(peer, self._encode(peer.record.name, handler, (0x10, handler, args, kwargs)))
-            except (NoProcess, Backpressure):
-                return False
-            return True
+                if self._leading or self._attending:
+                    self._take_in()
+        except (NoProcess, Backpressure):
+            return False
+        return True
 
     def _encode(self, to: str, handler: str, message: tuple[Any, ...]) -> bytes:
         try:
@@ -106,7 +112,8 @@ class Node(Receiver):
     def give_up(self, pending: Pending, error: MessageError) -> None:
         """Nobody waits for this one any more; what has come until now still counts (S191)."""
         with self._lock:
-            self._turn()
+            if not self.closed:
+                self._turn()
             pending.ledger.give_up(pending, error)
 
     def link(self, file: str, heard: Callable[[bytes], None], came_up: Callable[[], None]) -> Link:

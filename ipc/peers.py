@@ -56,8 +56,10 @@ class Peer:
         now_s = time.monotonic()
         if now_s < self._known_until_s:
             return True
+        if self._poll(0):
+            return False
         self._known_until_s = now_s + LATELY_S
-        return not self._poll(0)
+        return True
 
     @property
     def key(self) -> tuple[int, int]:
@@ -79,6 +81,8 @@ class Peers:
         """The peer of this record; None when its process is dead."""
         known = self.by_process.get((record.pid, record.started))
         if known is not None:
+            if not known.record.mailbox:
+                known.record = record  # it was met when it had none yet
             return None if known.is_dead() else known
         pidfd = record.open_pidfd()
         if pidfd < 0:

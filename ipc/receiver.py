@@ -79,7 +79,9 @@ class Receiver(Seeker):
             self.wait(self.inbox, float("inf") if timeout_s is None else time.monotonic() + timeout_s)
         elif time.monotonic() >= self._fresh_s:
             with self._lock:
-                self._take_batch()
+                if not self._leading:
+                    self._heard(self.transport.epoll.poll(0))
+                self._turn(self.inbox)
             half_full = 2 * len(waiting) > self.mailbox.limit
             self._fresh_s = time.monotonic() + (HALF_FULL_S if half_full else FRESH_S)
         if self.inbox.woken:
@@ -99,6 +101,8 @@ class Receiver(Seeker):
                 self.refuse(envelope, wire.REMOTE_ERROR, text, type="OversizedReply")
             else:
                 self._say(envelope.routing, b"\x93\x21" + id + value)
+            if self._leading:
+                self._take_in()  # sending may have used up the sign that something has come
 
     def refuse(self, envelope: Envelope, code: str, text: str, **details: Any) -> None:
         """Answer with an error; only a call awaits one after it was accepted."""

@@ -203,9 +203,11 @@ class Transport:
 
     def forget(self) -> None:
         """In a forked process: let go of the parent's sockets without touching them."""
-        self.epoll.close()
-        os.close(self.wake_fd)
-        os.close(self._folder_fd)
+        if self.wake_fd >= 0:
+            self.epoll.close()
+            os.close(self.wake_fd)
+            os.close(self._folder_fd)
+            self.wake_fd = self._folder_fd = -1
 
 
 def _peer_pid(fd: int) -> int:
