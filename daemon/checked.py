@@ -7,7 +7,6 @@ values of their arguments, and in nothing else that a check could find fault wit
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +37,7 @@ class Checked:
         if known is None:
             return None
         name = raw["id"]
-        return replace(known, name=name, group=name, args_json=json.dumps(raw["args"]))
+        return replace(known, name=name, group=name, args_json=msgspec.json.encode(raw["args"]).decode())
 
     def keep(self, key: bytes | None, spec: WorkerSpec) -> None:
         """The like of this one need not be checked again."""
@@ -54,10 +53,10 @@ def key_of(raw: Mapping[str, Any], supervisor: SupervisorSpec) -> bytes | None:
     if not (isinstance(name, str) and _NAME.fullmatch(name) and isinstance(function, str) and isinstance(args, dict)):
         return None
     plain = all(isinstance(value, str | int) for value in args.values())
-    if not function.startswith(_OWN) or not plain or "{" in json.dumps(list(args.values())):
+    if not function.startswith(_OWN) or not plain or b"{" in msgspec.json.encode(list(args.values())):
         return None
     others = {key: value for key, value in raw.items() if key not in ("id", "args")}
-    rest = json.dumps([supervisor.name, supervisor.template, others, sorted(args)], sort_keys=True)
+    rest = msgspec.json.encode([supervisor.name, supervisor.template, others, sorted(args)], order="sorted").decode()
     if '"env_file' in rest or "{name}" in rest:
         return None
     return msgspec.msgpack.encode([rest, supervisor])

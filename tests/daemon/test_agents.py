@@ -15,7 +15,7 @@ from tree import SUP, Tree
 from wire import CallError, Wire
 
 MODULE = """
-import multiprocessing, os, time
+import multiprocessing, os, signal, time
 
 from regrow import workers
 from regrow.workers import Agent, Ignore, handler
@@ -39,7 +39,7 @@ class Slow(Agent):
         self.dawdle()
 
     def dawdle(self) -> None:
-        time.sleep(3600)
+        signal.pause()
 
 class Hanging(Agent):
     def init(self) -> None:

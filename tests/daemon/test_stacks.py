@@ -23,12 +23,12 @@ def spinning():
     while True:
         pass
 
-def asleep():
+def idle():
     notify("READY=1")
     deeper()
 
 def deeper():
-    time.sleep(3600)
+    signal.pause()
 
 def holding():
     notify("READY=1")
@@ -97,10 +97,10 @@ def watched(farm: Farm, function: str) -> Any:
 
 @pytest.mark.parametrize(
     ("function", "line"),
-    [("spinning", "in spinning"), ("asleep", "in deeper"), ("holding", "in holding"), ("waiting", "in waiting")],
+    [("spinning", "in spinning"), ("idle", "in deeper"), ("holding", "in holding"), ("waiting", "in waiting")],
 )
 def test_watchdog_tells_the_stack(module: Farm, function: str, line: str) -> None:
-    """In a loop, in a sleep, in C with the interpreter's lock, in a system call: the stack is in last_exit and why."""
+    """In a loop, in a wait for a signal, in C with the interpreter's lock, in a system call: the stack is in last_exit and why."""
     text = watched(module, function)["text"]
     head, stack = text.split("its Python stacks:\n")
     assert head == "no progress shown within 0.2 s; "
@@ -131,7 +131,7 @@ def test_deep_stack(module: Farm) -> None:
 
 def test_stopped_process_has_no_stacks(module: Farm) -> None:
     """A process that was stopped by a signal cannot answer; that is said, and it is killed at once."""
-    pid = add(module, "frozen", "asleep", watchdog="1s")
+    pid = add(module, "frozen", "idle", watchdog="1s")
     procs.freeze(pid, 10.0)
     reason = module.exited("frozen")
     assert (reason["reason"], reason["signal"]) == ("watchdog", "SIGKILL")
@@ -181,7 +181,7 @@ def test_liveness_tells_the_stack(module: Farm) -> None:
     flag = module.directory / "well"
     flag.touch()
     probe = {"file": str(flag), "every": "50ms", "timeout": "1s", "failures": 1}
-    add(module, "ailing", "asleep", liveness=probe)
+    add(module, "ailing", "idle", liveness=probe)
     flag.unlink()
     reason = module.exited("ailing")
     assert reason["reason"] == "liveness"
