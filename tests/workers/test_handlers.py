@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import enum
+import functools
+import inspect
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Optional, Union
@@ -16,6 +18,7 @@ from msgspec import Meta, Raw, Struct
 
 from regrow.workers.handlers import Arguments, Handler
 from regrow.workers.mismatch import BadArguments, BadReply
+from regrow.workers.signature import parameters
 
 encode = msgspec.msgpack.encode
 
@@ -134,6 +137,25 @@ def test_what_does_not_fit_is_named(function: Any, args: tuple[Any, ...], kwargs
 def test_signature_as_it_was_written() -> None:
     """The error shows the handler as its author knows it."""
     assert str(Handler("quote", quote)) == "handler quote(sku: str, quantity: int = 1)"
+
+
+def test_parameters_as_inspect_tells_them() -> None:
+    """The short cut for plain functions says what `inspect.signature` says; wrapped ones are left to that."""
+
+    @functools.wraps(everything)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return everything(*args, **kwargs)
+
+    def defaults(a: int, /, b: int = 1, *, c: int = 2, d: int) -> None: ...
+
+    def rest(*args: int) -> None: ...
+
+    def others(*, a: int = 1, **kwargs: int) -> None: ...
+
+    for function in (quote, everything, only_named, nothing, wrapped, defaults, rest, others, Handler.reply, len):
+        told = inspect.signature(function).parameters.values()
+        assert parameters(function) == [(each.name, each.kind, each.default) for each in told]
+    assert call(wrapped, 1, k=True) == (1, "b", (), True, 0.5, {})
 
 
 def test_what_is_no_array_or_no_map() -> None:
