@@ -39,7 +39,7 @@ class Slow(Agent):
         self.dawdle()
 
     def dawdle(self) -> None:
-        signal.pause()
+        while True: signal.pause()
 
 class Hanging(Agent):
     def init(self) -> None:

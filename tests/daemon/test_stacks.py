@@ -28,7 +28,7 @@ def idle():
     deeper()
 
 def deeper():
-    signal.pause()
+    while True: signal.pause()
 
 def holding():
     notify("READY=1")
