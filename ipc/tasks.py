@@ -55,11 +55,11 @@ class TaskSupervisor:
     """
 
     def __init__(self, who: Verbs, supervisor: str, *, shutdown: float | str = 5.0) -> None:
+        self._control: ControlClient | None = None
         self._node: Node = who._node
         self._supervisor = supervisor
         self._shutdown = f"{shutdown}s" if isinstance(shutdown, int | float) else shutdown
         self._lock = threading.Lock()
-        self._control: ControlClient | None = None
         self._control_pid = 0
 
     def async_(self, function: str, /, *args: Any, **kwargs: Any) -> Task:
@@ -141,6 +141,10 @@ class TaskSupervisor:
             if self._control is not None:
                 self._control.close()
                 self._control = None
+
+    def __del__(self) -> None:
+        if self._control is not None:
+            self._control.close()
 
     def _stream(self, function: str, inputs: Iterable[Any], options: tuple[Any, ...]) -> Stream:
         checked = StreamOptions(*options)

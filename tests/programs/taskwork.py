@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import select
 import socket
@@ -81,9 +82,7 @@ def object_of_no_use() -> object:
 
 def result_then_death(word: str) -> str:
     """Come to a result, and die of something else on the way out."""
-    import atexit
-
-    atexit.register(os._exit, 7)
+    multiprocessing.util.Finalize(None, os._exit, (7,), exitpriority=1)
     return word
 
 
@@ -98,8 +97,19 @@ def stubborn(desk: str) -> None:
 
 def result_then_nothing(desk: str) -> str:
     """Come to a result, and never come to an end."""
-    import atexit
-
-    atexit.register(forever)
-    atexit.register(ask, desk, "result sent")
+    multiprocessing.util.Finalize(None, ask, (desk, "result sent"), exitpriority=2)
+    multiprocessing.util.Finalize(None, forever, exitpriority=1)
     return "done"
+
+
+def result_then_hang(word: int) -> int:
+    """Come to a result, and never come to an end."""
+    multiprocessing.util.Finalize(None, forever, exitpriority=1)
+    return word
+
+
+def endless_or_exit(code: int) -> None:
+    """Die with a code that is not 0, or never."""
+    if code:
+        os._exit(code)
+    forever()

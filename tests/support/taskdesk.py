@@ -115,7 +115,9 @@ class Jobs:
 
     def wait_gone(self, name: str) -> None:
         """Wait until the supervisor has forgotten that child."""
-        self.tree.wait("exited", name)
+        ends = ("exited", "stopped")
+        wire = self.tree.stream
+        wire.wait_events(lambda event: event["name"] == name and event["event"] in ends, what=f"end of {name}")
         assert name not in self.listed()
 
     def let_go(self) -> None:
