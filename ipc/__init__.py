@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from regrow.ipc.groups import round_robin as round_robin
     from regrow.ipc.mailbox import Signal as Signal
     from regrow.ipc.monitor import Monitor as Monitor
+    from regrow.ipc.task import Exit as Exit
+    from regrow.ipc.task import Ok as Ok
+    from regrow.ipc.task import Task as Task
+    from regrow.ipc.tasks import TaskSupervisor as TaskSupervisor
     from regrow.ipc.verbs import Delivery as Delivery
     from regrow.ipc.verbs import Request as Request
     from regrow.ipc.verbs import Where as Where
@@ -56,6 +60,8 @@ _HOMES = {
     "groups": ("by_key", "least_outstanding", "round_robin"),
     "mailbox": ("Signal",),
     "monitor": ("Monitor",),
+    "task": ("Exit", "Ok", "Task"),
+    "tasks": ("TaskSupervisor",),
     "verbs": ("Delivery", "Request", "Where"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from regrow.ipc.groups import Address
     from regrow.ipc.monitor import Monitor
     from regrow.ipc.node import Node
+    from regrow.ipc.tasks import TaskSupervisor
 
 T = TypeVar("T")
 
@@ -214,6 +215,12 @@ class Verbs:
         if record is None or not record.is_alive():
             return None
         return Where(record.name, record.incarnation, record.pid)
+
+    def tasks(self, supervisor: str, *, shutdown: float | str = 5.0) -> TaskSupervisor:
+        """Who starts tasks of this process below the dynamic supervisor of that name."""
+        from regrow.ipc.tasks import TaskSupervisor
+
+        return TaskSupervisor(self, supervisor, shutdown=shutdown)
 
     def members(self, group: str) -> list[str]:
         """The living members of a group, by their number."""

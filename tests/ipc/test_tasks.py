@@ -256,6 +256,7 @@ def owner(jobs: Jobs, method: str) -> tuple[subprocess.Popen[bytes], Asker]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the owner."""
     process.send_signal(signal.SIGKILL)
     process.communicate()
 

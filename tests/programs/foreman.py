@@ -6,8 +6,8 @@ from typing import Any
 
 from regrow.ipc import Down
 from regrow.ipc.task import Ok, Task
-from regrow.ipc.tasks import TaskSupervisor
 from regrow.workers import Agent, handler
+from taskwork import ask
 
 
 class Foreman(Agent):
@@ -15,26 +15,26 @@ class Foreman(Agent):
 
     def init(self) -> None:
         """Nothing runs yet."""
-        self.tasks = TaskSupervisor(self, "jobs")
+        self.jobs = self.tasks("jobs")
         self.begun: dict[str, Task] = {}
         self.told: list[tuple[str, Any, str]] = []
 
     @handler
     def begin(self, function: str, *args: Any) -> str:
         """Start one without waiting for it."""
-        task = self.tasks.async_nolink(function, *args)
+        task = self.jobs.async_nolink(function, *args)
         self.begun[task.name] = task
         return task.name
 
     @handler
     def do(self, function: str, *args: Any) -> Any:
         """Start one and wait for it."""
-        return self.tasks.async_(function, *args).wait()
+        return self.jobs.async_(function, *args).wait()
 
     @handler
     def do_all(self, function: str, inputs: list[Any]) -> list[Any]:
         """One for each."""
-        return [result.value for result in self.tasks.async_stream(function, inputs) if isinstance(result, Ok)]
+        return [result.value for result in self.jobs.async_stream(function, inputs) if isinstance(result, Ok)]
 
     @handler
     def heard(self) -> list[tuple[str, Any, str]]:
@@ -46,4 +46,4 @@ class Foreman(Agent):
         task = self.begun.pop(down.name, None)
         result = task.yield_(0) if task is not None else None
         self.told.append((down.name, result.value if isinstance(result, Ok) else None, down.reason))
-        self.publish("told", down.name)
+        ask("desk", f"told {down.name}")
