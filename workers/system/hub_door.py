@@ -63,12 +63,13 @@ class Door:
         self._gateway = gateway
         self._identify = identify
         self.socket = _new_router(context)
+        # Before anybody can connect: who was not seen to come would be taken for gone.
+        self.monitor = self.socket.get_monitor_socket(_EVENTS)
         try:
             prepare(self.socket)
         except zmq.ZMQError:
-            self.socket.close(0)
+            self.close(0.0)
             raise
-        self.monitor = self.socket.get_monitor_socket(_EVENTS)
         self.peers: dict[bytes, Peer] = {}
         self._session = os.urandom(4).hex()
         self._count = 0
