@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from regrow.ipc.down import Down
@@ -191,6 +192,20 @@ class Link(Agent):
         if not to:
             return self.name
         return self.call(to[0], "forward", to[1:], seconds, timeout=seconds)
+
+    @handler
+    def ask(self, to: str, name: str, *args: Any) -> Any:
+        return self.call(to, name, *args)
+
+    @handler
+    def in_threads(self, to: str, count: int) -> list[Any]:
+        """Ask so many times, from several threads at once."""
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(lambda number: self.call(to, "quote", "A1", number), range(count)))
+
+    @handler
+    def uses_aio(self) -> None:
+        _ = self.aio
 
     @handler
     def chain(self) -> list[str]:

@@ -340,3 +340,32 @@ def test_signals_reach_on_signal(house: House) -> None:
         "listener: a signal of days.new is dropped: $: invalid RFC3339 encoded date",
         "listener: signals are lost, 7 before one of days.new: it does not keep up with them",
     ]
+
+
+def test_threads_of_its_own_may_use_the_verbs(house: House) -> None:
+    """Calls from several threads at once each get their own answer."""
+    house.start("fleet:Link", "link")
+    house.start("fleet:Pricer", "pricer")
+    assert house.call("link", "in_threads", "pricer", 200) == [1.5 * number for number in range(200)]
+
+
+def test_aio_without_a_loop(house: House) -> None:
+    """An agent without `async def` is told what to do instead."""
+    agent = house.start("fleet:Link", "link")
+    with pytest.raises(ProcessDown):
+        house.call("link", "uses_aio")
+    assert agent.wait() == 1
+    assert "link has no event loop: use the verbs without aio, or make handlers `async def`" in exception(agent)
+
+
+def test_stop_while_a_handler_waits_for_another_agent(house: House, tmp_path: Path) -> None:
+    """The handler finishes first: its call is answered, and so is its caller."""
+    link, stubborn = house.start("fleet:Link", "link"), house.start("fleet:Stubborn", "stubborn")
+    path = fifo(tmp_path)
+    asked = house.submit("link", "ask", "stubborn", "wait_for", path)
+    with open(path, "w") as writer:  # both are in their handlers
+        link.signal(signal.SIGTERM)
+        writer.write("done")
+    assert house.outcome(asked) == "done"
+    assert link.wait() == 0
+    assert stubborn.stop() == 0
