@@ -19,6 +19,7 @@ PUBLIC = frozenset(
         *(125, 127, 128),  # K partitions
         *(129, 132, 133, 134, 178, 179, 180),  # L nested supervisors
         *(135, 137, 138, 139, 140),  # M reconfiguration
+        *(166, 167, 168, 169, 170, 172, 173, 174, 175, 176, 177),  # Q tasks
     )
 )
 """The numbers of the public scenarios of sections A to M."""

@@ -262,9 +262,13 @@ def test_c176_concurrency(jobs: Jobs) -> None:
 def test_c177_refused_before_anything_starts(jobs: Jobs, options: dict[str, Any]) -> None:
     """Bad options are refused by the call itself: no element is pulled, no task is started."""
     pulled: list[int] = []
-    inputs = (pulled.append(number) for number in range(3))
+
+    def inputs() -> Iterator[int]:
+        pulled.append(1)
+        yield 1
+
     for stream in (jobs.tasks.async_stream, jobs.tasks.async_stream_nolink):
         with pytest.raises((TypeError, ValueError)):
-            stream("taskwork:double", inputs, **options)
+            stream("taskwork:double", inputs(), **options)
     assert pulled == []
     assert jobs.tree.call("count_children", supervisor=JOBS)["specs"] == 0

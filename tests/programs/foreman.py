@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from regrow.ipc import Down
-from regrow.ipc.task import Ok, Task
+from taskwork import ask  # type: ignore[import-not-found]  # beside this file when it runs
+
+from regrow.ipc import Down, Ok, Task
 from regrow.workers import Agent, handler
-from taskwork import ask
 
 
 class Foreman(Agent):
