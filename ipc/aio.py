@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from regrow.ipc.awaited import never_mind, when_done
 from regrow.ipc.delivery import Awaits, Pending
 from regrow.ipc.errors import DeliveryTimeout, MessageError
 from regrow.ipc.node import Awaited, Node
@@ -89,6 +91,7 @@ class AsyncVerbs:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due: asyncio.TimerHandle | None = None
         self._looking = False
+        self._thread = 0
 
     def attach(self) -> None:
         """
@@ -103,6 +106,7 @@ class AsyncVerbs:
         if self._loop is not None and not self._loop.is_closed():
             raise RuntimeError("this client belongs to another event loop; make one in each")
         self._loop = loop
+        self._thread = threading.get_ident()
         loop.add_reader(self.node.fileno(), self._look)
 
     def detach(self) -> None:
@@ -134,8 +138,6 @@ class AsyncVerbs:
         end_s = deadline(timeout)
         self.attach()
         self._look_soon()
-        if thing.done:
-            return True
         assert self._loop is not None
         future: asyncio.Future[None] = self._loop.create_future()
 
@@ -143,14 +145,26 @@ class AsyncVerbs:
             if not future.done():
                 future.set_result(None)
 
-        thing.callback = settle
+        def settled() -> None:
+            if threading.get_ident() == self._thread:
+                settle()
+            elif self._loop is not None:
+                self._loop.call_soon_threadsafe(settle)
+
+        with self.node.locked():
+            if thing.done:
+                return True
+            when_done(thing, settled)
+        # Not asyncio.wait_for: until Python 3.12 it loses a cancellation that comes together with the result.
+        timer = self._loop.call_later(max(end_s - time.monotonic(), 0.0), settle) if end_s != float("inf") else None
         try:
-            await asyncio.wait_for(future, None if end_s == float("inf") else end_s - time.monotonic())
-        except TimeoutError:
-            return thing.done
+            await future
         finally:
-            thing.callback = None
-        return True
+            if timer is not None:
+                timer.cancel()
+            with self.node.locked():
+                never_mind(thing, settled)
+        return thing.done
 
     async def call(
         self,
@@ -163,6 +177,7 @@ class AsyncVerbs:
         **kwargs: Any,
     ) -> Any:
         """Send, and await the handler's answer; raises as `Client.call` does. Cancelled, it is given up."""
+        deadline(timeout)  # before anything is sent
         self.attach()
         pending = self.node.submit(Awaits.REPLY, to, handler, args, kwargs)
         try:
@@ -200,10 +215,8 @@ class AsyncVerbs:
 
     async def whereis(self, name: str) -> Where | None:
         """The living process that has the name now."""
-        record = self.node.names.get(name)
-        if record is None or not record.is_alive():
-            return None
-        return Where(record.name, record.incarnation, record.pid)
+        record = self.node.whereis(name)
+        return Where(record.name, record.incarnation, record.pid) if record is not None else None
 
     async def members(self, group: str) -> list[str]:
         """The living members of a group."""

@@ -83,8 +83,5 @@ def choose(node: Seeker, to: str | Address, turns: dict[str, int]) -> str | None
 
 def _by_key(node: Seeker, to: ByKey) -> str | None:
     """A key's member, whether it lives or not: another one would not have what belongs to the key."""
-    for name in node.names.members(to.group):
-        record = node.names.get(name)
-        if record is not None and record.group == to.group:
-            return f"{to.group}.{partition(to.key, max(record.replicas, 1))}"
-    return None
+    replicas = node.replicas(to.group)
+    return f"{to.group}.{partition(to.key, replicas)}" if replicas else None

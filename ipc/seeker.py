@@ -6,14 +6,16 @@ Source: architecture section 6 (names, monitors); otp-rules S200-S211.
 
 from __future__ import annotations
 
+import os
 import select
 
 from regrow.ipc.down import NOPROC, Down
-from regrow.ipc.engine import Engine
+from regrow.ipc.engine import MBOX, Engine
 from regrow.ipc.errors import NoProcess, Unreachable
 from regrow.ipc.explain import process_of
 from regrow.ipc.groups import Address, choose
 from regrow.ipc.monitor import Monitor
+from regrow.ipc.names import Record
 from regrow.ipc.peers import Peer
 
 
@@ -63,19 +65,54 @@ class Seeker(Engine):
             pass  # it is one that is known
 
     def _reopen_names(self, name: str) -> None:
+        """The daemon was started anew: its table and its mailboxes are others."""
         try:
             self.names.reopen()
-        except Unreachable as error:
+            self.transport.turn_to(os.path.join(self.run_dir, MBOX))
+        except (Unreachable, OSError) as error:
             raise NoProcess(name, str(error)) from None
 
-    def members(self, group: str) -> list[str]:
-        """The names in a group of those that live, by their number."""
+    def whereis(self, name: str) -> Record | None:
+        """The record of the living process that has the name now."""
+        if self.forked:
+            self._begin_anew()
         with self._lock:
-            names = self.names.members(group)
+            if self.closed:
+                return None
+            try:
+                record = self.names.get(name)
+                if (record is None or not record.is_alive()) and self.names.is_stale():
+                    self._reopen_names(name)
+                    record = self.names.get(name)
+            except NoProcess:
+                return None
+            return record if record is not None and record.is_alive() else None
+
+    def members(self, group: str) -> list[str]:
+        """The names in a group of those that live, by their number; none where there is no daemon."""
+        if self.forked:
+            self._begin_anew()
+        with self._lock:
+            if self.closed:
+                return []
+            names = [name for name in self.names.members(group) if self._is_up(name)]
             if not names and self.names.is_stale():
-                self._reopen_names(group)
-                names = self.names.members(group)
-            return [name for name in names if self._is_up(name)]
+                try:
+                    self._reopen_names(group)
+                except NoProcess:
+                    return []
+                names = [name for name in self.names.members(group) if self._is_up(name)]
+            return names
+
+    def replicas(self, group: str) -> int:
+        """How many members a group has, living or dead; 0 where nobody has been in it yet."""
+        if self.names.is_stale():
+            self._reopen_names(group)
+        for name in self.names.members(group):
+            record = self.names.get(name)
+            if record is not None:
+                return max(record.replicas, 1)
+        return 0
 
     def _is_up(self, name: str) -> bool:
         peer = self.peers.by_name.get(name)
@@ -95,27 +132,27 @@ class Seeker(Engine):
         if self.forked:
             self._begin_anew()
         with self._lock:
-            peer = self._named(name)
-            monitor = Monitor(self, name, peer)
-            if peer is None:
-                self._tell(monitor, Down(name, 0, reason=NOPROC))
-            else:
-                peer.monitors.append(monitor)
-            return monitor
-
-    def _named(self, name: str) -> Peer | None:
-        try:
-            return self._peer(name)
-        except NoProcess:
-            return self._unnamed(name)
-
-    def _unnamed(self, name: str) -> Peer | None:
-        """A command or a function has no record of its own: the daemon knows its process."""
+            try:
+                if self.closed:
+                    return self._monitor(name, None)
+                return self._monitor(name, self._peer(name))
+            except NoProcess:
+                pass
+        # A command or a function has no record of its own: the daemon knows its process.
         record = process_of(self.run_dir, name)
-        peer = self.peers.meet(record) if record is not None else None
-        if peer is not None:
-            self._witness(peer)
-        return peer
+        with self._lock:
+            peer = self.peers.meet(record) if record is not None and not self.closed else None
+            if peer is not None:
+                self._witness(peer)
+            return self._monitor(name, peer)
+
+    def _monitor(self, name: str, peer: Peer | None) -> Monitor:
+        monitor = Monitor(self, name, peer)
+        if peer is None:
+            self._tell(monitor, Down(name, 0, reason=NOPROC))
+        else:
+            peer.monitors.append(monitor)
+        return monitor
 
     def heard(self, down: Down) -> None:
         """Somebody has waited for this one, and need not be told again."""

@@ -66,7 +66,7 @@ class Transport:
         self._context = zmq.Context(io_threads=1)
         self._context.max_sockets = 1024
         self._router = self._new_router(admit)
-        self._monitor = self._router.get_monitor_socket(_EVENTS)
+        self._monitor = self._new_monitor()
         if bind:
             try:
                 self._router.bind(self._address(bind))
@@ -103,9 +103,29 @@ class Transport:
                 router.setsockopt(option, id)
         return router
 
+    def _new_monitor(self) -> zmq.Socket[bytes]:
+        """Without a limit on what waits to be read: at one, the thread of ZeroMQ that does all the work would wait."""
+        address = f"inproc://connections-{id(self._router)}"
+        self._router.monitor(address, _EVENTS)
+        monitor = self._context.socket(zmq.PAIR)
+        monitor.setsockopt(zmq.RCVHWM, 0)
+        monitor.connect(address)
+        return monitor
+
     def _address(self, file: str) -> str:
         # sun_path holds 107 bytes; a descriptor makes a short name of any folder.
         return f"ipc:///proc/self/fd/{self._folder_fd}/{file}"
+
+    def turn_to(self, folder: str) -> None:
+        """
+        Look for mailboxes in another folder from now on: addresses begin with a descriptor, made to be its.
+
+        Raises:
+            OSError: there is none.
+        """
+        fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.dup2(fd, self._folder_fd, inheritable=False)
+        os.close(fd)
 
     def connect(self, file: str) -> bytes:
         """Begin to connect to the mailbox `file`; returns the connection's name, which may be used at once."""

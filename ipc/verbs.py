@@ -211,10 +211,8 @@ class Verbs:
 
     def whereis(self, name: str) -> Where | None:
         """The living process that has the name now; None when nobody has."""
-        record = self._node.names.get(name)
-        if record is None or not record.is_alive():
-            return None
-        return Where(record.name, record.incarnation, record.pid)
+        record = self._node.whereis(name)
+        return Where(record.name, record.incarnation, record.pid) if record is not None else None
 
     def tasks(self, supervisor: str, *, shutdown: float | str = 5.0) -> TaskSupervisor:
         """Who starts tasks of this process below the dynamic supervisor of that name."""
