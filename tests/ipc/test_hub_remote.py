@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -287,3 +288,19 @@ def test_key_files(tmp_path: Path) -> None:
     assert keys.remove_client(state, "laptop") is True
     assert keys.remove_client(state, "laptop") is False
     assert not [name for name in os.listdir(tmp_path / "state/keys") if name.endswith(".new")]
+
+
+def test_hub_serves_while_it_cannot_listen(tmp_path: Path) -> None:
+    """While somebody else has its port the hub serves this host, and takes the port when it is free."""
+    with socket.create_server(("127.0.0.1", 0)) as occupant:
+        listen = f"tcp://127.0.0.1:{occupant.getsockname()[1]}"
+        host = HubHost(tmp_path, listen=listen, clients=["laptop"])
+        keys.add_client(host.state_dir, "laptop", str(tmp_path / "laptop"))
+        host.start()
+        with RemoteClient(host.run_dir, timeout=20) as client:
+            assert client.whereis("nobody") is None
+    try:
+        with RemoteClient(listen, key=tmp_path / "laptop", timeout=20) as client:
+            assert client.whereis("nobody") is None
+    finally:
+        host.close()

@@ -35,7 +35,7 @@ LOST_TOPIC = "regrow.hub.lost"
 REPORT_S = 1.0
 """Losses of signals are told of together, this long after the first."""
 
-LISTEN_RETRY_S = 5.0
+LISTEN_RETRY_S = 1.0
 
 
 def run(
