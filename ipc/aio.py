@@ -54,6 +54,37 @@ class AsyncDelivery:
             raise self.error
 
 
+class AsyncRequest:
+    """A call that is not waited for yet (S197)."""
+
+    __slots__ = ("_error", "_pending", "_returns", "_verbs")
+
+    def __init__(self, verbs: AsyncVerbs, pending: Pending | None, error: MessageError | None, returns: Any) -> None:
+        self._verbs = verbs
+        self._pending = pending
+        self._error = error
+        self._returns = returns
+
+    async def wait_response(self, timeout: float = CALL_S) -> Any:
+        """The answer; after a time-out it may be waited for again. Raises as `call` does."""
+        return await self._response(timeout, abandon=False)
+
+    async def receive_response(self, timeout: float = CALL_S) -> Any:
+        """The answer; after a time-out it is given up, and a late one is dropped. Raises as `call` does."""
+        return await self._response(timeout, abandon=True)
+
+    async def _response(self, timeout: float, *, abandon: bool) -> Any:
+        pending = self._pending
+        if pending is None:
+            assert self._error is not None
+            raise self._error
+        if not await self._verbs.settled(pending, timeout):
+            if not abandon:
+                raise too_late(pending, timeout)
+            self._verbs.node.give_up(pending, too_late(pending, timeout))
+        return value_of(pending, self._returns)
+
+
 class AsyncMonitor:
     """A monitor whose `wait` is awaitable; leaving its `async with` block is demonitor with flush."""
 
@@ -86,8 +117,9 @@ class AsyncMonitor:
 class AsyncVerbs:
     """The verbs over a node that the running event loop watches from the first use on."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, signals: Signals | None = None) -> None:
         self.node = node
+        self._signals = signals
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due: asyncio.TimerHandle | None = None
         self._looking = False
@@ -189,6 +221,18 @@ class AsyncVerbs:
             self.node.give_up(pending, too_late(pending, timeout))
         return value_of(pending, returns)
 
+    async def send_request(
+        self, to: str | Address, handler: str, /, *args: Any, returns: Any = None, **kwargs: Any
+    ) -> AsyncRequest:
+        """Send a call and go on; what this returns is asked for the answer later. Errors are its own, too."""
+        self.attach()
+        try:
+            pending = self.node.submit(Awaits.REPLY, to, handler, args, kwargs)
+        except MessageError as error:
+            return AsyncRequest(self, None, error, returns)
+        self._look_soon()
+        return AsyncRequest(self, pending, None, returns)
+
     async def send(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> AsyncDelivery:
         """Send a message; awaiting the `wait()` of what this returns says whether the receiver has taken it in."""
         self.attach()
@@ -212,6 +256,33 @@ class AsyncVerbs:
         monitor = self.node.monitor(name)
         self._look_soon()
         return AsyncMonitor(self, monitor)
+
+    @property
+    def signals(self) -> Signals:
+        """What this process publishes and is subscribed to."""
+        if self._signals is None:
+            from regrow.ipc.signals import Signals
+
+            self._signals = Signals(self.node)
+        return self._signals
+
+    async def publish(self, topic: str, message: Any, *, timeout: float | None = None) -> int | None:
+        """Tell everybody who has subscribed to the topic; as `Client.publish`."""
+        self.attach()
+        if timeout is None:
+            self.signals.publish(topic, message)
+            self._look_soon()
+            return None
+        return await asyncio.to_thread(self.signals.publish, topic, message, timeout=timeout)
+
+    async def subscribe(self, pattern: str, *, since: int | None = None, timeout: float = 5.0) -> bool:
+        """Have signals of these topics kept for `next_signal`; as `Client.subscribe`."""
+        self.attach()
+        return await asyncio.to_thread(self.signals.subscribe, pattern, since=since, timeout=timeout)
+
+    async def unsubscribe(self, pattern: str, *, timeout: float = 5.0) -> bool:
+        """Hear no more of it; False when it was not subscribed to."""
+        return await asyncio.to_thread(self.signals.unsubscribe, pattern, timeout=timeout)
 
     async def whereis(self, name: str) -> Where | None:
         """The living process that has the name now."""
@@ -237,35 +308,6 @@ class AsyncClient(AsyncVerbs):
         from regrow.ipc.client import find
 
         super().__init__(Node(find(run_dir)))
-        self._signals: Signals | None = None
-
-    @property
-    def signals(self) -> Signals:
-        """What this client publishes and is subscribed to."""
-        if self._signals is None:
-            from regrow.ipc.signals import Signals
-
-            self._signals = Signals(self.node)
-        return self._signals
-
-    async def publish(self, topic: str, message: Any, *, timeout: float | None = None) -> int | None:
-        """Tell everybody who has subscribed to the topic; as `Client.publish`."""
-        self.attach()
-        if timeout is None:
-            self.signals.publish(topic, message)
-            self._look_soon()
-            return None
-        return await asyncio.to_thread(self.signals.publish, topic, message, timeout=timeout)
-
-    async def subscribe(self, pattern: str, *, since: int | None = None, timeout: float = 5.0) -> bool:
-        """Have signals of these topics kept for `next_signal`; as `Client.subscribe`."""
-        self.attach()
-        return await asyncio.to_thread(self.signals.subscribe, pattern, since=since, timeout=timeout)
-
-    async def unsubscribe(self, pattern: str, *, timeout: float = 5.0) -> bool:
-        """Hear no more of it; False when it was not subscribed to."""
-        return await asyncio.to_thread(self.signals.unsubscribe, pattern, timeout=timeout)
-
     async def next_signal(self, timeout: float = 60.0) -> Signal | None:
         """The next signal; None after `timeout` seconds without one."""
         await self.settled(self.signals, timeout)

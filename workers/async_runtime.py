@@ -46,7 +46,7 @@ class AsyncRuntime(Runtime):
         self._running: set[asyncio.Task[None]] = set()
         self._over: asyncio.Future[None] = self.loop.create_future()
         self._thread = get_ident()
-        self._aio = AsyncVerbs(self.node)
+        self._aio = AsyncVerbs(self.node, self.signals)
         self._pumps = False
         self._progressed = False
 

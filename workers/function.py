@@ -41,7 +41,8 @@ class FunctionProcess(multiprocessing.context.ForkProcess):
 
     def bootstrap(self) -> int:
         """Run the body as multiprocessing would; returns the exit status."""
-        parent_fd = os.pidfd_open(os.getppid())  # readable at the parent's death, as multiprocessing expects
+        self._parent_pid = os.getppid()  # this object was made after the fork
+        parent_fd = os.pidfd_open(self._parent_pid)  # readable at the parent's death, as multiprocessing expects
         return int(self._bootstrap(parent_sentinel=parent_fd))  # type: ignore[attr-defined]
 
 
