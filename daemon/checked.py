@@ -53,7 +53,8 @@ def key_of(raw: Mapping[str, Any], supervisor: SupervisorSpec) -> bytes | None:
     if not (isinstance(name, str) and _NAME.fullmatch(name) and isinstance(function, str) and isinstance(args, dict)):
         return None
     plain = all(isinstance(value, str | int) for value in args.values())
-    if not function.startswith(_OWN) or not plain or b"{" in msgspec.json.encode(list(args.values())):
+    placeholders = any(brace in msgspec.json.encode(list(args.values())) for brace in (b"{", b"}"))
+    if not function.startswith(_OWN) or not plain or placeholders:
         return None
     others = {key: value for key, value in raw.items() if key not in ("id", "args")}
     rest = msgspec.json.encode([supervisor.name, supervisor.template, others, sorted(args)], order="sorted").decode()
