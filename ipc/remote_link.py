@@ -25,7 +25,9 @@ from regrow.ipc.wire import MAX_MESSAGE_BYTES, WireError
 HEARTBEAT_MS = 5_000
 """The other host may vanish without a word; it is given up after three of these."""
 
-AGAIN_MS = 100
+AGAIN_MS, MAX_AGAIN_MS = 50, 1_000
+"""How soon, and how late at most, it is tried to connect again."""
+
 LINGER_S = 1.0
 BATCH = 256
 _EVENTS = zmq.Event.DISCONNECTED | zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
@@ -95,7 +97,7 @@ class RemoteLink:
         dealer.setsockopt(zmq.SNDHWM, 0)
         dealer.setsockopt(zmq.RCVHWM, 0)  # bounded by what this side asks for
         dealer.setsockopt(zmq.RECONNECT_IVL, AGAIN_MS)
-        dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 20 * AGAIN_MS)
+        dealer.setsockopt(zmq.RECONNECT_IVL_MAX, MAX_AGAIN_MS)
         dealer.setsockopt(zmq.IPV6, 1)
         if self._key is not None:
             dealer.setsockopt(zmq.CURVE_PUBLICKEY, self._key.public)

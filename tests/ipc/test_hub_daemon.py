@@ -66,8 +66,9 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 def heard(client: RemoteClient, name: str, count: int) -> list[int]:
     """What the agent has heard of, once it is `count` signals; the calls that ask go on until then."""
-    while len(found := client.call(name, "heard_of", returns=list[int])) < count:
-        pass
+    found: list[int] = []
+    while len(found) < count:
+        found = client.call(name, "heard_of", returns=list[int])
     return found
 
 
