@@ -7,9 +7,7 @@ import signal
 
 from sales import Receipt
 
-from regrow.ipc import Client, NoProcess, ProcessDown, RemoteError, by_key
-from regrow.ipc.task import Ok
-from regrow.ipc.tasks import TaskSupervisor
+from regrow.ipc import Client, NoProcess, Ok, ProcessDown, RemoteError, by_key
 
 with Client() as regrow:  # the only daemon that runs, or that of $REGROW_RUN_DIR
     grace = by_key("cart", "Grace")
@@ -38,7 +36,7 @@ with Client() as regrow:  # the only daemon that runs, or that of $REGROW_RUN_DI
         print("nobody answers:", error)
 
     # Work that may take long, or crash: each piece in a process of its own.
-    jobs = TaskSupervisor(regrow, "jobs")
+    jobs = regrow.tasks("jobs")
     for outcome in jobs.async_stream_nolink("sales:label", ["apple", "pear", "melon"]):
         if isinstance(outcome, Ok):
             print("label:", outcome.value)
