@@ -230,6 +230,7 @@ class Signals:
         self._read = self._read_bytes = 0
         self._stale = len(self._sizes)
         if self._patterns:
+            self._record()  # the daemon itself may have been started anew, with a new table
             self._try(hub_wire.Hello(hub_wire.VERSION, self._token))
             self._is_greeted = True
             for pattern in self._patterns:
@@ -264,7 +265,9 @@ class Signals:
         try:
             if self._patterns:
                 pid = os.getpid()
-                subscriptions.write(env, self._token, Recorded(pid, start_time(pid), tuple(self._patterns)))
+                recorded = Recorded(pid, start_time(pid), tuple(self._patterns))
+                if subscriptions.read(env, self._token) != recorded:
+                    subscriptions.write(env, self._token, recorded)
             elif self._is_recorded:
                 subscriptions.remove(env, self._token)
             self._is_recorded = bool(self._patterns)

@@ -371,6 +371,21 @@ def test_stop_is_orderly(host: HubHost, client: RawClient) -> None:
     assert isinstance(heard[1], Done)
 
 
+def test_only_the_admitted_may_connect(tmp_path: Path) -> None:
+    """Who is not among the ids of `REGROW_MAILBOX` is not let in by the socket itself."""
+    admitted = f"u{os.getuid()},u12345,g54321"
+    with closing(HubHost(tmp_path)) as host:
+        hub = host.start(env={"REGROW_MAILBOX": admitted})
+        with closing(RawClient(host.run_dir)) as client:
+            assert client.welcome().version == 1
+        hub.signal(signal.SIGTERM)
+        assert hub.wait() == 0
+        host.start(env={"REGROW_MAILBOX": f"u{os.getuid() + 12345}"})
+        with closing(RawClient(host.run_dir)) as client:
+            client.socket.send(b"")
+            assert client.hear(1.0) is None
+
+
 def test_control_without_root(client: RawClient) -> None:
     """While the root cannot be reached, its verbs are refused with `noconnection`."""
     refusal = client.answer(Control(client.id(), "status"))

@@ -91,10 +91,10 @@ class HubHost:
         self.programs: list[Program] = []
         self.hub: Program | None = None
 
-    def start(self) -> Program:
+    def start(self, env: dict[str, str] | None = None) -> Program:
         """Start a hub; it may take a moment until it listens, and clients wait for that by themselves."""
         arguments = {"run_dir": self.run_dir, "state_dir": self.state_dir, **self.options}
-        self.hub = self.run(sys.executable, "-c", _HUB, msgspec.json.encode(arguments).decode())
+        self.hub = self.run(sys.executable, "-c", _HUB, msgspec.json.encode(arguments).decode(), env=env)
         return self.hub
 
     def restart(self, number: int = signal.SIGKILL) -> Program:
