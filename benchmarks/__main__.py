@@ -28,6 +28,7 @@ NAMES = (
     "call",
     "send",
     "publish",
+    "task",
     "rivals",
 )
 HEADINGS = ("", "floor p50", "p99", "regrow p50", "p99", "ratio", "goal", "")

@@ -4,6 +4,7 @@ The floors: the same work in bare loops, without any supervision, in a process t
     fork FIFO                  a forked child; when it dies, another
     spawn COUNT PROGRAM FIFO   COUNT programs; when one dies, another
     batch COUNT PROGRAM FIFO   on each line: `start` all, or `stop` and reap all; answers with a line
+    fork_once                  on each line: a forked child writes a byte into a pipe; answers how many µs it took
     idle COUNT                 forked children that wait; their pids in a line
 
 Each ends when its standard input is closed.
@@ -17,6 +18,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -80,6 +82,22 @@ def batch(count: int, program: str, fifo: str) -> None:
     end(pids)
 
 
+def fork_once() -> None:
+    """On each line: fork a child that writes a byte into a pipe; answers with how many µs that took until it was read."""
+    for _ in sys.stdin:
+        began_s = time.perf_counter()
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.write(writer, b"x")
+            os._exit(0)
+        os.read(reader, 1)
+        print((time.perf_counter() - began_s) * 1e6, flush=True)
+        os.waitpid(pid, 0)
+        os.close(reader)
+        os.close(writer)
+
+
 def idle(count: int) -> None:
     """Children that do nothing."""
     pids = {}
@@ -110,5 +128,7 @@ def main(mode: str, *arguments: str) -> None:
         keep_alive(int(arguments[0]), lambda: spawned(arguments[1], arguments[2]))
     elif mode == "batch":
         batch(int(arguments[0]), arguments[1], arguments[2])
+    elif mode == "fork_once":
+        fork_once()
     else:
         idle(int(arguments[0]))

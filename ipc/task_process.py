@@ -24,7 +24,7 @@ from regrow.ipc.task_wire import Frame, TooLong
 if TYPE_CHECKING:
     from regrow.ipc.node import Node
 
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 1 << 16
 
 
 class Moment:

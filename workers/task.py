@@ -98,7 +98,7 @@ def _await_job(connection: socket.socket, pidfd: int) -> bytes:
             raise TimeoutError(f"its owner has sent no job within {JOB_S:g} s")
         if connection.fileno() not in (fd for fd, _ in ready):
             sys.exit(exits.SHUTDOWN)
-        piece = connection.recv(1 << 20)
+        piece = connection.recv(1 << 16)
         if not piece:
             sys.exit(exits.SHUTDOWN)
         frame.feed(piece)
