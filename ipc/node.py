@@ -23,7 +23,7 @@ from regrow.ipc.groups import Address
 from regrow.ipc.link import Link
 from regrow.ipc.peers import Peer
 from regrow.ipc.receiver import Receiver
-from regrow.ipc.transport import Full, Gone
+from regrow.ipc.transport import SEND_HWM, Full, Gone
 
 CHAIN: ContextVar[tuple[str, ...]] = ContextVar("chain", default=())
 """The agents that wait for what runs now: it goes with every call made meanwhile."""
@@ -105,7 +105,7 @@ class Node(Receiver):
             self.transport.send(peer.alias, frame)
         except Full:
             self._turn()
-            raise Backpressure(peer.record.name, len(peer.ledger.open), self.limit, "the way there") from None
+            raise Backpressure(peer.record.name, SEND_HWM, SEND_HWM, "the way there") from None
         except Gone:
             raise NoProcess(peer.record.name, "its mailbox is closed") from None
 
