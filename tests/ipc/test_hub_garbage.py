@@ -273,3 +273,27 @@ def test_strangers_without_zeromq(host: HubHost) -> None:
         for stranger in strangers:
             stranger.close()
         client.close()
+
+
+def test_odd_names_and_keys(host: HubHost) -> None:
+    """Whatever a client calls a receiver, a key, a verb or a token, it is told that there is none."""
+    host.actor("actor.0")
+    odd = ["\0", "\0sub:", "\0sub:x", "\1", ".", "..", "../mbox", "actor.", ".0", "a" * 500, "ü" * 250, "\uffff", "\n"]
+    keys: list[Any] = [None, -1, 2**64 - 1, 1.5, float("nan"), b"\xff", [], {"a": [1]}, "x" * 100_000, True]
+    with closing(RawClient(host.run_dir)) as client:
+        client.welcome()
+        for name in odd:
+            for message in (
+                hub_wire.Call(client.id(), name, name), hub_wire.Send(client.id(), name, name),
+                hub_wire.Call(client.id(), hub_wire.Pick("round_robin", name), name),
+                hub_wire.Control(client.id(), name, {name: name}),
+            ):  # fmt: skip
+                assert isinstance(client.answer(message), Refusal), name
+            assert isinstance(client.answer(hub_wire.Monitor(client.id(), name)), hub_wire.Down), name
+            assert value(client.answer(hub_wire.Whereis(client.id(), name))) is None
+            client.say(hub_wire.Cast(name, name), hub_wire.Hello(1, name[:64]))
+        for key in keys:
+            for way in ("by_key", "least_outstanding"):
+                found = client.answer(hub_wire.Call(client.id(), hub_wire.Pick(way, "actor", key), "echo"))
+                assert isinstance(found, Done | Refusal), key
+        assert client.hear_all() == []
