@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from random import choice
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from regrow.daemon.cli.arguments import ArgumentError, Arguments, read_json, read_value, read_words
+from regrow.daemon.cli.handlernames import HandlerName, handlers
 from regrow.daemon.cli.options import AgentName, Function, daemon_options, format_option, reach, timeout_option
 from regrow.daemon.cli.output import dumps
 from regrow.daemon.cli.replies import as_json as json_of
@@ -42,7 +44,7 @@ def message(timeout_help: str) -> Callable[[Function], Function]:
                 help="All arguments: a JSON list by position, an object by name; - for stdin.",
             ),
             click.argument("words", metavar="[KEY=VALUE]...", nargs=-1),
-            click.argument("handler"),
+            click.argument("handler", metavar="HANDLER", required=False, type=HandlerName()),
             click.argument("name", type=AgentName()),
         ):  # fmt: skip
             function = option(function)
@@ -55,7 +57,7 @@ def message(timeout_help: str) -> Callable[[Function], Function]:
 @message("How long to wait for the answer.")
 def call(
     name: str,
-    handler: str,
+    handler: str | None,
     words: tuple[str, ...],
     json_text: str | None,
     timeout_s: float,
@@ -67,12 +69,14 @@ def call(
     """
     Call a handler of an agent and print its reply.
 
-    NAME is an agent's, or that of a group of replicas: then one of them gets it. A VALUE is JSON where it reads as
-    JSON, and text otherwise; KEY:=VALUE must be JSON. A word without = is an argument by position.
+    NAME is an agent's, or that of a group of replicas: then one of them gets it. Without HANDLER, those that it has
+    are listed. A VALUE is JSON where it reads as JSON, and text otherwise; KEY:=VALUE must be JSON. A word without =
+    is an argument by position.
     """
     given = arguments(words, json_text)
     with talking("call", run_dir, daemon) as client:
-        reply = client.call(address(name, key), handler, *given.args, timeout=timeout_s, **given.kwargs)
+        to = address(client, name, key)
+        reply = client.call(to, handler or ask(client, to), *given.args, timeout=timeout_s, **given.kwargs)
     if as_json:
         click.echo(json_of(reply))
         return
@@ -85,7 +89,7 @@ def call(
 @message("How long to wait until it is accepted.")
 def send(
     name: str,
-    handler: str,
+    handler: str | None,
     words: tuple[str, ...],
     json_text: str | None,
     timeout_s: float,
@@ -102,7 +106,8 @@ def send(
     """
     given = arguments(words, json_text)
     with talking("send", run_dir, daemon) as client:
-        delivery = client.send(address(name, key), handler, *given.args, **given.kwargs)
+        to = address(client, name, key)
+        delivery = client.send(to, handler or ask(client, to), *given.args, **given.kwargs)
         delivery.wait(timeout_s)
     taker = delivery._to  # of a group: the one that has it
     click.echo(dumps({"name": taker, "result": "accepted"}) if as_json else f"{taker}: accepted")
@@ -145,10 +150,26 @@ def arguments(words: tuple[str, ...], json_text: str | None) -> Arguments:
         raise click.UsageError(str(error)) from None
 
 
-def address(name: str, key: str | None) -> str | Address:
-    """Whom the message is for."""
+def address(client: Client, name: str, key: str | None) -> str | Address:
+    """
+    Whom the message is for.
+
+    A group's members take turns only with those who call more than once, so here one is drawn.
+    """
     from regrow.ipc.groups import by_key
 
-    return name if key is None else by_key(name, read_value(key))
+    if key is not None:
+        return by_key(name, read_value(key))
+    members = client.members(name)
+    return choice(members) if members else name
 
 
+def ask(client: Client, to: str | Address) -> NoReturn:
+    """
+    Say what can be called there.
+
+    Raises:
+        click.UsageError; MessageError: it does not answer.
+    """
+    names = handlers(client, to)
+    raise click.UsageError(f"say which HANDLER: {to} has {', '.join(names) or 'none'}")
