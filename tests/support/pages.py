@@ -32,7 +32,7 @@ TOP = Path(__file__).parents[2]
 LOOKS = ("regrow tree", "regrow status", "regrow why", "regrow events", "regrow logs")
 """What may come too early: it is asked again after the next event, until it shows what the page shows."""
 
-PORTS = ("8471", "8765")
+PORTS = ("8471", "8765", "7300")
 """Ports that pages and examples use; a run gets free ones."""
 
 LOG_DIR = re.compile(r"/var/log/regrow/\w+/")
@@ -133,8 +133,8 @@ class Session:
             pass
 
     def _seclude(self, command: str) -> None:
-        """Give the daemon that is about to start directories and ports that nobody else has."""
-        started = re.match(r"regrow up (.*)", command)
+        """Give the daemon that is about to start, or to get keys, directories and ports that nobody else has."""
+        started = re.match(r"regrow (?:up|keys) (.*)", command)
         for word in started[1].split() if started else ():
             path = self.directory / word
             if path.suffix != ".toml":
