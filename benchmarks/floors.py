@@ -83,7 +83,7 @@ def batch(count: int, program: str, fifo: str) -> None:
 
 
 def fork_once() -> None:
-    """On each line: fork a child that writes a byte into a pipe; answers with how many µs that took until it was read."""
+    """On each line: fork a child that writes a byte into a pipe; answers with the µs until that was read."""
     for _ in sys.stdin:
         began_s = time.perf_counter()
         reader, writer = os.pipe()

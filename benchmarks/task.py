@@ -37,7 +37,7 @@ def measure(size: Size) -> list[Row]:
                 "preloaded": one(preloading),
                 "stream": element(preloading),
             }
-            found = interleave(contenders, size.of(300, 10), warm_up=size.of(10, 2))
+            found = interleave(contenders, size.of(100, 5), warm_up=size.of(10, 2))
             plain.close()
             preloading.close()
     rows = {"task": "task: start → result", "preloaded": "… with its module preloaded"}
@@ -67,12 +67,12 @@ def one(tasks: TaskSupervisor) -> Sample:
 
 
 def element(tasks: TaskSupervisor) -> Sample:
-    """The share of one element in a stream of twenty."""
+    """The share of one element in a stream of ten."""
 
     def sample() -> float:
         began_s = time.perf_counter()
-        assert len(list(tasks.async_stream("jobs:double", range(20), max_concurrency=WIDTH))) == 20
-        return (time.perf_counter() - began_s) * 1e6 / 20
+        assert len(list(tasks.async_stream("jobs:double", range(10), max_concurrency=WIDTH))) == 10
+        return (time.perf_counter() - began_s) * 1e6 / 10
 
     return sample
 
