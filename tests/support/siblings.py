@@ -34,11 +34,14 @@ class Line:
             raise TimeoutError(f"nothing was said within {timeout_s} s")
         try:
             heard = self._end.recv(1 << 20)
-        except ConnectionResetError:
-            heard = b""
+        except ConnectionResetError:  # it has ended without reading all; what it said comes after this
+            heard = self._end.recv(1 << 20)
         if not heard:
-            raise EOFError("the other end is gone")
+            raise EOFError(self._end_text())
         return msgspec.msgpack.decode(heard)
+
+    def _end_text(self) -> str:
+        return "the other end is gone"
 
     def ask(self, thing: Any) -> Any:
         self.say(thing)
@@ -85,6 +88,9 @@ class Sibling(Line):
             assert select.select([self.pidfd], [], [], timeout_s)[0], f"process {self.pid} goes on"
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.status
+
+    def _end_text(self) -> str:
+        return f"process {self.pid} has ended with {self.wait()}"
 
     def close(self) -> None:
         self.kill()

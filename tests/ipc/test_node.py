@@ -1,0 +1,626 @@
+"""One outcome for each message between real processes, whatever becomes of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import procs
+import pytest
+from boxes import Box, make_run_dir
+from siblings import TIMEOUT_S, Line, Sibling
+
+from regrow.ipc import Client, by_key, least_outstanding
+from regrow.ipc.engine import MBOX
+from regrow.ipc.errors import (
+    Backpressure,
+    BadRequest,
+    CallTimeout,
+    DeliveryTimeout,
+    MessageError,
+    NoProcess,
+    ProcessDown,
+    Refused,
+    RemoteError,
+)
+from regrow.ipc.names import FOLDER
+from regrow.ipc.node import Node
+from regrow.ipc.verbs import Verbs
+
+NewBox = Callable[..., Box]
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A run_dir with nobody in it."""
+    return make_run_dir(tmp_path / "run")
+
+
+@pytest.fixture
+def new_box(run_dir: Path) -> Iterator[NewBox]:
+    """Makes boxes."""
+    boxes: list[Box] = []
+
+    def make(name: str = "box", incarnation: int = 1, **spec: Any) -> Box:
+        boxes.append(Box(run_dir, name, incarnation, **spec))
+        return boxes[-1]
+
+    yield make
+    for box in boxes:
+        box.close()
+
+
+@pytest.fixture
+def box(new_box: NewBox) -> Box:
+    """One box."""
+    return new_box()
+
+
+@pytest.fixture
+def client(run_dir: Path) -> Iterator[Client]:
+    """A client."""
+    with Client(run_dir) as made:
+        yield made
+
+
+class Limited(Verbs):
+    """A client that may have few messages on their way."""
+
+    def __init__(self, run_dir: Path, limit: int) -> None:
+        self._node = Node(str(run_dir), limit=limit)
+
+    def close(self) -> None:
+        self._node.close()
+
+
+# what goes well
+
+
+def test_verbs(box: Box, client: Client) -> None:
+    """Casts, sends and calls of one client are handled in the order in which they were sent (S195)."""
+    assert client.call("box", "echo", 1, "two", [3]) == [1, "two", [3]]
+    assert client.cast("box", "note", 1)
+    delivery = client.send("box", "note", 2)
+    delivery.wait()
+    assert delivery.done
+    assert client.call("box", "notes") == [[1], [2]]
+    where = client.whereis("box")
+    assert where is not None
+    assert (where.name, where.incarnation, where.pid) == ("box", 1, box.pid)
+
+
+def test_nobody(client: Client) -> None:
+    """A name that nobody has: every verb says so at once, in its own way (S185, S196, S201)."""
+    with pytest.raises(NoProcess):
+        client.call("nobody", "echo")
+    with pytest.raises(NoProcess):
+        client.send("nobody", "echo").wait()
+    with pytest.raises(NoProcess):
+        client.send_request("nobody", "echo").wait_response()
+    assert client.cast("nobody", "echo") is False
+    assert client.whereis("nobody") is None
+    down = client.monitor("nobody").wait()
+    assert down is not None
+    assert (down.reason, down.incarnation) == ("noproc", 0)
+
+
+def test_arguments_that_cannot_be_sent(box: Box, client: Client) -> None:
+    """They are refused here, and nothing is left open."""
+    for bad in (object(), "x" * (17 * 1024 * 1024), 1 << 70):
+        with pytest.raises(BadRequest):
+            client.call("box", "echo", bad)
+        with pytest.raises(BadRequest):
+            client.send("box", "echo", bad).wait()
+        with pytest.raises(BadRequest):
+            client.cast("box", "echo", bad)
+    assert client._node.outstanding("box") == 0
+
+
+def test_large_messages(box: Box, client: Client) -> None:
+    """Nearly 16 MiB go there and come back; an answer that is longer is an error and not a lost connection."""
+    text = "x" * (16 * 1024 * 1024 - 100)
+    assert client.call("box", "echo", text) == [text]
+    with pytest.raises(RemoteError, match="its answer has 16777221 bytes, 16777216 are the limit"):
+        client.call("box", "full", 16 * 1024 * 1024)
+    assert client.call("box", "echo", 1) == [1]
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), -float("inf")])
+def test_timeouts_that_are_none(box: Box, client: Client, timeout: float) -> None:
+    """They are a fault of the caller, and nothing is sent."""
+    with pytest.raises(ValueError, match="cannot wait for"):
+        client.call("box", "note", 1, timeout=timeout)
+    assert client.call("box", "notes") == []
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e12, 1e300])
+def test_timeouts_that_are_long(box: Box, client: Client, timeout: float) -> None:
+    """However long, it is waited for."""
+    request = client.send_request("box", "hold")
+    assert box.hear() == "holding"
+    threading.Timer(0.05, box.say, ["at last"]).start()
+    assert request.wait_response(timeout) == "at last"
+
+
+# deaths
+
+
+def test_killed_while_it_handles(box: Box, client: Client) -> None:
+    """The call ends at once, as the death of that incarnation (S186)."""
+    request = client.send_request("box", "hold")
+    assert box.hear() == "holding"
+    box.signal(signal.SIGKILL)
+    begun_s = time.monotonic()
+    with pytest.raises(ProcessDown) as down:
+        request.wait_response(timeout=float("inf"))
+    assert time.monotonic() - begun_s < 1.0
+    assert (down.value.down.name, down.value.down.incarnation) == ("box", 1)
+    with pytest.raises(ProcessDown):
+        request.wait_response()
+    with pytest.raises(NoProcess):
+        client.call("box", "echo")
+
+
+def test_killed_while_messages_are_on_their_way(box: Box, client: Client) -> None:
+    """Stopped, it takes nothing in; killed then, all that was sent ends as its death."""
+    procs.freeze(box.pid, TIMEOUT_S)
+    requests = [client.send_request("box", "echo", number) for number in range(50)]
+    deliveries = [client.send("box", "note", number) for number in range(50)]
+    box.kill()
+    for request in requests:
+        with pytest.raises(ProcessDown):
+            request.wait_response()
+    for delivery in deliveries:
+        with pytest.raises(ProcessDown):
+            delivery.wait()
+
+
+def test_killed_before_it_is_connected(box: Box, client: Client) -> None:
+    """The first message of all ends as the death as well, though nobody ever came to the door."""
+    procs.freeze(box.pid, TIMEOUT_S)
+    request = client.send_request("box", "echo")
+    box.kill()
+    with pytest.raises(ProcessDown):
+        request.wait_response()
+
+
+def test_reply_before_the_death_wins(box: Box, client: Client) -> None:
+    """What it has said counts, though it is dead when that is read (S246)."""
+    request = client.send_request("box", "last", "words")
+    box.wait()
+    assert request.wait_response() == ["words"]
+    with pytest.raises(NoProcess):
+        client.call("box", "echo")
+
+
+def test_each_of_many_is_answered_or_dead(box: Box, client: Client) -> None:
+    """A hundred calls, of which the fiftieth kills it: those before are answered, the others are not, in any case."""
+    first = [client.send_request("box", "echo", number) for number in range(49)]
+    assert [request.wait_response() for request in first] == [[number] for number in range(49)]
+    fatal = client.send_request("box", "dies")
+    after = [client.send_request("box", "echo", number) for number in range(50)]
+    for request in (fatal, *after):
+        with pytest.raises(ProcessDown):
+            request.wait_response()
+
+
+def test_restarted_at_once_under_its_name(new_box: NewBox, run_dir: Path, client: Client) -> None:
+    """What was sent to the first incarnation is never handled by the second."""
+    first = new_box()
+    procs.freeze(first.pid, TIMEOUT_S)
+    requests = [client.send_request("box", "note", number) for number in range(20)]
+    deliveries = [client.send("box", "note", number) for number in range(20)]
+    first.signal(signal.SIGKILL)
+    client.close()  # a fork must not have it, and its outcomes must still be one each
+    new_box(incarnation=2)
+    for each in requests:
+        with pytest.raises(NoProcess):
+            each.wait_response()
+    for delivery in deliveries:
+        with pytest.raises(NoProcess):
+            delivery.wait()
+    with Client(run_dir) as other:
+        assert other.call("box", "notes") == []
+        assert other.call("box", "whoami")[1] == 2
+
+
+def test_successor_is_found_while_the_death_is_not_told(new_box: NewBox, run_dir: Path) -> None:
+    """In another process that does not wait meanwhile: its next call reaches whoever has the name now."""
+
+    def body(line: Line) -> None:
+        with Client(run_dir) as client:
+            line.say(client.call("box", "whoami")[1])
+            old = client.send_request("box", "hold")
+            old_send = client.send("box", "hold")
+            line.say("asked")
+            line.hear()
+            line.say(client.call("box", "whoami")[1])
+            with pytest.raises(ProcessDown) as down:
+                old.wait_response()
+            line.say([down.value.down.incarnation, old_send.done])
+            line.say(client.call("box", "notes"))
+
+    box = new_box()
+    with Sibling(body) as asker:
+        assert asker.hear() == 1
+        assert asker.hear() == "asked"
+        assert box.hear() == "holding"
+        box.kill()
+        new_box(incarnation=2)
+        asker.say("go on")
+        assert asker.hear() == 2
+        assert asker.hear() == [1, True]
+        assert asker.hear() == []
+        assert asker.wait() == 0
+
+
+def test_stopped_process_is_late_and_not_dead(box: Box, client: Client) -> None:
+    """Stopped by SIGSTOP it answers nobody in time; what it says after SIGCONT is for those who still wait."""
+    assert client.call("box", "echo") == []
+    procs.freeze(box.pid, TIMEOUT_S)
+    begun_s = time.monotonic()
+    with pytest.raises(CallTimeout):
+        client.call("box", "note", "call", timeout=0.1)
+    delivery = client.send("box", "note", "send")
+    with pytest.raises(DeliveryTimeout):
+        delivery.wait(0.1)
+    assert 0.2 <= time.monotonic() - begun_s < 1.0
+    monitor = client.monitor("box")
+    assert monitor.wait(0.05) is None
+    box.signal(signal.SIGCONT)
+    delivery.wait()
+    assert client.call("box", "notes") == [["call"], ["send"]]
+    assert not monitor.done
+
+
+def test_late_reply_reaches_nobody(box: Box, client: Client) -> None:
+    """The answer to a call that was given up is not taken for that of the next one (S192)."""
+    with pytest.raises(CallTimeout):
+        client.call("box", "hold", timeout=0.05)
+    assert box.hear() == "holding"
+    second = client.send_request("box", "echo", "second")
+    box.say("first")
+    assert second.wait_response() == ["second"]
+
+
+def test_abandoned_request(box: Box, client: Client) -> None:
+    """`wait_response` may be repeated after a time-out; `receive_response` gives up (S197)."""
+    request = client.send_request("box", "hold")
+    assert box.hear() == "holding"
+    with pytest.raises(CallTimeout):
+        request.wait_response(0)
+    with pytest.raises(CallTimeout):
+        request.wait_response(0.02)
+    box.say("reply")
+    assert request.wait_response() == "reply"
+    assert request.receive_response() == "reply"
+    request = client.send_request("box", "hold")
+    assert box.hear() == "holding"
+    with pytest.raises(CallTimeout):
+        request.receive_response(0)
+    box.say("too late")
+    assert client.call("box", "echo", 1) == [1]
+    with pytest.raises(CallTimeout):
+        request.wait_response()
+
+
+def test_caller_killed_in_its_call(box: Box, run_dir: Path) -> None:
+    """The answer goes to nobody, and the next caller is served."""
+
+    def body(line: Line) -> None:
+        with Client(run_dir) as client:
+            client.call("box", "hold")
+
+    for _ in range(3):
+        with Sibling(body) as caller:
+            assert box.hear() == "holding"
+            caller.kill()
+            box.say("reply")
+    with Client(run_dir) as client:
+        assert client.call("box", "echo", 1) == [1]
+
+
+def test_replaced_ten_times_a_second(run_dir: Path, tmp_path: Path) -> None:
+    """Two processes send on while the box is killed and replaced: each outcome is right, and none is late."""
+
+    def body(line: Line) -> None:
+        outcomes: dict[str, int] = {}
+        with Client(run_dir) as client:
+            line.say("on it")
+            number = 0
+            while not line_has(line):
+                number += 1
+                begun_s = time.monotonic()
+                try:
+                    if number % 2:
+                        result = client.call("box", "echo", os.getpid(), number, timeout=1.0)
+                        assert result == [os.getpid(), number]
+                    else:
+                        client.send("box", "note", os.getpid(), number).wait(1.0)
+                    word = "done"
+                except MessageError as error:
+                    word = type(error).__name__
+                assert time.monotonic() - begun_s < 1.5, word
+                outcomes[word] = outcomes.get(word, 0) + 1
+        line.say(outcomes)
+
+    clock = threading.Event()
+    with Sibling(body) as one, Sibling(body) as other:
+        for incarnation in range(1, 21):
+            with Box(run_dir, "box", incarnation):
+                clock.wait(0.07)  # it is its life that is short: ten a second are asked for
+        for client in (one, other):
+            assert client.hear() == "on it"
+            client.say("enough")
+            outcomes = client.hear()
+            assert outcomes["done"] > 20
+            assert outcomes.keys() <= {"done", "NoProcess", "ProcessDown"}
+            assert client.wait() == 0
+
+
+def line_has(line: Line) -> bool:
+    """Whether something was said."""
+    import select
+
+    return bool(select.select([line], [], [], 0)[0])
+
+
+# monitors
+
+
+def test_down_once_and_after_what_it_sent(new_box: NewBox, client: Client) -> None:
+    """A box that is watched sends two messages and dies: both come before the news, which comes once (S200, S204)."""
+    new_box("watcher")
+    for turn in range(1, 6):
+        victim = new_box("victim", turn)
+        client = Client(client.run_dir)
+        client.send("watcher", "watch", "victim").wait()
+        client.send("victim", "ask", "watcher", "note", turn)
+        client.send("victim", "ask", "watcher", "note", turn)
+        client.cast("victim", "dies")
+        victim.wait()
+        client.close()
+    with Client(client.run_dir) as last:
+        while len(downs := last.call("watcher", "downs")) < 5:
+            pass
+    assert downs == [["victim", turn, 2 * turn] for turn in range(1, 6)]
+
+
+def test_monitors_are_told_each_once(box: Box, client: Client) -> None:
+    """Each monitor is its own; one that was removed hears nothing, and removing it again is harmless (S205-S208)."""
+    kept, removed = client.monitor("box"), client.monitor("box")
+    assert removed.demonitor()
+    assert not removed.demonitor()
+    box.kill()
+    down = kept.wait()
+    assert down is not None
+    assert (down.name, down.incarnation, down.reason) == ("box", 1, "unknown")  # no root to ask
+    assert kept.wait() is down
+    assert not kept.demonitor()
+    assert removed.wait(0) is None
+    assert removed.down is None
+
+
+def test_monitor_does_not_meet_the_successor(new_box: NewBox, run_dir: Path) -> None:
+    """A monitor is of one incarnation (S210)."""
+
+    def body(line: Line) -> None:
+        with Client(run_dir) as client:
+            monitor = client.monitor("box")
+            line.say(monitor.incarnation)
+            line.hear()
+            down = monitor.wait()
+            assert down is not None
+            line.say([down.incarnation, client.monitor("box").incarnation])
+
+    first = new_box()
+    with Sibling(body) as watcher:
+        assert watcher.hear() == 1
+        first.kill()
+        new_box(incarnation=2)
+        watcher.say("go on")
+        assert watcher.hear() == [1, 2]
+
+
+# too much
+
+
+def test_backpressure_of_the_mailbox(new_box: NewBox, client: Client) -> None:
+    """A full mailbox refuses, with its length and limit; when there is room it accepts again."""
+    box = new_box(limit=5)
+    holding = client.send_request("box", "hold")
+    assert box.hear() == "holding"
+    deliveries = [client.send("box", "note", number) for number in range(8)]
+    box.say("go on")
+    assert holding.wait_response() == "go on"
+    errors: list[Any] = []
+    for delivery in deliveries:
+        try:
+            delivery.wait()
+            errors.append(None)
+        except Backpressure as error:
+            errors.append([error.length, error.limit, error.where])
+    assert errors == [None] * 5 + [[5, 5, "its mailbox"]] * 3
+    assert client.call("box", "notes") == [[number] for number in range(5)]
+
+
+def test_backpressure_on_the_way(box: Box, run_dir: Path) -> None:
+    """To a process that takes nothing in, only so many may be on their way; then the next is refused at once."""
+    limited = Limited(run_dir, 3)
+    try:
+        assert limited.call("box", "echo") == []
+        procs.freeze(box.pid, TIMEOUT_S)
+        deliveries = [limited.send("box", "note", number) for number in range(5)]
+        for delivery in deliveries[3:]:
+            with pytest.raises(Backpressure) as full:
+                delivery.wait()
+            assert (full.value.length, full.value.limit, full.value.where) == (3, 3, "the way there")
+        with pytest.raises(Backpressure):
+            limited.call("box", "echo")
+        box.signal(signal.SIGCONT)
+        for delivery in deliveries[:3]:
+            delivery.wait()
+        assert limited.call("box", "notes") == [[0], [1], [2]]
+    finally:
+        limited.close()
+
+
+def test_casts_to_a_stopped_process_end(box: Box, client: Client) -> None:
+    """Nobody accepts a cast; even so no more than a limit wait, and the next is not sent."""
+    assert client.call("box", "echo") == []
+    procs.freeze(box.pid, TIMEOUT_S)
+    sent = 0
+    while client.cast("box", "note", sent):
+        sent += 1
+        assert sent < 100_000
+    assert sent >= 1_000
+    with pytest.raises(Backpressure, match="the way there holds 10000 messages of at most 10000"):
+        client.call("box", "echo")
+    box.signal(signal.SIGCONT)
+    while not client.cast("box", "note", sent):
+        pass
+    assert len(client.call("box", "notes", timeout=TIMEOUT_S)) == sent + 1
+
+
+def test_news_come_to_a_busy_mailbox(new_box: NewBox, run_dir: Path) -> None:
+    """A mailbox that is never empty hears of a death all the same, and its own calls end in time."""
+
+    def flood(line: Line) -> None:
+        with Client(run_dir) as client:
+            line.say("on it")
+            while not line_has(line):
+                client.cast("watcher", "echo", 1)
+
+    new_box("watcher", limit=100_000)
+    victim = new_box("victim")
+    with Client(run_dir) as client:
+        client.send("watcher", "watch", "victim").wait()
+    with Sibling(flood) as one, Sibling(flood) as other:
+        assert [one.hear(), other.hear()] == ["on it"] * 2
+        victim.kill()
+        with Client(run_dir) as client:
+            deadline_s = time.monotonic() + TIMEOUT_S
+            while not client.call("watcher", "downs", timeout=TIMEOUT_S):
+                assert time.monotonic() < deadline_s
+
+
+# one thousand callers
+
+
+@pytest.mark.timeout(120)
+def test_a_thousand_callers(new_box: NewBox, run_dir: Path) -> None:
+    """A thousand clients in eight processes call one box at once, and each gets its own answer."""
+    new_box()
+
+    def body(line: Line) -> None:
+        clients = [Client(run_dir) for _ in range(125)]
+        line.say("ready")
+        line.hear()
+        requests = [client.send_request("box", "echo", os.getpid(), index) for index, client in enumerate(clients)]
+        replies = [request.wait_response(TIMEOUT_S) for request in requests]
+        assert replies == [[os.getpid(), index] for index in range(125)]
+        line.say("done")
+
+    callers = [Sibling(body) for _ in range(8)]
+    try:
+        for caller in callers:
+            assert caller.hear(60) == "ready"
+        for caller in callers:
+            caller.say("go")
+        for caller in callers:
+            assert caller.hear(60) == "done"
+    finally:
+        for caller in callers:
+            caller.close()
+
+
+# groups
+
+
+def test_groups(new_box: NewBox, run_dir: Path) -> None:
+    """Round robin over the living, the least busy one, and the one that a key belongs to."""
+    boxes = [new_box(f"pair.{number}", group="pair", replicas=2) for number in range(2)]
+    with Client(run_dir) as client:
+        names = [client.call("pair", "whoami")[0] for _ in range(4)]
+        assert names in (["pair.0", "pair.1"] * 2, ["pair.1", "pair.0"] * 2)
+        held = client.send_request("pair.0", "hold")
+        assert boxes[0].hear() == "holding"
+        assert [client.call(least_outstanding("pair"), "whoami")[0] for _ in range(3)] == ["pair.1"] * 3
+        boxes[0].say("go on")
+        held.wait_response()
+        assert [client.call(by_key("pair", key), "whoami")[0] for key in range(3)] == ["pair.0", "pair.1", "pair.0"]
+        boxes[1].kill()
+        assert {client.call("pair", "whoami")[0] for _ in range(4)} == {"pair.0"}
+        with pytest.raises(NoProcess, match=r"cannot reach pair\.1"):
+            client.call(by_key("pair", 1), "whoami")
+        assert client.members("pair") == ["pair.0"]
+        with pytest.raises(NoProcess):
+            client.call(by_key("nobody", 1), "whoami")
+
+
+def test_daemon_started_anew(new_box: NewBox, run_dir: Path) -> None:
+    """A client goes on with the next daemon; while there is none, it says so as often as it is asked."""
+
+    def body(line: Line) -> None:
+        with Client(run_dir) as client:
+            assert client.call("one.0", "whoami")[2] == line.hear()
+            for _ in range(2):
+                line.say("first")
+                line.hear()
+                with pytest.raises(NoProcess, match="start it with"):
+                    client.call("one.0", "whoami")
+                with pytest.raises(NoProcess):
+                    client.send(by_key("one", 0), "note").wait()
+                assert not client.cast("one", "note")
+                assert client.whereis("one.0") is None
+                assert client.members("one") == []
+            line.say("second")
+            pid = line.hear()
+            where = client.whereis("one.0")
+            assert where is not None
+            assert where.pid == pid
+            for to in (by_key("one", 0), "one", "one.0"):
+                assert client.call(to, "whoami")[2] == pid
+            line.say("third")
+
+    box = new_box("one.0", group="one")
+    with Sibling(body) as asker:
+        asker.say(box.pid)
+        for _ in range(2):
+            assert asker.hear() == "first"
+            box.kill()
+            for folder in (FOLDER, MBOX):
+                shutil.rmtree(run_dir / folder, ignore_errors=True)
+            asker.say("gone")
+        assert asker.hear() == "second"
+        make_run_dir(run_dir)
+        asker.say(new_box("one.0", group="one").pid)
+        assert asker.hear() == "third"
+        assert asker.wait() == 0
+
+
+def test_stopping_agent_refuses(new_box: NewBox, client: Client) -> None:
+    """What reaches a mailbox that is closed is refused with its reason."""
+    box = new_box()
+    held = client.send_request("box", "hold")
+    assert box.hear() == "holding"
+    deliveries = [client.send("box", "note", 1), client.send("box", "stop"), client.send("box", "note", 2)]
+    requests = [client.send_request("box", "echo") for _ in range(3)]
+    for delivery in deliveries:
+        assert not delivery.done
+    box.say("go on")
+    assert held.wait_response() == "go on"
+    for delivery in deliveries:
+        delivery.wait()  # they were in the mailbox before it was closed
+    for request in requests:
+        with pytest.raises(Refused, match="box: it stops") as refused:
+            request.wait_response()
+        assert refused.value.code == "shutdown"
+    with pytest.raises(Refused):
+        client.send("box", "note", 3).wait()
