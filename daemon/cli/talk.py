@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from random import choice
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -76,7 +76,7 @@ def call(
     given = arguments(words, json_text)
     with talking("call", run_dir, daemon) as client:
         to = address(client, name, key)
-        reply = client.call(to, handler or ask(client, to), *given.args, timeout=timeout_s, **given.kwargs)
+        reply = answer(client, to, handler or ask(client, to), given, timeout_s)
     if as_json:
         click.echo(json_of(reply))
         return
@@ -148,6 +148,21 @@ def arguments(words: tuple[str, ...], json_text: str | None) -> Arguments:
         return read_json(sys.stdin.read() if json_text == "-" else json_text)
     except ArgumentError as error:
         raise click.UsageError(str(error)) from None
+
+
+def answer(client: Client, to: str | Address, handler: str, given: Arguments, timeout_s: float) -> Any:
+    """
+    What a handler returns; `Client.call` keeps `timeout` and `returns` for itself, which a handler may take too.
+
+    Raises:
+        MessageError.
+    """
+    from regrow.ipc.delivery import Awaits
+    from regrow.ipc.verbs import Request
+
+    node = client._node
+    pending = node.submit(Awaits.REPLY, to, handler, given.args, given.kwargs)
+    return Request(node, pending, None, None).receive_response(timeout_s)
 
 
 def address(client: Client, name: str, key: str | None) -> str | Address:

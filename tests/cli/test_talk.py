@@ -77,9 +77,11 @@ def test_call_prints_the_reply(cli: Cli) -> None:
 
 def test_all_arguments_arrive(cli: Cli) -> None:
     """What is typed is what the handler is given, types included."""
-    done = cli("call", "odd", "given", "a", "2", "x=1", "text=one two", 'quoted="1"', "list=[1]", "--format", "json")
-    given = {"args": ["a", 2], "kwargs": {"x": 1, "text": "one two", "quoted": "1", "list": [1]}}
-    assert json.loads(done.out) == given
+    words = ["a", "2", "x=1", "text=one two", 'quoted="1"', "list=[1]", "timeout=3", "returns=r", "to=t"]
+    done = cli("call", "odd", "given", *words, "--format", "json")
+    named = {"x": 1, "text": "one two", "quoted": "1", "list": [1], "timeout": 3, "returns": "r", "to": "t"}
+    assert json.loads(done.out) == {"args": ["a", 2], "kwargs": named}
+    assert cli("send", "odd", "given", "timeout=3").status == 0
 
 
 def test_arguments_from_stdin(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
