@@ -135,8 +135,8 @@ class Task:
         outcome = self._outcome(returns)
         if not isinstance(outcome, Down):
             return outcome
-        expected = KILLED if timeout == BRUTAL_KILL else SHUTDOWN
-        return None if outcome.reason == expected else exit_of(outcome)
+        by_this = (KILLED, SHUTDOWN) if timeout == BRUTAL_KILL else (SHUTDOWN,)
+        return None if outcome.reason in by_this else exit_of(outcome)
 
     def _has_come(self, timeout: float) -> bool:
         process = self._process

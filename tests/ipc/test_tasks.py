@@ -17,7 +17,7 @@ import pytest
 from taskdesk import JOBS, Asker, Jobs, jobs_tree
 from wire import TIMEOUT_S
 
-from regrow.ipc import BadRequest, CallTimeout, ProcessDown, Refused, RemoteError
+from regrow.ipc import BadRequest, CallTimeout, ProcessDown, Refused, RemoteError, Unreachable
 from regrow.ipc.process import start_time
 from regrow.ipc.task import Exit, Ok
 from regrow.ipc.tasks import TaskSupervisor
@@ -304,6 +304,23 @@ def test_two_tasks_at_once(jobs: Jobs) -> None:
     assert tasks[0].yield_(0) is None
     askers["a"].answer("first")
     assert tasks[0].wait() == "first"
+
+
+def test_the_daemon_dies() -> None:
+    """Its tasks die with it, and those who wait are told; why it was, nobody knows any more."""
+    others = frozenset(processes.children())
+    with jobs_tree() as jobs:
+        task = jobs.tasks.async_nolink("taskwork:forever")
+        root = jobs.tree.call("ping")["pid"]
+        procs.kill(root)
+        with pytest.raises(ProcessDown) as raised:
+            task.wait(TIMEOUT_S)
+        assert raised.value.reason == "unknown"
+        assert task.shutdown() == Exit("unknown")
+        with pytest.raises(Unreachable):
+            jobs.tasks.async_nolink("taskwork:forever")
+        jobs.tree.wait_exit()
+        processes.await_no_children(keep=others)
 
 
 def test_descriptors_are_given_back(jobs: Jobs) -> None:

@@ -6,7 +6,8 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -144,6 +145,49 @@ def test_an_owner_talks_to_its_task_only(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(CallTimeout):
             tasks._meet(listener, process.pid)
         assert stranger.recv(1) == b""
+
+
+def plain(number: int, text: str = "x", *, flag: bool = False) -> Any:
+    """Annotated with words, as everything here."""
+    return number, text, flag
+
+
+def unannotated(a, b=2):  # type: ignore[no-untyped-def]
+    """Takes anything."""
+    return a, b
+
+
+def converting(a: float, b: list[int] | None = None, *rest: str) -> Any:
+    """Asks for what msgpack does not have as such."""
+    return a, b, rest
+
+
+FUNCTIONS = [plain, unannotated, converting, (lambda a, b=1: (a, b)), divmod]
+VALUES = st.sampled_from([1, True, 1.5, "x", b"x", None, [1], ["x"], {"a": 1}])
+
+
+@given(st.sampled_from(FUNCTIONS), st.lists(VALUES, max_size=4))
+def test_the_short_way_to_call_is_the_long_way(function: Callable[..., Any], args: list[Any]) -> None:
+    """What is called without a look at the whole signature would have been called in the same way with it."""
+    job = decode_job(encode_job("module:function", args, {}))
+    if worker._takes(function, args):
+        short = worker._bound(function, job)()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(worker, "_takes", lambda function, args: False)
+            assert worker._bound(function, job)() == short
+
+
+def test_annotations_that_are_types() -> None:
+    """They count like words; a class that only has the name of a plain type does not."""
+
+    def real(a, b):  # type: ignore[no-untyped-def]
+        return a, b
+
+    real.__annotations__ = {"a": int, "b": str}
+    assert worker._takes(real, [1, "x"])
+    assert not worker._takes(real, [True, "x"])
+    real.__annotations__ = {"a": type("int", (), {})}
+    assert not worker._takes(real, [1, "x"])
 
 
 def test_a_task_that_died_before_it_connected() -> None:
