@@ -207,6 +207,7 @@ class Engine:
             for link in list(self.links.values()):
                 if link.file.endswith(file):
                     link.came_up()
+                    more = self._take_in(until)  # what it has sent may have used up the sign of what has come
         return more
 
     def _bury(self, peer: Peer) -> None:
@@ -384,6 +385,7 @@ class Engine:
             self.closed = True
             _nodes.discard(self)
             if self.forked:
+                self.forked = False
                 self._leave_to_parent()
                 self.names.close()
                 return
