@@ -15,103 +15,17 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from regrow.ipc.aio_outcomes import AsyncDelivery, AsyncMonitor, AsyncRequest
 from regrow.ipc.awaited import never_mind, when_done
-from regrow.ipc.delivery import Awaits, Pending
-from regrow.ipc.errors import DeliveryTimeout, MessageError
+from regrow.ipc.delivery import Awaits
+from regrow.ipc.errors import MessageError
 from regrow.ipc.node import Awaited, Node
 from regrow.ipc.verbs import CALL_S, Where, deadline, too_late, value_of
 
 if TYPE_CHECKING:
-    from regrow.ipc.down import Down
     from regrow.ipc.groups import Address
     from regrow.ipc.mailbox import Signal
-    from regrow.ipc.monitor import Monitor
     from regrow.ipc.signals import Signals
-
-
-class AsyncDelivery:
-    """What becomes of one `send`; `await delivery.wait(timeout)`."""
-
-    __slots__ = ("_handler", "_pending", "_to", "_verbs", "error")
-
-    def __init__(
-        self, verbs: AsyncVerbs, to: str, handler: str, pending: Pending | None, error: MessageError | None
-    ) -> None:
-        self._verbs = verbs
-        self._to = to
-        self._handler = handler
-        self._pending = pending
-        self.error = error
-
-    async def wait(self, timeout: float = CALL_S) -> None:
-        """Wait until it is accepted; raises as `Delivery.wait` does."""
-        pending = self._pending
-        if pending is not None and self.error is None:
-            if not await self._verbs.settled(pending, timeout):
-                raise DeliveryTimeout(self._to, self._handler, timeout)
-            self.error = pending.error
-        if self.error is not None:
-            raise self.error
-
-
-class AsyncRequest:
-    """A call that is not waited for yet (S197)."""
-
-    __slots__ = ("_error", "_pending", "_returns", "_verbs")
-
-    def __init__(self, verbs: AsyncVerbs, pending: Pending | None, error: MessageError | None, returns: Any) -> None:
-        self._verbs = verbs
-        self._pending = pending
-        self._error = error
-        self._returns = returns
-
-    async def wait_response(self, timeout: float = CALL_S) -> Any:
-        """The answer; after a time-out it may be waited for again. Raises as `call` does."""
-        return await self._response(timeout, abandon=False)
-
-    async def receive_response(self, timeout: float = CALL_S) -> Any:
-        """The answer; after a time-out it is given up, and a late one is dropped. Raises as `call` does."""
-        return await self._response(timeout, abandon=True)
-
-    async def _response(self, timeout: float, *, abandon: bool) -> Any:
-        pending = self._pending
-        if pending is None:
-            assert self._error is not None
-            raise self._error
-        if not await self._verbs.settled(pending, timeout):
-            if not abandon:
-                raise too_late(pending, timeout)
-            self._verbs.node.give_up(pending, too_late(pending, timeout))
-        return value_of(pending, self._returns)
-
-
-class AsyncMonitor:
-    """A monitor whose `wait` is awaitable; leaving its `async with` block is demonitor with flush."""
-
-    def __init__(self, verbs: AsyncVerbs, monitor: Monitor) -> None:
-        self._verbs = verbs
-        self._monitor = monitor
-        self.name = monitor.name
-        self.incarnation = monitor.incarnation
-
-    async def wait(self, timeout: float = 60.0) -> Down | None:
-        """The death; None after `timeout` seconds without it, or once the monitor is removed."""
-        await self._verbs.settled(self._monitor, timeout)
-        down = self._monitor.down
-        if down is not None:
-            self._verbs.node.heard(down)
-        return down
-
-    def demonitor(self, flush: bool = True) -> bool:
-        return self._monitor.demonitor(flush)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.demonitor()
 
 
 class AsyncVerbs:
@@ -298,16 +212,31 @@ class AsyncClient(AsyncVerbs):
     """
     A client for an asyncio program: `async with AsyncClient(run_dir) as regrow: await regrow.call(…)`.
 
-    Belongs to the event loop that uses it first; not to be used from other threads.
+    Belongs to the event loop that uses it first; not to be used from other threads. Of `tcp://HOST:PORT`, with `key`,
+    an AsyncRemoteClient is made, with the same verbs.
 
     Raises:
         Unreachable, Ambiguous.
     """
 
-    def __init__(self, run_dir: str | os.PathLike[str] | None = None) -> None:
+    def __new__(
+        cls, where: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None
+    ) -> Self:
+        if isinstance(where, str) and "://" in where:
+            from regrow.ipc.remote_aio import AsyncRemoteClient
+
+            return AsyncRemoteClient(where, key=key)  # type: ignore[return-value]  # the same verbs, another way
+        return super().__new__(cls)
+
+    def __init__(
+        self, where: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None
+    ) -> None:
         from regrow.ipc.client import find
 
-        super().__init__(Node(find(run_dir)))
+        if key is not None:
+            raise ValueError("a key is for tcp:// only: who may talk to a daemon on this host is said by [access]")
+        super().__init__(Node(find(where)))
+
     async def next_signal(self, timeout: float = 60.0) -> Signal | None:
         """The next signal; None after `timeout` seconds without one."""
         await self.settled(self.signals, timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ import zmq
 from fake_daemon import FakeDaemon, entry
 from hub_host import HubHost, free_port
 
-from regrow.ipc import keys
+from regrow.ipc import AsyncClient, Client, keys
 from regrow.ipc.errors import (
     BadRequest,
     CallTimeout,
@@ -187,6 +188,32 @@ def test_connection_comes_back(host: HubHost, connect: Callable[..., RemoteClien
     found = client.next_signal(20)
     assert found is not None
     assert found.message == "kept"
+
+
+def test_clients_of_an_address(host: HubHost, tmp_path: Path) -> None:
+    """Client and AsyncClient of `tcp://` have the same verbs, and take a key; without an address there is none to take."""
+    host.actor("actor")
+    key = tmp_path / "laptop.key"
+    with Client(host.options["listen"], key=key) as client:
+        assert client.call("actor", "echo", "hello") == [["hello"], {}]
+    with pytest.raises(ValueError, match="tcp://"):
+        Client(host.run_dir, key=key)
+
+    async def talk() -> None:
+        async with AsyncClient(host.options["listen"], key=key) as client:
+            found = await asyncio.gather(*(client.call("actor", "echo", n) for n in range(100)))
+            assert found == [[[n], {}] for n in range(100)]
+            await (await client.send("actor", "note", "x")).wait()
+            assert await (await client.send_request("actor", "echo", 1)).wait_response() == [[1], {}]
+            assert await client.subscribe("shop.>")
+            assert await client.publish("shop.open", 1, timeout=5.0) == 1
+            signal = await client.next_signal(5.0)
+            assert signal is not None
+            assert (signal.topic, signal.message) == ("shop.open", 1)
+            with pytest.raises(NoProcess):
+                await client.call("nobody", "echo")
+
+    asyncio.run(talk())
 
 
 def test_keys_decide(host: HubHost, connect: Callable[..., RemoteClient], tmp_path: Path) -> None:
