@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from regrow.config.errors import nearest
+from regrow.daemon.cli.output import exit_words
 from regrow.ipc.errors import (
     Backpressure,
     BadRequest,
@@ -73,7 +74,8 @@ class Misses:
     def _death(self, error: ProcessDown) -> str:
         name = error.down.name
         done = "" if self._verb == "send" else ", and whether the work was done is not known"
-        return f"{name} ended before it {PAST[self._verb]} ({error.down}){done}; see `regrow why {name}`"
+        how = exit_words(error.down.exit) or error.down.reason  # type: ignore[arg-type]  # a last_exit, or less
+        return f"{name} ended before it {PAST[self._verb]} ({how}){done}; see `regrow why {name}`"
 
     def _nobody(self, name: str) -> str:
         """Why nobody has the name, and whose name may have been meant."""

@@ -135,8 +135,8 @@ def test_send_says_who_has_accepted(cli: Cli) -> None:
         ("odd label sku=42", "handler label(sku: str); for text that reads as JSON write 'sku=\"…\"'"),
         ("odd lacks what=apple", "odd: LookupError: no apple here"),
         ("odd wait s=0.2 --timeout 20ms", "no answer of odd to wait within 0.02 s; it may still do the work: see "),
-        ("odd die", "odd ended before it answered (killed), and whether the work was done is not known; see `regrow "),
-        ("other fail", "other ended before it answered (exception, status 1, RuntimeError: out of apples), and "),
+        ("odd die", "odd ended before it answered (SIGKILL), and whether the work was done is not known; see `regrow "),
+        ("other fail", "other ended before it answered (exception: RuntimeError: out of apples), and "),
     ],
 )
 def test_failures(cli: Cli, words: str, said: str) -> None:
