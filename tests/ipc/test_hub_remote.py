@@ -191,7 +191,7 @@ def test_connection_comes_back(host: HubHost, connect: Callable[..., RemoteClien
 
 
 def test_clients_of_an_address(host: HubHost, tmp_path: Path) -> None:
-    """Client and AsyncClient of `tcp://` have the same verbs, and take a key; without an address there is none to take."""
+    """Client and AsyncClient of `tcp://` have the same verbs, and take a key; on this host there is none to take."""
     host.actor("actor")
     key = tmp_path / "laptop.key"
     with Client(host.options["listen"], key=key) as client:
