@@ -85,7 +85,7 @@ def add(name: str, out: str | None, files: tuple[str, ...], run_dir: str | None,
     if plan.hub is None or name not in plan.hub.clients:
         click.echo(f'now name it in the file, in [hub]: clients = ["{name}"]')
     else:
-        click.echo(f"there: RemoteClient({plan.hub.listen!r}, key={os.path.basename(path)!r})")
+        click.echo(f"there: Client({reachable(plan.hub.listen)!r}, key={os.path.basename(path)!r})")
 
 
 @keys.command("list")
@@ -149,6 +149,12 @@ def standing(plan: Plan, name: str) -> str | None:
     if plan.hub is None or name not in plan.hub.clients:
         return None
     return "operator" if name in plan.hub.operators else "client"
+
+
+def reachable(listen: str) -> str:
+    """Where the hub is for others; an address that stands for all of this host's becomes its name."""
+    host, _, port = listen.removeprefix("tcp://").rpartition(":")
+    return f"tcp://{os.uname().nodename}:{port}" if host in ("*", "0.0.0.0", "[::]") else listen
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def test_add(cli: Cli, file: Path) -> None:
     done = cli("keys", "add", "laptop")
     assert done.out == (
         "wrote laptop.key: move it to where laptop runs, and nowhere else\n"
-        "there: RemoteClient('tcp://127.0.0.1:7311', key='laptop.key')\n"
+        "there: Client('tcp://127.0.0.1:7311', key='laptop.key')\n"
     )
     assert os.stat("laptop.key").st_mode & 0o777 == 0o600
     assert list_clients(str(file.parent / "state"))["laptop"] == read_client_key("laptop.key").public
@@ -122,3 +122,9 @@ def test_without_a_word(cli: Cli) -> None:
     done = cli("keys")
     assert (done.status, done.out) == (2, "")
     assert "regrow keys [OPTIONS] [COMMAND]" in done.err
+
+
+def test_address_for_others(cli: Cli, file: Path) -> None:
+    """A hub that listens everywhere is found under the host's name."""
+    file.write_text(file.read_text().replace("127.0.0.1", "0.0.0.0"))
+    assert f"there: Client('tcp://{os.uname().nodename}:7311', key=" in cli("keys", "add", "laptop").out
