@@ -171,6 +171,8 @@ def end_all(processes: list[TaskProcess], end_s: float = 0.0) -> None:
 
     Whom this user may not kill, its supervisor ends.
     """
+    for each in processes:
+        each.look()
     alive = [each for each in processes if each.is_alive]
     polite = end_s > time.monotonic()
     asked = alive if polite else [each for each in alive if not each.kill()]
