@@ -147,4 +147,4 @@ def _claimed_id(frame: bytes | memoryview) -> int | None:
         found = msgspec.msgpack.decode(id)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         return None
-    return found if isinstance(found, int) and bytes(kind) != b"\x10" and 0 <= found <= MAX_ID else None
+    return found if type(found) is int and bytes(kind) != b"\x10" and 0 <= found <= MAX_ID else None

@@ -116,6 +116,7 @@ def test_truncated(request: wire.Request, data: st.DataObject) -> None:
         (b"\x93\x12\x09\xa4\xff\xff\xff\xff", "not a message of this protocol", 9),
         (b"\x93\x12\x09\x05", r"not a message of this protocol: Expected `str`, got `int` - at `\$\[2\]`", 9),
         (b"\x93\x12\x81\x80\x01\xa1h", r"not a message of this protocol: Expected `int`", None),
+        (b"\x93\x12\xc3\x05", "not a message of this protocol", None),
         (b"\x92\x11\x09", "not a message of this protocol", 9),
         (b"\x92\x10\x09", "not a message of this protocol", None),
         (b"\xdd\xff\xff\xff\xff\x12", "not a message of this protocol: Input data was truncated", None),

@@ -117,11 +117,13 @@ def serve(node: Node, line: Line) -> None:
         if isinstance(item, Down):
             served.told.append([item.name, item.incarnation, len(served.remembered)])
         elif isinstance(item, Envelope):
-            handler = getattr(served, item.handler, None)
-            if handler is None:
-                node.refuse(item, "bad_request", f"no handler {item.handler}")
+            try:
+                handler = getattr(Served, item.handler)
+                result = handler(served, *msgspec.msgpack.decode(item.args, type=list))
+            except (AttributeError, TypeError, ValueError) as error:
+                node.refuse(item, "bad_request", f"no handler {item.handler}: {error}")
             else:
-                node.reply(item, msgspec.msgpack.encode(handler(*msgspec.msgpack.decode(item.args))))
+                node.reply(item, msgspec.msgpack.encode(result))
     node.close()
 
 
