@@ -183,7 +183,9 @@ def end_all(processes: list[TaskProcess], end_s: float = 0.0) -> None:
             for each in alive:
                 each.node.wait(each.death, end_s)
                 each.look()
-            alive = [each for each in alive if each.is_alive and each.kill()]
+            alive = [each for each in alive if each.is_alive]
+            for each in alive:
+                each.kill()
         for each in alive:
             each.node.wait(each.death, time.monotonic() + KILL_S)
         requests.answered()

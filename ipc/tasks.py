@@ -12,18 +12,16 @@ from __future__ import annotations
 import base64
 import os
 import re
-import select
 import socket
-import struct
 import threading
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from regrow.ipc.control import ControlClient
-from regrow.ipc.errors import BadRequest, CallTimeout, Unreachable
+from regrow.ipc.errors import BadRequest, Unreachable
 from regrow.ipc.process import start_time
 from regrow.ipc.task import Task
+from regrow.ipc.task_meeting import CONNECT_S, meet
 from regrow.ipc.task_process import TaskProcess
 from regrow.ipc.task_stream import Flow, Stream, StreamOptions
 from regrow.ipc.task_wire import abstract, encode_job, framed
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
 
 START_S = 30.0
 """How long a supervisor may take to start a task."""
-
-CONNECT_S = 5.0
-"""How long a task that was started may take to connect, and to take its job."""
 
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _RUN, _RUN_ALONE = "regrow.workers.task:run", "regrow.workers.task:run_alone"
@@ -167,7 +162,7 @@ class TaskSupervisor:
             owner = abstract(listener.getsockname().decode())
             fields = {"owner": owner, "pid": pid, "began": start_time(pid), "linked": linked}
             answer = self._ask(name, _RUN, fields, "temporary")
-            met = _meet(listener, answer["pid"])
+            met = meet(listener, answer["pid"])
         process = TaskProcess(self._node, self._supervisor, name, answer["pid"], quiet=quiet)
         if met is None:
             process.died_early()
@@ -212,60 +207,3 @@ def _name(function: str) -> str:
     """A name that is never used again: the reference of a task. It begins with its function's."""
     word = re.sub(r"[^a-z0-9_]", "-", function.rpartition(":")[2].lower())[:32]
     return f"{word if word[:1].isalpha() else f'task{word}'}-{os.urandom(8).hex()}"
-
-
-def _meet(listener: socket.socket, pid: int) -> tuple[socket.socket, int] | None:
-    """
-    The connection of the process `pid`, and a descriptor of that process; None when it died before.
-
-    Raises:
-        CallTimeout: it lives, and does not connect.
-    """
-    try:
-        early = os.pidfd_open(pid)
-    except ProcessLookupError:
-        early = -1
-    try:
-        connection = _accept(listener, pid, early)
-    finally:
-        if early >= 0:
-            os.close(early)
-    if connection is None:
-        return None
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        connection.close()
-        return None
-    # Connected still, it was alive when the descriptor was opened: the number was nobody else's.
-    if _hung_up(connection):
-        connection.close()
-        os.close(pidfd)
-        return None
-    return connection, pidfd
-
-
-def _accept(listener: socket.socket, pid: int, pidfd: int) -> socket.socket | None:
-    poll = select.poll()
-    poll.register(listener, select.POLLIN)
-    if pidfd >= 0:
-        poll.register(pidfd, select.POLLIN)
-    end_s = time.monotonic() + CONNECT_S
-    while True:
-        ready = {fd for fd, _ in poll.poll(max(end_s - time.monotonic(), 0.0) * 1000 if pidfd >= 0 else 0)}
-        if listener.fileno() in ready:
-            connection, _ = listener.accept()
-            peer, _, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            if peer == pid:
-                return connection
-            connection.close()  # a stranger
-        elif ready or pidfd < 0:
-            return None
-        else:
-            raise CallTimeout(f"pid {pid}", "connect", CONNECT_S)
-
-
-def _hung_up(connection: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(connection, 0)
-    return bool(poll.poll(0))

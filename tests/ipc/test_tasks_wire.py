@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.config.values import NAME_PATTERN
-from regrow.ipc import tasks
+from regrow.ipc import task_meeting, tasks
 from regrow.ipc.errors import CallTimeout
 from regrow.ipc.task_wire import Frame, TooLong, abstract, decode_job, encode_job, encode_result, framed
 from regrow.ipc.wire import MAX_MESSAGE_BYTES
@@ -133,7 +133,7 @@ def test_a_task_talks_to_its_owner_only() -> None:
 
 def test_an_owner_talks_to_its_task_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stranger that connects first is sent away, and does not pass for the task."""
-    monkeypatch.setattr(tasks, "CONNECT_S", 0.05)
+    monkeypatch.setattr(task_meeting, "CONNECT_S", 0.05)
     with (
         subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process,
         socket.socket(socket.AF_UNIX) as listener,
@@ -143,7 +143,7 @@ def test_an_owner_talks_to_its_task_only(monkeypatch: pytest.MonkeyPatch) -> Non
         listener.listen()
         stranger.connect(listener.getsockname())
         with pytest.raises(CallTimeout):
-            tasks._meet(listener, process.pid)
+            task_meeting.meet(listener, process.pid)
         assert stranger.recv(1) == b""
 
 
@@ -196,5 +196,5 @@ def test_a_task_that_died_before_it_connected() -> None:
         listener.bind("")
         listener.listen()
         with subprocess.Popen(["true"]) as process:
-            assert tasks._meet(listener, process.pid) is None
-        assert tasks._meet(listener, process.pid) is None
+            assert task_meeting.meet(listener, process.pid) is None
+        assert task_meeting.meet(listener, process.pid) is None
