@@ -23,6 +23,8 @@ EVENT_COLOURS = {
     "leftovers": "yellow",
     "restarting": "yellow",
     "waiting": "yellow",
+    "backpressure": "yellow",
+    "signals_lost": "yellow",
 }
 EVENT_WIDTH = len("daemon_stopping")
 NAME_WIDTH = 16
