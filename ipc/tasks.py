@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from regrow.ipc.control import ControlClient
-from regrow.ipc.errors import BadRequest, Unreachable
+from regrow.ipc.errors import BadRequest, NoProcess, Unreachable
 from regrow.ipc.process import start_time
 from regrow.ipc.task import Task
 from regrow.ipc.task_meeting import CONNECT_S, meet
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 START_S = 30.0
 """How long a supervisor may take to start a task."""
+
+MAX_SPEC_BYTES = 1 << 19
+"""What of a job a child's spec can hold: the daemon reads requests of up to 1 MiB."""
 
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _RUN, _RUN_ALONE = "regrow.workers.task:run", "regrow.workers.task:run_alone"
@@ -79,9 +82,11 @@ class TaskSupervisor:
         Raises:
             As `async_` does.
         """
-        job = base64.b64encode(_job(function, args, kwargs)).decode()
+        job = _job(function, args, kwargs)
+        if len(job) > MAX_SPEC_BYTES:
+            raise BadRequest(function, f"the arguments have {len(job)} bytes, {MAX_SPEC_BYTES} are the limit of a spec")
         name = _name(function)
-        answer = self._ask(name, _RUN_ALONE, {"job": job}, restart)
+        answer = self._ask(name, _RUN_ALONE, {"job": base64.b64encode(job).decode()}, restart)
         return Where(name, 1, answer["pid"])
 
     def async_stream(
@@ -154,6 +159,8 @@ class TaskSupervisor:
     def _started(self, function: str, args: Any, kwargs: Any, *, linked: bool, quiet: bool = False) -> TaskProcess:
         """A task that has its job."""
         job = _job(function, args, kwargs)
+        if self._node.closed:
+            raise NoProcess(self._supervisor, "this side was closed")
         name = _name(function)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind("")  # the kernel finds a free address

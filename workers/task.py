@@ -114,8 +114,10 @@ def _die_with(pidfd: int, pid: int) -> None:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.poll()
-    os.write(2, f"{os.environ.get('REGROW_NAME', 'task')}: its owner (pid {pid}) has ended\n".encode())
-    os._exit(exits.SHUTDOWN)
+    try:
+        os.write(2, f"{os.environ.get('REGROW_NAME', 'task')}: its owner (pid {pid}) has ended\n".encode())
+    finally:
+        os._exit(exits.SHUTDOWN)
 
 
 def _do(job: Job) -> Any:

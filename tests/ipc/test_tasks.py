@@ -17,7 +17,7 @@ import pytest
 from taskdesk import JOBS, Asker, Jobs, jobs_tree
 from wire import TIMEOUT_S
 
-from regrow.ipc import BadRequest, CallTimeout, ProcessDown, Refused, RemoteError, Unreachable
+from regrow.ipc import BadRequest, CallTimeout, NoProcess, ProcessDown, Refused, RemoteError, Unreachable
 from regrow.ipc.process import start_time
 from regrow.ipc.task import Exit, Ok
 from regrow.ipc.tasks import TaskSupervisor
@@ -245,6 +245,22 @@ def test_a_closed_client(jobs: Jobs) -> None:
     jobs.wait_gone(task.name)
 
 
+def test_a_closed_client_starts_nothing(jobs: Jobs) -> None:
+    """There would be nobody to get the result."""
+    jobs.client.close()
+    with pytest.raises(NoProcess):
+        jobs.tasks.async_("taskwork:double", 1)
+    assert jobs.listed() == []
+
+
+def test_arguments_in_a_spec(jobs: Jobs) -> None:
+    """A task without an owner may have half a mebibyte of them, and no more."""
+    begun = jobs.tasks.start_child("builtins:len", b"x" * ((1 << 19) - 100))
+    jobs.wait_gone(begun.name)
+    with pytest.raises(BadRequest, match="limit of a spec"):
+        jobs.tasks.start_child("builtins:len", b"x" * (1 << 19))
+
+
 def owner(jobs: Jobs, method: str) -> tuple[subprocess.Popen[bytes], Asker]:
     """Another process, which owns a task that asks."""
     command = [sys.executable, str(OWNER), str(jobs.tree.run_dir), method, "taskwork:at_desk", "x"]
@@ -330,4 +346,3 @@ def test_descriptors_are_given_back(jobs: Jobs) -> None:
     for number in range(10):
         assert jobs.tasks.async_("taskwork:double", number).wait() == 2 * number
     assert len(processes.descriptors()) <= before + 1
-
