@@ -290,6 +290,13 @@ def test_two_threads_of_a_fork(client: Client) -> None:
 # event loops
 
 
+async def one_turn() -> None:
+    """Let the loop do what is ready."""
+    turned = asyncio.Event()
+    asyncio.get_running_loop().call_soon(turned.set)
+    await turned.wait()
+
+
 def test_hundreds_of_concurrent_calls(box: Box, run_dir: Path) -> None:
     """Each awaits its own answer; those that are cancelled or late leave nothing behind, and disturb no other."""
     dice = random.Random(7)
@@ -309,7 +316,7 @@ def test_hundreds_of_concurrent_calls(box: Box, run_dir: Path) -> None:
             cancelled = dice.sample(range(600), 200)
             for turn, number in enumerate(cancelled):
                 if turn % 20 == 0:
-                    await asyncio.sleep(0)
+                    await one_turn()
                 tasks[number].cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             for number, result in enumerate(results):
@@ -375,7 +382,7 @@ def test_async_death(box: Box, run_dir: Path) -> None:
     async def main() -> None:
         async with AsyncClient(run_dir) as client:
             calls = [asyncio.create_task(client.call("box", "hold")) for _ in range(100)]
-            await asyncio.sleep(0)
+            await one_turn()
             assert await asyncio.to_thread(box.hear) == "holding"
             box.kill()
             results = await asyncio.gather(*calls, return_exceptions=True)
