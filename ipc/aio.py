@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from regrow.ipc.groups import Address
     from regrow.ipc.mailbox import Signal
     from regrow.ipc.signals import Signals
+    from regrow.ipc.task_aio import AsyncTaskSupervisor
 
 
 class AsyncVerbs:
@@ -202,6 +203,12 @@ class AsyncVerbs:
         """The living process that has the name now."""
         record = self.node.whereis(name)
         return Where(record.name, record.incarnation, record.pid) if record is not None else None
+
+    def tasks(self, supervisor: str, *, shutdown: float | str = 5.0) -> AsyncTaskSupervisor:
+        """Who starts tasks of this process below the dynamic supervisor of that name."""
+        from regrow.ipc.task_aio import AsyncTaskSupervisor
+
+        return AsyncTaskSupervisor(self, supervisor, shutdown=shutdown)
 
     async def members(self, group: str) -> list[str]:
         """The living members of a group."""

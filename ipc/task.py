@@ -18,7 +18,7 @@ from regrow.ipc.errors import CallTimeout, ControlError, ProcessDown
 from regrow.ipc.verbs import CALL_S, deadline, decode
 
 if TYPE_CHECKING:
-    from regrow.ipc.task_process import TaskProcess
+    from regrow.ipc.task_process import Moment, TaskProcess
 
 BRUTAL_KILL: Literal["brutal_kill"] = "brutal_kill"
 
@@ -76,6 +76,11 @@ class Task:
         return self._process.outcome.done
 
     @property
+    def outcome(self) -> Moment:
+        """What can be waited for."""
+        return self._process.outcome
+
+    @property
     def down(self) -> Down | None:
         """Its death, once that is known here and unless the result was fetched before."""
         return self._process.down
@@ -91,9 +96,15 @@ class Task:
             result is not of the type that was expected.
         """
         self._check_owner()
+        if self._late is None:
+            self._has_come(timeout)
+        return self.conclude(timeout, returns)
+
+    def conclude(self, timeout: float, returns: Any) -> Any:
+        """What `wait` comes to, now that `timeout` seconds were waited."""
         if self._late is not None:
             raise self._late
-        if not self._has_come(timeout):
+        if not self.done:
             self._process.mute()
             self._late = CallTimeout(self.name, self.target, timeout)
             raise self._late
@@ -137,6 +148,11 @@ class Task:
             return outcome
         by_this = (KILLED, SHUTDOWN) if timeout == BRUTAL_KILL else (SHUTDOWN,)
         return None if outcome.reason in by_this else exit_of(outcome)
+
+    def drop(self) -> None:
+        """Kill it, and hear no more of it."""
+        self._process.kill()
+        self._process.mute()
 
     def _has_come(self, timeout: float) -> bool:
         process = self._process

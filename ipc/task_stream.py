@@ -61,20 +61,30 @@ class StreamOptions(Struct, frozen=True):
 
 
 class _News:
-    """What a stream waits for: the deaths of its tasks, in their order."""
+    """What a stream waits for: the deaths of its tasks, in their order, or that it is to halt."""
 
     def __init__(self) -> None:
         self.dead: deque[TaskProcess] = deque()
+        self.halted = False
         self.callback: Callable[[], None] | None = None
 
     @property
     def done(self) -> bool:
-        return bool(self.dead)
+        return bool(self.dead) or self.halted
 
     def come(self, process: TaskProcess) -> None:
         self.dead.append(process)
         if self.callback is not None:
             self.callback()
+
+    def halt(self) -> None:
+        self.halted = True
+        if self.callback is not None:
+            self.callback()
+
+
+class _Halted(Exception):
+    """Another thread wants no more results."""
 
 
 class _Running:
@@ -97,8 +107,9 @@ class Stream:
     Its tasks end with it: when it is exhausted, closed, left as a `with` block or forgotten, and when anything raises.
     """
 
-    def __init__(self, results: Generator[Result, None, None]) -> None:
-        self._results = results
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self._results = flow.results()
 
     def __iter__(self) -> Iterator[Result]:
         return self
@@ -109,6 +120,10 @@ class Stream:
     def close(self) -> None:
         """Kill what runs, and wait until it is dead (S243)."""
         self._results.close()
+
+    def halt(self) -> None:
+        """Let a thread that waits for the next result find that there is none any more."""
+        self._flow.halt()
 
     def __enter__(self) -> Self:
         return self
@@ -152,8 +167,15 @@ class Flow:
                 while delivered in finished:
                     yield finished.pop(delivered)
                     delivered += 1
+        except _Halted:
+            return
         finally:
             self._end()
+
+    def halt(self) -> None:
+        """Called by any thread."""
+        with self._node.locked():
+            self._news.halt()
 
     def _filled(self) -> Iterator[None]:
         """Start tasks while there is room and an element; ends when there are none of both."""
@@ -183,7 +205,9 @@ class Flow:
 
     def _next_ended(self) -> _Running:
         """Wait until one has ended; the one that did so first."""
-        while not self._news.done:
+        while not self._news.dead:
+            if self._news.halted:
+                raise _Halted
             self._time_out()
             left = [each.end_s for each in self._running if not each.timed_out]
             self._node.wait(self._news, min(left, default=float("inf")))

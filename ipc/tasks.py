@@ -15,10 +15,11 @@ import re
 import socket
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regrow.ipc.control import ControlClient
 from regrow.ipc.errors import BadRequest, NoProcess, Unreachable
+from regrow.ipc.node import Node
 from regrow.ipc.process import start_time
 from regrow.ipc.task import Task
 from regrow.ipc.task_meeting import CONNECT_S, meet
@@ -26,9 +27,6 @@ from regrow.ipc.task_process import TaskProcess
 from regrow.ipc.task_stream import Flow, Stream, StreamOptions
 from regrow.ipc.task_wire import abstract, encode_job, framed
 from regrow.ipc.verbs import CALL_S, Verbs, Where
-
-if TYPE_CHECKING:
-    from regrow.ipc.node import Node
 
 START_S = 30.0
 """How long a supervisor may take to start a task."""
@@ -52,9 +50,9 @@ class TaskSupervisor:
         shutdown: how long a task that is asked to end may take, in seconds (S230), or `"brutal_kill"`.
     """
 
-    def __init__(self, who: Verbs, supervisor: str, *, shutdown: float | str = 5.0) -> None:
+    def __init__(self, who: Verbs | Node, supervisor: str, *, shutdown: float | str = 5.0) -> None:
         self._control: ControlClient | None = None
-        self._node: Node = who._node
+        self._node = who if isinstance(who, Node) else who._node
         self._supervisor = supervisor
         self._shutdown = f"{shutdown}s" if isinstance(shutdown, int | float) else shutdown
         self._lock = threading.Lock()
@@ -154,7 +152,7 @@ class TaskSupervisor:
         def start(input: Any) -> TaskProcess:
             return self._started(function, (input,), {}, linked=checked.linked, quiet=True)
 
-        return Stream(Flow(self._node, function, inputs, start, checked).results())
+        return Stream(Flow(self._node, function, inputs, start, checked))
 
     def _started(self, function: str, args: Any, kwargs: Any, *, linked: bool, quiet: bool = False) -> TaskProcess:
         """A task that has its job."""
