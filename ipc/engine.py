@@ -360,7 +360,8 @@ class Engine:
         with self._lock:
             if self.closed:
                 return float("inf")
-            self._heard(self.transport.epoll.poll(0))
+            if not self._leading:  # a thread that leads is told the same, and sleeps on if it is taken from under it
+                self._heard(self.transport.epoll.poll(0))
             return time.monotonic() if self._turn() else self._next_s()
 
     def watch(self, fd: int, watcher: Watcher) -> None:
