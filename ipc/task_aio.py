@@ -54,7 +54,9 @@ class AsyncTask:
         self, timeout: float | Literal["brutal_kill"] = CALL_S, *, returns: Any = None
     ) -> Result | None:
         """End it; as `Task.shutdown`."""
-        return await asyncio.to_thread(self._task.shutdown, timeout, returns=returns)
+        result = await asyncio.to_thread(self._task.shutdown, timeout, returns=returns)
+        self._verbs._look_soon()
+        return result
 
     async def _come(self, timeout: float) -> None:
         if not self._task.done:
@@ -67,7 +69,8 @@ class AsyncTask:
 class AsyncStream:
     """The results of a stream: `async for`, best within `async with`, which ends the tasks that are left."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, verbs: AsyncVerbs, stream: Stream) -> None:
+        self._verbs = verbs
         self._stream = stream
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tasks")
         self._taking: Future[Result | None] | None = None
@@ -78,6 +81,7 @@ class AsyncStream:
     async def __anext__(self) -> Result:
         self._taking = self._thread.submit(next, self._stream, None)
         result = await asyncio.wrap_future(self._taking)
+        self._verbs._look_soon()  # the thread may have used up the sign that something has come
         if result is None:
             self._thread.shutdown(wait=False)
             raise StopAsyncIteration
@@ -122,12 +126,12 @@ class AsyncTaskSupervisor:
     def async_stream(self, function: str, inputs: Iterable[Any], /, **options: Any) -> AsyncStream:
         """Call the function with each element; options as of `TaskSupervisor.async_stream`, and raises as that."""
         self._verbs.attach()
-        return AsyncStream(self._tasks.async_stream(function, inputs, **options))
+        return AsyncStream(self._verbs, self._tasks.async_stream(function, inputs, **options))
 
     def async_stream_nolink(self, function: str, inputs: Iterable[Any], /, **options: Any) -> AsyncStream:
         """The same with tasks that are not linked."""
         self._verbs.attach()
-        return AsyncStream(self._tasks.async_stream_nolink(function, inputs, **options))
+        return AsyncStream(self._verbs, self._tasks.async_stream_nolink(function, inputs, **options))
 
     def close(self) -> None:
         """Close the connection to the daemon."""

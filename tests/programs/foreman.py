@@ -47,3 +47,39 @@ class Foreman(Agent):
         result = task.yield_(0) if task is not None else None
         self.told.append((down.name, result.value if isinstance(result, Ok) else None, down.reason))
         ask("desk", f"told {down.name}")
+
+
+class AsyncForeman(Agent):
+    """The same with an event loop."""
+
+    concurrency = 4
+
+    def init(self) -> None:
+        """Nothing was heard yet."""
+        self.told: list[str] = []
+
+    @handler
+    async def do(self, function: str, *args: Any) -> Any:
+        """Start one and await it."""
+        task = await self.aio.tasks("jobs").async_(function, *args)
+        return await task.wait()
+
+    @handler
+    async def do_all(self, function: str, inputs: list[Any]) -> list[Any]:
+        """One for each."""
+        stream = self.aio.tasks("jobs").async_stream(function, inputs)
+        return [result.value async for result in stream if isinstance(result, Ok)]
+
+    @handler
+    def idle(self) -> str:
+        """Whatever else goes on."""
+        return "idle"
+
+    @handler
+    def heard(self) -> list[str]:
+        """Who died."""
+        return self.told
+
+    def on_down(self, down: Down) -> None:
+        """Of what was waited for nothing is told."""
+        self.told.append(down.name)
