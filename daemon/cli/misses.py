@@ -102,10 +102,13 @@ def _not_there(members: Sequence[Entry], name: str) -> str:
     kinds = {member["kind"] for member in members}
     if "agent" not in kinds:
         return f"it is a {members[0]['kind']}, and only agents take messages"
+    remedy = f"`regrow why {members[0]['name']}` says why"
+    if any(member["state"] in ("stopped", "failed") for member in members):
+        remedy += f", `regrow start {name}` starts it"
     if len(members) == 1:
-        return f"it is {members[0]['state']}; see `regrow why {members[0]['name']}`"
+        return f"it is {members[0]['state']}; {remedy}"
     states = ", ".join(f"{member['name']} is {member['state']}" for member in members[:SHOWN])
-    return f"none of its replicas is there: {states}; see `regrow why {members[0]['name']}`"
+    return f"none of its replicas is there: {states}; {remedy}"
 
 
 def _listed(words: str, names: Iterable[str]) -> str:

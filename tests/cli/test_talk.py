@@ -46,8 +46,8 @@ def tree() -> Iterator[Tree]:
 
 
 @pytest.fixture
-def cli(tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Run `regrow ARGS` through click, meant for the tree."""
+def cli(tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
+    """Run `regrow ARGS` through click, meant for the tree; afterwards whoever has died is awaited."""
     monkeypatch.setenv("REGROW_RUN_DIR", str(tree.run_dir))
 
     def run(*args: str) -> Done:
@@ -55,7 +55,10 @@ def cli(tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         out, err = capsys.readouterr()
         return Done(status, out, err)
 
-    return run
+    yield run
+    for entry in tree.call("status"):
+        if entry["kind"] == "agent" and not entry["ready"]:
+            tree.wait("ready", entry["name"], count=entry["incarnation"] + (entry["pid"] is None))
 
 
 def refusal(done: Done) -> str:
@@ -157,11 +160,15 @@ def test_circle_is_named(cli: Cli) -> None:
 
 def test_agent_that_is_stopped(cli: Cli, tree: Tree) -> None:
     """A name that the tree has, and no process: its state is told, not that there is none."""
-    tree.call("stop", names=["counter"])
+    tree.call("stop", names=["counter", "pair"])
     try:
-        assert refusal(cli("send", "counter", "add")) == "cannot send counter: it is stopped; see `regrow why counter`"
+        remedy = "`regrow why counter` says why, `regrow start counter` starts it"
+        assert refusal(cli("send", "counter", "add")) == f"cannot send counter: it is stopped; {remedy}"
+        states = "pair.0 is stopped, pair.1 is stopped"
+        assert f"none of its replicas is there: {states}; " in refusal(cli("call", "pair", "who"))
+        assert "cannot call pair: none of its replicas" in refusal(cli("call", "pair", "who", "--key", "1"))
     finally:
-        tree.call("start", names=["counter"])
+        tree.call("start", names=["counter", "pair"])
 
 
 @pytest.mark.parametrize(
