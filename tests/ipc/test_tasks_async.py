@@ -141,6 +141,7 @@ def test_streams(jobs: Jobs) -> None:
     """`async for`, as long as one likes; leaving the block ends what runs."""
 
     async def body(tasks: AsyncTaskSupervisor) -> dict[str, int]:
+        running: dict[str, int] = {}
         results = [result async for result in tasks.async_stream("taskwork:double", range(5))]
         assert results == [Ok(2 * number) for number in range(5)]
         async with tasks.async_stream_nolink("taskwork:endless", [0, 1, 2], max_concurrency=3) as stream:
