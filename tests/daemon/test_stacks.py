@@ -100,7 +100,7 @@ def watched(farm: Farm, function: str) -> Any:
     [("spinning", "in spinning"), ("idle", "in deeper"), ("holding", "in holding"), ("waiting", "in waiting")],
 )
 def test_watchdog_tells_the_stack(module: Farm, function: str, line: str) -> None:
-    """In a loop, a wait for a signal, C with the interpreter's lock, a system call: the stack is in last_exit and why."""
+    """In a loop, a pause, C with the interpreter's lock, or a system call: the stack is in last_exit and why."""
     text = watched(module, function)["text"]
     head, stack = text.split("its Python stacks:\n")
     assert head == "no progress shown within 0.2 s; "
