@@ -19,15 +19,19 @@ PUBLIC = frozenset(
         *(125, 127, 128),  # K partitions
         *(129, 132, 133, 134, 178, 179, 180),  # L nested supervisors
         *(135, 137, 138, 139, 140),  # M reconfiguration
+        *(141, 143, 144, 145, 146, 147, 148, 149),  # N calls
+        *(150, 151, 153, 154, 156, 157, 158, 159),  # O monitors and links
+        *(160, 162, 163, 164, 165),  # P registry
         *(166, 167, 168, 169, 170, 172, 173, 174, 175, 176, 177),  # Q tasks
     )
 )
-"""The numbers of the public scenarios of sections A to M."""
+"""The numbers of the public scenarios of sections A to Q."""
 
 NOT_APPLICABLE = {
     4: "a supervisor is a table of the file: it runs no init of the user's that could answer ignore",
     15: "a process has no channel for extra start information: start_child and restart_child answer a pid and "
     "nothing else; the rest of the scenario is C94, C95 and C96",
-    125: "routing a message to a replica by key is a matter of messages between workers; the replicas "
-    "themselves are C127 and C128",
+    159: "OS processes have no links: which of them end together is said in the file, by the strategy of their "
+    "supervisor and by significant children; whoever only wants to know has a monitor (C150), and a task that is to "
+    "end with its owner is started with async_ (C166)",
 }

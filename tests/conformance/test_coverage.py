@@ -16,7 +16,7 @@ def numbers_of_tests() -> set[int]:
 
 
 def test_each_public_scenario_is_tested_or_listed() -> None:
-    """Every public scenario of sections A to M is a test named after its number, or has a reason, and not both."""
+    """Every public scenario of sections A to Q is a test named after its number, or has a reason, and not both."""
     facts = runpy.run_path(str(HERE / "not_applicable.py"))
     public, reasons = facts["PUBLIC"], facts["NOT_APPLICABLE"]
     assert public - numbers_of_tests() - reasons.keys() == set()

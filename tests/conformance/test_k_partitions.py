@@ -4,12 +4,16 @@ Section K: partitions are the replicas of a worker, here under a supervisor of t
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
 from cli import problems
 from configs import Config
+from talk import PROGRAM
 from tree import SUP, Tree
+
+from regrow.ipc import Client, by_key
 
 
 def partitioned(config: Config, **keys: Any) -> Config:
@@ -18,6 +22,22 @@ def partitioned(config: Config, **keys: Any) -> Config:
     config.workers["p"] = {**config.actor("p"), "command": command, "replicas": 3, **keys}
     config.supervisor("top", SUP)
     return config.supervisor(SUP, "p")
+
+
+def test_c125_keys_belong_to_partitions(tree: Tree, config: Config) -> None:
+    """An integer goes to the partition of its absolute remainder; the same text always goes to the same one (S169)."""
+    shutil.copy(PROGRAM, config.directory)
+    config.workers["w"] = {"agent": "scenario_agents:Server", "replicas": 3}
+    config.supervisor("top", "w")
+    tree.grow()
+    with Client(tree.run_dir) as client:
+
+        def partition(key: Any) -> str:
+            name: str = client.call(by_key("w", key), "whoami")[0]
+            return name
+
+        assert [partition(key) for key in (0, 1, 2, 3, -1)] == ["w.0", "w.1", "w.2", "w.0", "w.1"]
+        assert len({partition("the same text") for _ in range(2)}) == 1
 
 
 def test_c127_a_partition_is_restarted_alone(tree: Tree, config: Config) -> None:
