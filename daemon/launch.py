@@ -25,6 +25,7 @@ from regrow.daemon.tell import complain
 
 PROGRAM = "from regrow.daemon.root import main; main()"
 LOG_NAME = "daemon.log"
+MOST_DESCRIPTORS = 1 << 20
 
 
 def launch(plan: Plan, *, detach: bool, timeout_s: float | None = None) -> int:
@@ -96,7 +97,7 @@ def _be_detached(plan: Plan, log: int, notify_address: str) -> NoReturn:
         null = os.open(os.devnull, os.O_RDONLY)
         for fd, target in ((null, 0), (log, 1), (log, 2)):
             os.dup2(fd, target)
-        os.close(null)
+        os.closerange(3, MOST_DESCRIPTORS)  # whoever waits for the end of a pipe of the caller's must not wait for us
         _exec(plan, {**os.environ, "NOTIFY_SOCKET": notify_address})
     finally:
         os._exit(exits.INTERNAL)

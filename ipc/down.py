@@ -17,6 +17,7 @@ Explain = Callable[[str, int], Mapping[str, Any] | None]
 
 NORMAL, SHUTDOWN, KILLED, NOPROC, NOCONNECTION = "normal", "shutdown", "killed", "noproc", "noconnection"
 UNKNOWN = "unknown"
+EXCEPTION = "exception"
 
 
 class Down:
@@ -68,7 +69,8 @@ class Down:
         if self.signal and self.reason != KILLED:
             parts.append(self.signal)
         if self.text:
-            parts.append(self.text.strip().splitlines()[-1])
+            lines = self.text.strip().splitlines()
+            parts.append(lines[-1] if self.reason == EXCEPTION else lines[0])  # a traceback ends with what it is about
         return ", ".join(parts)
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ Source: otp-rules S167-S174.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -77,7 +78,7 @@ def choose(node: Seeker, to: str | Address, turns: dict[str, int]) -> str | None
         return None
     if isinstance(to, LeastOutstanding):
         return min(members, key=node.outstanding)
-    turn = turns[group] = turns.get(group, -1) + 1
+    turn = turns[group] = turns.get(group, os.urandom(1)[0]) + 1  # not everybody begins with the first
     return members[turn % len(members)]
 
 

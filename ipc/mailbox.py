@@ -9,12 +9,13 @@ Source: architecture section 6; otp-rules S195, S219.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from msgspec import Raw, Struct
 
 from regrow.ipc.down import Down
-from regrow.ipc.wire import BACKPRESSURE, SHUTDOWN, Call, Cast, Refusal, Request, Send
+from regrow.ipc.wire import BACKPRESSURE, BAD_REQUEST, SHUTDOWN, Call, Cast, Refusal, Request, Send
 
 LIMIT = 10_000
 """Messages that wait; one more is refused with Backpressure."""
@@ -70,7 +71,10 @@ class Mailbox:
     `refused_in_a_row` counts refusals since the mailbox last had room: at 1 it has just filled up.
     """
 
-    __slots__ = ("accepted", "closed", "limit", "limit_bytes", "news", "refused", "refused_in_a_row", "size", "waiting")
+    __slots__ = (
+        "accepted", "closed", "handlers", "limit", "limit_bytes", "news", "owner", "refused", "refused_in_a_row",
+        "size", "waiting",
+    )  # fmt: skip
 
     def __init__(self, limit: int = LIMIT, limit_bytes: int = LIMIT_BYTES) -> None:
         self.limit = limit
@@ -82,12 +86,18 @@ class Mailbox:
         self.refused = 0
         self.refused_in_a_row = 0
         self.closed: tuple[str, str] | None = None
+        self.handlers: Mapping[str, object] | None = None
+        self.owner = ""
+        """What messages to `owner` may ask for; None: anything. Casts for anything else are taken, to be complained of."""
 
     def take(self, routing: bytes, request: Request, size: int) -> Refusal | None:
         """Queue a message of `size` bytes, or say why not; a cast is refused in silence (`NO_ID`)."""
         full = len(self.waiting) - self.news >= self.limit or self.size + size > self.limit_bytes
         if full or self.closed is not None:
             return self._refuse(request, size)
+        if self.handlers is not None and request.handler not in self.handlers and not isinstance(request, Cast):
+            self.refused += 1
+            return Refusal(request.id, BAD_REQUEST, unknown_handler(request.handler, self.owner, self.handlers))
         self.waiting.append(Envelope(routing, request, size))
         self.size += size
         self.accepted += 1
@@ -139,6 +149,11 @@ class Mailbox:
         if length < self.limit:
             text += f", of {self.size} bytes; this one has {size} and {self.limit_bytes} are the limit"
         return Refusal(id, BACKPRESSURE, text, details)
+
+
+def unknown_handler(name: str, owner: str, handlers: Mapping[str, object]) -> str:
+    """What is said to who asks for a handler that there is not."""
+    return f"no handler {name}; {owner} has {', '.join(handlers) or 'none'}"
 
 
 def closing(envelope: Envelope, code: str = SHUTDOWN, text: str = "") -> Refusal | None:

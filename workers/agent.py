@@ -111,6 +111,10 @@ class Agent(Verbs):
         """The address of this agent, such as `pricer.0`."""
         return self._hosted.name
 
+    @name.setter
+    def name(self, value: object) -> None:
+        raise AttributeError("`name` is the agent's address, which the file gives it: keep yours under another name")
+
     @property
     def incarnation(self) -> int:
         """How often a process was started under this name, this one included."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import regrow.workers.forkhooks  # isort: skip  # before anything loads threading
 import gc
+import os
 import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from regrow.config import exits
-from regrow.ipc.mailbox import Envelope, Item
+from regrow.ipc.mailbox import Envelope, Item, unknown_handler
 from regrow.ipc.node import CHAIN, Node
 from regrow.ipc.signals import Signals
 from regrow.ipc.wire import SHUTDOWN
@@ -93,9 +94,11 @@ class Runtime:
         self.incarnation = where.mailbox.incarnation
         self.handlers = handlers_of(agent)
         self.node = Node(where.run_dir, where.mailbox)
+        self.node.mailbox.handlers, self.node.mailbox.owner = self.handlers, agent.__name__
         self.node.on_full = self._tell_full
         self.signals = Signals(self.node, self.node.deliver)
         self.ending: Ending | None = None
+        self._pid = os.getpid()
         self.watchdog = Watchdog()
         self.keeper = Doorkeeper(self.node, Circles(self.node).look, self.relieved)
         self.complaints = Complaints(self.name)
@@ -136,8 +139,10 @@ class Runtime:
             started()
             ready()
             self.serve()
+            assert self.ending is not None
+            if os.getpid() != self._pid:
+                return self.ending.status  # a process that a handler has forked, and that has come up here
             self.end()
-        assert self.ending is not None
         if self.ending.text:
             notify("X_REGROW_EXCEPTION=" + self.ending.text[:MAX_TRACEBACK].replace("\n", "\x1f"))
         return self.ending.status
@@ -241,7 +246,7 @@ class Runtime:
             return
         handler = self.handlers.get(item.handler)
         if handler is None:
-            text = f"no handler {item.handler}; {type(self.agent).__name__} has {', '.join(self.handlers) or 'none'}"
+            text = unknown_handler(item.handler, type(self.agent).__name__, self.handlers)
             self.answers.bad(item, BadArguments("", text))
             return
         values = self.read(handler, item)

@@ -39,7 +39,9 @@ class Signature:
 
     def __init__(self, function: Function, title: str, *, bound: int = 1) -> None:
         hints = typing.get_type_hints(function, include_extras=True)
-        self.parameters = parameters(function)[bound:]
+        every = parameters(function)
+        self.parameters = every[bound:]
+        self._reserved = frozenset(each.name for each in every[:bound] if each.kind is not Parameter.POSITIONAL_ONLY)
         self._function = function
         self._bound = bound
         self.returns: Any = hints.get("return", Any)
@@ -84,7 +86,7 @@ class Signature:
                 raise self.refuse(f"$.{name}", "given twice, by position and by name")
             if name in self.names:
                 bound[name] = value
-            elif self.others:
+            elif self.others and name not in self._reserved:
                 others[name] = value
             else:
                 only = "is taken by position only" if name in self.positions else "no such argument"
