@@ -134,13 +134,12 @@ class Receiver(Seeker):
 
     def close(self, linger_s: float = 1.0) -> None:
         """End all of it, the names first and the file of the mailbox last: ZeroMQ leaves it where it is."""
-        with self._lock:
-            own = self._file if not self.closed and not self.forked else ""
-            if own:
-                self.withdraw()
-            super().close(linger_s)
-            if own:
-                _remove(os.path.join(self.run_dir, MBOX, own))
+        own = self._file if not self.closed and not self.forked else ""
+        if own:
+            self.withdraw()
+        super().close(linger_s)
+        if own:
+            _remove(os.path.join(self.run_dir, MBOX, own))
 
 
 def _remove(path: str) -> None:
