@@ -434,11 +434,11 @@ def test_monitor_does_not_meet_the_successor(new_box: NewBox, run_dir: Path) -> 
 def test_backpressure_of_the_mailbox(new_box: NewBox, client: Client) -> None:
     """A full mailbox refuses, with its length and limit; when there is room it accepts again."""
     box = new_box(limit=5)
-    holding = client.send_request("box", "hold")
+    holding = client.send_request("box", "take_in")
     assert box.hear() == "holding"
     deliveries = [client.send("box", "note", number) for number in range(8)]
-    box.say("go on")
-    assert holding.wait_response() == "go on"
+    box.say(8)
+    assert holding.wait_response() == 8
     errors: list[Any] = []
     for delivery in deliveries:
         try:
@@ -447,7 +447,16 @@ def test_backpressure_of_the_mailbox(new_box: NewBox, client: Client) -> None:
         except Backpressure as error:
             errors.append([error.length, error.limit, error.where])
     assert errors == [None] * 5 + [[5, 5, "its mailbox"]] * 3
-    assert client.call("box", "notes") == [[number] for number in range(5)]
+    assert when_there_is_room(client, "notes") == [[number] for number in range(5)]
+
+
+def when_there_is_room(client: Client, handler: str) -> Any:
+    """Call the box until it takes the call in."""
+    while True:
+        try:
+            return client.call("box", handler)
+        except Backpressure:
+            pass
 
 
 def test_backpressure_on_the_way(box: Box, run_dir: Path) -> None:
@@ -608,14 +617,14 @@ def test_daemon_started_anew(new_box: NewBox, run_dir: Path) -> None:
 def test_stopping_agent_refuses(new_box: NewBox, client: Client) -> None:
     """What reaches a mailbox that is closed is refused with its reason."""
     box = new_box()
-    held = client.send_request("box", "hold")
+    held = client.send_request("box", "take_in")
     assert box.hear() == "holding"
     deliveries = [client.send("box", "note", 1), client.send("box", "stop"), client.send("box", "note", 2)]
     requests = [client.send_request("box", "echo") for _ in range(3)]
     for delivery in deliveries:
         assert not delivery.done
-    box.say("go on")
-    assert held.wait_response() == "go on"
+    box.say(6)
+    assert held.wait_response() == 6
     for delivery in deliveries:
         delivery.wait()  # they were in the mailbox before it was closed
     for request in requests:

@@ -194,6 +194,37 @@ def test_closed_while_threads_wait(client: Client, box: Box) -> None:
         client.close()
 
 
+def test_interrupted_waits(client: Client, box: Box) -> None:
+    """An exception out of a signal handler, at any moment of a wait or a call, leaves the client as it was."""
+
+    class Interrupt(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    dice = random.Random(5)
+    request = client.send_request("box", "hold")
+    assert box.hear() == "holding"
+    try:
+        for _ in range(200):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.0001, 0.002))
+                request.wait_response(TIMEOUT_S)
+            except Interrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted == 200
+    box.say("said")
+    together(lambda: request.wait_response(TIMEOUT_S), lambda: client.call("box", "echo"))
+    assert request.wait_response() == "said"
+    assert client.call("box", "echo", 1) == [1]
+
+
 # forks
 
 

@@ -37,8 +37,8 @@ TIMEOUT_S = 3.0
 SLACK_S = 1.0
 """How much later than its time limit an outcome may come: the machine is shared, and busier than it can be."""
 
-WINDOW = 16
-"""Messages of one client that are under way at once, at most."""
+BUNCHES = (1, 1, 1, 1, 4, 16, 150)
+"""How many messages of one client are under way at once: many, and some die unhandled in mailboxes."""
 
 
 class Said(NamedTuple):
@@ -113,7 +113,7 @@ def be_client(run_dir: Path, index: int, messages: int, agents: int, seed: int, 
         number = 0
         while number < messages:
             verb = dice.choice(("call", "send"))
-            for _ in range(min(dice.choice((1, 1, 1, 4, WINDOW)), messages - number)):
+            for _ in range(min(dice.choice(BUNCHES), messages - number)):
                 number += 1
                 to = GROUP if dice.randrange(5) == 0 else f"{GROUP}.{dice.randrange(agents)}"
                 ears.begin(number, verb, to)
@@ -238,22 +238,9 @@ class Storm:
         self.report.slowest = slowest
 
     def _judge_one(self, client: int, one: Said, where: list[tuple[str, int]], last: dict[str, int]) -> None:
-        sent_to = (one.to, one.incarnation)
-        times = len(where)
-        self.report.handled += times
-        lost = one.outcome == "accepted" and not times
-        self.report.unhandled += lost
-        faults = {
-            "an answer of, or to, somebody else": one.outcome.startswith("wrong"),
-            "handled more than once": times > 1,
-            "handled by another incarnation": times == 1 and where[0] != sent_to,
-            "replied to, but not handled": one.outcome == "reply" and times != 1,
-            "refused, but handled": one.outcome in ("NoProcess", "Backpressure") and times != 0,
-            "accepted by one that lived on, but not handled": lost and last[one.to] == one.incarnation,
-            "late": one.took_s > TIMEOUT_S + SLACK_S,
-        }
-        found = [fault for fault, holds in faults.items() if holds]
-        if found:
+        self.report.handled += len(where)
+        self.report.unhandled += one.outcome == "accepted" and not where
+        if found := faults(one, where, last):
             raise Wrong(f"{', '.join(found)}: {one} of client {client}, handled at {where}")
 
     def _done(self) -> dict[tuple[int, int], list[tuple[str, int]]]:
@@ -322,6 +309,28 @@ class Killer:
                 pass  # it is a zombie
             finally:
                 os.close(fd)
+
+
+def faults(one: Said, where: list[tuple[str, int]], last: dict[str, int]) -> list[str]:
+    """
+    What is wrong with one message.
+
+    Args:
+        where: each agent and incarnation that has written down that it handled it.
+        last: the incarnations that were never killed, by name.
+    """
+    times = len(where)
+    lost = one.outcome == "accepted" and not times
+    found = {
+        "an answer of, or to, somebody else": one.outcome.startswith("wrong"),
+        "handled more than once": times > 1,
+        "handled by another incarnation": times == 1 and where[0] != (one.to, one.incarnation),
+        "replied to, but not handled": one.outcome == "reply" and not times,
+        "refused, but handled": one.outcome in ("NoProcess", "Backpressure") and times != 0,
+        "accepted by one that lived on, but not handled": lost and last[one.to] == one.incarnation,
+        "late": one.took_s > TIMEOUT_S + SLACK_S,
+    }
+    return [fault for fault, holds in found.items() if holds]
 
 
 def hear_out(line: Line) -> Iterator[Said]:
