@@ -14,6 +14,7 @@ import fuzz
 import msgspec
 import pytest
 import zmq
+from agents import house
 from boxes import Box, make_run_dir
 from siblings import TIMEOUT_S
 
@@ -243,6 +244,22 @@ def test_fuzzed_over_the_socket(
             while (answer := door.recv())[:5] != b"\x93\x21\xcd\xff\x07":
                 wire.decode_answer(answer)
     assert client.call("box", "echo", 1, timeout=TIMEOUT_S) == [1]
+
+
+def test_fuzzed_agent(tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]], dice: random.Random) -> None:
+    """An agent with typed handlers gets four thousand frames: each has its answer or none, and the agent lives."""
+    frames = iter(fuzz.Frames(dice.randrange(1 << 32), ("note", "quote", "seen", "whoami")))
+    with house(tmp_path) as home, contextlib.ExitStack() as stack:
+        agent = home.start("fleet:Pricer", "pricer")
+        door = stack.enter_context(knock(context, home.run_dir))
+        for _ in range(4000):
+            door.send(next(frames))
+        door.send(b"\x96\x12\xcd\xff\x07\xa6whoami\x90\x80\x90")
+        while (answer := door.recv())[:5] != b"\x93\x21\xcd\xff\x07":
+            wire.decode_answer(answer)
+        assert home.call("pricer", "whoami") == ["pricer", 1, agent.pid, "EUR"]
+        assert not any("X_REGROW_EXCEPTION" in fields for fields in agent.said)
+        assert agent.stop() == 0
 
 
 def test_fuzzed_in_process(tmp_path: Path, dice: random.Random) -> None:

@@ -32,10 +32,11 @@ HEADS = tuple(range(256))
 
 
 class Frames:
-    """An endless supply of frames: well-formed, mutated, built of parts, and noise."""
+    """An endless supply of frames: well-formed, mutated, built of parts, and noise. Some name these handlers."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, handlers: tuple[str, ...] = ("note",)) -> None:
         self._dice = random.Random(seed)
+        self._handlers = handlers
         self._ways: tuple[Callable[[], bytes], ...] = (
             self.valid, self.valid, self.valid, self.mutated, self.mutated, self.mutated, self.mutated,
             self.built, self.built, self.built, self.noise, self.nested,
@@ -50,8 +51,8 @@ class Frames:
         dice = self._dice
         id = dice.choice((dice.randrange(8), dice.randrange(wire.MAX_ID + 1)))
         kind = dice.choice((0x10, 0x11, 0x12, 0x20, 0x21, 0x22, 0x23))
-        handler = dice.choice(("note", "x" * dice.randrange(40), "ä"))
-        args, kwargs = [self.value(2) for _ in range(dice.randrange(3))], {"k": self.value(2)}
+        handler = dice.choice((*self._handlers, *self._handlers, "x" * dice.randrange(40), "ä"))
+        args, kwargs = [self.value(2) for _ in range(dice.randrange(3))], dice.choice(({}, {"k": self.value(2)}))
         parts: dict[int, tuple[Any, ...]] = {
             0x10: (handler, args, kwargs),
             0x11: (id, handler, args, kwargs),
