@@ -158,8 +158,12 @@ def test_detach(tree: Tree, config: Config) -> None:
     config.supervisor("top", "a:P")
     config.write()
     tree.output.touch()
-    done = regrow("up", "--detach", tree.file)
+    read_end, write_end = os.pipe()
+    done = regrow("up", "--detach", tree.file, pass_fds=(write_end,))
+    os.close(write_end)
     assert done.returncode == 0, done.stderr
+    assert os.read(read_end, 1) == b"", "the daemon has a descriptor of its caller's"
+    os.close(read_end)
     pid = int(done.stdout.rpartition("pid ")[2].rstrip(")\n"))
     assert os.getsid(pid) == pid
     tree.attach()

@@ -140,3 +140,17 @@ def test_closing_answers_calls_only() -> None:
     assert (refusal.id, refusal.code, refusal.text) == (3, "shutdown", "bye")
     assert send.id == 4
     assert not send.is_call
+
+
+def test_a_handler_that_there_is_not_is_refused_at_the_door() -> None:
+    """Sends and calls hear at once which handlers there are; a cast is taken, for the agent to complain of."""
+    mailbox = Mailbox()
+    mailbox.handlers, mailbox.owner = {"quote": 1, "stop": 2}, "Pricer"
+    for request in (Send(1, "quota"), Call(2, "quota")):
+        refusal = mailbox.take(b"r", request, 10)
+        assert refusal is not None
+        assert (refusal.id, refusal.code) == (request.id, "bad_request")
+        assert refusal.text == "no handler quota; Pricer has quote, stop"
+    assert mailbox.take(b"r", Send(3, "quote"), 10) is None
+    assert mailbox.take(b"r", Cast("quota"), 10) is None
+    assert (mailbox.accepted, mailbox.refused, mailbox.refused_in_a_row) == (2, 2, 0)

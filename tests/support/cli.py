@@ -11,10 +11,15 @@ from wire import TIMEOUT_S
 BAD_CONFIG = 78
 
 
-def regrow(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run one command; its output and exit status."""
+def regrow(*arguments: str | Path, pass_fds: tuple[int, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run one command, which inherits `pass_fds`; its output and exit status."""
     return subprocess.run(
-        [REGROW, *map(str, arguments)], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        [REGROW, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        pass_fds=pass_fds,
     )
 
 

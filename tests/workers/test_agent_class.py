@@ -149,6 +149,12 @@ def test_agent_that_is_not_run() -> None:
             use()
 
 
+def test_name_is_the_agents_own() -> None:
+    """An attribute of that name is refused with the reason, not with Python's."""
+    with pytest.raises(AttributeError, match="`name` is the agent's address"):
+        Base().name = "mine"
+
+
 @pytest.mark.parametrize(("use", "loaded"), [("notify", False), ("Agent", True)])
 def test_functions_need_nothing_of_agents(use: str, loaded: bool) -> None:
     """`regrow.workers` loads messages and what they need only where an agent is written."""

@@ -434,3 +434,17 @@ def test_what_is_sent_is_what_comes(pairs: list[tuple[str, int]]) -> None:
     handler = Handler("take", take)
     assert call(take, pairs) == pairs
     assert msgspec.msgpack.decode(handler.reply(pairs), type=list[tuple[str, int]]) == pairs
+
+
+def test_self_is_not_the_callers_to_give() -> None:
+    """Where other arguments may have any name, that of the agent itself still is refused, and crashes nothing."""
+
+    def keep(self: Any, **others: int) -> dict[str, int]:
+        return others
+
+    def quote(self: Any, /, **others: int) -> dict[str, int]:
+        return others
+
+    assert refused(keep, self=1).path == "$.self"
+    assert call(keep, a=1) == {"a": 1}
+    assert call(quote, self=1) == {"self": 1}
