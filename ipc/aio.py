@@ -13,20 +13,22 @@ import os
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from regrow.ipc.aio_outcomes import AsyncDelivery, AsyncMonitor, AsyncRequest
 from regrow.ipc.awaited import never_mind, when_done
 from regrow.ipc.delivery import Awaits
-from regrow.ipc.errors import MessageError
+from regrow.ipc.errors import MessageError, NoProcess
 from regrow.ipc.node import Awaited, Node
-from regrow.ipc.verbs import CALL_S, Where, deadline, too_late, value_of
+from regrow.ipc.verbs import CALL_S, Where, deadline, looks, too_late, value_of
 
 if TYPE_CHECKING:
     from regrow.ipc.groups import Address
     from regrow.ipc.mailbox import Signal
     from regrow.ipc.signals import Signals
     from regrow.ipc.task_aio import AsyncTaskSupervisor
+
+T = TypeVar("T")
 
 
 class AsyncVerbs:
@@ -52,15 +54,19 @@ class AsyncVerbs:
             return
         if self._loop is not None and not self._loop.is_closed():
             raise RuntimeError("this client belongs to another event loop; make one in each")
+        if self.node.closed:
+            return  # whatever is sent will be told so
         self._loop = loop
         self._thread = threading.get_ident()
         loop.add_reader(self.node.fileno(), self._look)
+        self.node.by_loop = True
 
     def detach(self) -> None:
         loop, self._loop = self._loop, None
         if self._due is not None:
             self._due.cancel()
-        if loop is not None and not loop.is_closed():
+        self.node.by_loop = False
+        if loop is not None and not loop.is_closed() and not self.node.closed:
             loop.remove_reader(self.node.fileno())
 
     def _look(self) -> None:
@@ -85,7 +91,8 @@ class AsyncVerbs:
         end_s = deadline(timeout)
         self.attach()
         self._look_soon()
-        assert self._loop is not None
+        if self._loop is None:  # it was closed, and so is all that was open
+            return thing.done
         future: asyncio.Future[None] = self._loop.create_future()
 
         def settle() -> None:
@@ -112,6 +119,30 @@ class AsyncVerbs:
             with self.node.locked():
                 never_mind(thing, settled)
         return thing.done
+
+    @overload
+    async def call(
+        self,
+        to: str | Address,
+        handler: str,
+        /,
+        *args: Any,
+        timeout: float = CALL_S,
+        returns: type[T],
+        **kwargs: Any,
+    ) -> T: ...
+
+    @overload
+    async def call(
+        self,
+        to: str | Address,
+        handler: str,
+        /,
+        *args: Any,
+        timeout: float = CALL_S,
+        returns: None = None,
+        **kwargs: Any,
+    ) -> Any: ...
 
     async def call(
         self,
@@ -209,6 +240,14 @@ class AsyncVerbs:
         from regrow.ipc.task_aio import AsyncTaskSupervisor
 
         return AsyncTaskSupervisor(self, supervisor, shutdown=shutdown)
+
+    async def wait_for(self, name: str, timeout: float = CALL_S) -> Where:
+        """Wait until a living process has the name; raises NoProcess when nobody has in time."""
+        for pause_s in looks(deadline(timeout)):
+            if (where := await self.whereis(name)) is not None:
+                return where
+            await asyncio.sleep(pause_s)
+        raise NoProcess(name, f"no process has taken that name within {timeout:g} s")
 
     async def members(self, group: str) -> list[str]:
         """The living members of a group."""

@@ -95,6 +95,8 @@ class Engine:
         self._leading = False
         self._led = threading.Event()
         self._attending = False
+        self.by_loop = False
+        """An event loop watches this node, and is woken when something may have come without a sign of it."""
         self._recall_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._followers: set[threading.Event] = set()
         self._ids = itertools.count(1)
@@ -131,6 +133,7 @@ class Engine:
             with self._lock:
                 if self._followers and not self._leading:
                     next(iter(self._followers)).set()  # somebody else has to lead now
+                self._hand_to_loop()
         return thing.done
 
     def _lead(self, left_s: float, thing: Awaited) -> None:
@@ -228,7 +231,9 @@ class Engine:
     def accept(self) -> None:
         """Take in what has come, so that its senders know; never blocks for long."""
         with self._lock:
-            if not self.closed:
+            if self.forked:
+                self._leave_to_parent()
+            elif not self.closed:
                 self._turn()
 
     def attend(self, still: Callable[[], bool]) -> None:
@@ -260,10 +265,26 @@ class Engine:
             os.eventfd_read(self._recall_fd)
         except BlockingIOError:
             pass  # it ended by itself
+        with self._lock:
+            self._hand_to_loop()
 
     def _recall(self) -> None:
         self._attending = False
         os.eventfd_write(self._recall_fd, 1)
+
+    def _hand_to_loop(self) -> None:
+        """The deadlines of the dying are the loop's, whoever has heard of their deaths."""
+        if self.by_loop and self.peers.dying and not self.closed:
+            self.transport.wake()
+
+    def touched(self) -> None:
+        """
+        What was sent may have used up the sign that something has come: let whoever waits look again.
+
+        For those who may be in the middle of taking in; the others take in themselves.
+        """
+        if self._leading or self._attending or self.by_loop:
+            self.transport.wake()
 
     def wake(self) -> None:
         """Let `receive` return None; may be called from any thread and any signal handler."""
@@ -282,7 +303,7 @@ class Engine:
             self._take_batch(until)
             if until is not None and until.done:
                 break
-        if more and self._leading:
+        if more and (self._leading or self.by_loop):
             self.transport.wake()
         inbox = self.inbox
         if inbox.callback is not None and self.mailbox.waiting:

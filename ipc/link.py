@@ -32,7 +32,10 @@ class Link:
             Full: too many wait already; Gone: it was closed.
         """
         with self._node.locked():
-            self._node.transport.send(self.alias, frame)
+            try:
+                self._node.transport.send(self.alias, frame)
+            finally:
+                self._node.touched()
 
     def close(self) -> None:
         """End the connection."""

@@ -88,7 +88,7 @@ class Mailbox:
         self.closed: tuple[str, str] | None = None
         self.handlers: Mapping[str, object] | None = None
         self.owner = ""
-        """What messages to `owner` may ask for; None: anything. Casts for anything else are taken, to be complained of."""
+        """What messages to `owner` may ask for; None: anything. Other casts are taken, to be complained of."""
 
     def take(self, routing: bytes, request: Request, size: int) -> Refusal | None:
         """Queue a message of `size` bytes, or say why not; a cast is refused in silence (`NO_ID`)."""

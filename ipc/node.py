@@ -59,10 +59,10 @@ class Node(Receiver):
             pending = ledger.sent(id, awaits, name, handler)
             try:
                 self._hand_over(peer, frame)
-            except MessageError:
-                del ledger.open[id]
+            except BaseException:
+                ledger.open.pop(id, None)
                 raise
-            if self._leading or self._attending:
+            if self._leading or self._attending or self.by_loop:
                 self._take_in()  # sending may have used up the sign that something has come
             return pending
 
@@ -83,7 +83,7 @@ class Node(Receiver):
                     return False
                 peer = self._peer(to)
                 self._hand_over(peer, self._encode(peer.record.name, handler, (0x10, handler, args, kwargs)))
-                if self._leading or self._attending:
+                if self._leading or self._attending or self.by_loop:
                     self._take_in()
         except (NoProcess, Backpressure):
             return False
@@ -102,7 +102,11 @@ class Node(Receiver):
         try:
             if not peer.alias:
                 self.peers.connected(peer, self.transport.connect(peer.record.mailbox))
-            self.transport.send(peer.alias, frame)
+            try:
+                self.transport.send(peer.alias, frame)
+            except Gone:  # ZeroMQ ends a connection over which it cannot read, and makes no other
+                self.peers.connected(peer, self.transport.connect(peer.record.mailbox))
+                self.transport.send(peer.alias, frame)
         except Full:
             self._turn()
             raise Backpressure(peer.record.name, SEND_HWM, SEND_HWM, "the way there") from None
@@ -112,15 +116,24 @@ class Node(Receiver):
     def give_up(self, pending: Pending, error: MessageError) -> None:
         """Nobody waits for this one any more; what has come until now still counts (S191)."""
         with self._lock:
-            if not self.closed:
+            if self.forked:
+                self._leave_to_parent()
+            elif not self.closed:
                 self._turn()
             pending.ledger.give_up(pending, error)
 
     def link(self, file: str, heard: Callable[[bytes], None], came_up: Callable[[], None]) -> Link:
-        """A lasting connection to a fixed place in run_dir, made again by itself whenever somebody listens there."""
+        """
+        A lasting connection to a fixed place in run_dir, made again by itself whenever somebody listens there.
+
+        Raises:
+            NoProcess: this side was closed.
+        """
         if self.forked:
             self._begin_anew()
         with self._lock:
+            if self.closed:
+                raise NoProcess(file, "this side was closed")
             link = Link(self, f"../{file}", heard, came_up)
             self.links[link.alias] = link
             return link

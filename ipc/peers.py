@@ -96,6 +96,8 @@ class Peers:
         return peer
 
     def connected(self, peer: Peer, alias: bytes) -> None:
+        """From now on it is reached by this connection; what comes by an earlier one is nobody's."""
+        self.by_alias.pop(peer.alias, None)
         peer.alias = alias
         self.by_alias[alias] = peer
 

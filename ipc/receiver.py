@@ -20,6 +20,11 @@ from regrow.ipc.process import start_time
 from regrow.ipc.seeker import Seeker
 from regrow.ipc.wire import Refusal
 
+MAX_TEXT = 1 << 16
+"""
+Characters of what an error says. One that came to more than a message may hold would cost its reader the connection.
+"""
+
 FRESH_S, HALF_FULL_S = 0.001, 0.02
 """
 How long a mailbox with messages in it is not looked at for new ones; longer once it is half full, so that senders
@@ -101,29 +106,32 @@ class Receiver(Seeker):
                 self.refuse(envelope, wire.REMOTE_ERROR, text, type="OversizedReply")
             else:
                 self._say(envelope.routing, b"\x93\x21" + id + value)
-            if self._leading:
+            if self._leading or self.by_loop:
                 self._take_in()  # sending may have used up the sign that something has come
 
     def refuse(self, envelope: Envelope, code: str, text: str, **details: Any) -> None:
-        """Answer with an error; only a call awaits one after it was accepted."""
+        """Answer with an error; only a call awaits one after it was accepted. Of a long text, its beginning."""
         if envelope.is_call and envelope.id is not None:
+            details = {key: _sendable(value) for key, value in details.items()}
             with self._lock:
-                self._say(envelope.routing, wire.encode(Refusal(envelope.id, code, text, details)))
+                self._say(envelope.routing, wire.encode(Refusal(envelope.id, code, _sendable(text), details)))
+                self.touched()
 
     def waiting(self, envelope: Envelope) -> None:
         """Tell a caller that its call closes a circle of calls."""
         if envelope.id is not None:
             with self._lock:
                 self._say(envelope.routing, wire.encode(wire.Waiting(envelope.id, (*envelope.chain, self.name))))
+                self.touched()
 
     def refuse_all(self, code: str = wire.SHUTDOWN, text: str = "") -> None:
-        """Refuse what is queued and whatever still comes."""
+        """Refuse what is queued and whatever still comes; a send that was accepted before is past that."""
         with self._lock:
-            self._turn()
             for envelope in self.mailbox.close(code, text):
                 refusal = closing(envelope, code, text) if envelope.is_call else None
                 if refusal is not None:
                     self._say(envelope.routing, wire.encode(refusal))
+            self._turn()
 
     def deliver(self, news: Signal | Down) -> None:
         """Queue a signal, or a death that is no monitor's, for `receive`."""
@@ -140,6 +148,14 @@ class Receiver(Seeker):
         super().close(linger_s)
         if own:
             _remove(os.path.join(self.run_dir, MBOX, own))
+
+
+def _sendable(value: Any) -> Any:
+    """A text as it can be sent: not longer than anybody reads, without halves of characters (`os.fsdecode`)."""
+    if not isinstance(value, str):
+        return value
+    text = value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]}…"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _remove(path: str) -> None:

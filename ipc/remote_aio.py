@@ -98,6 +98,10 @@ class AsyncRemoteClient:
         """The living process that has the name now."""
         return await self._run(partial(self._remote.whereis, name))
 
+    async def wait_for(self, name: str, timeout: float = CALL_S) -> Where:
+        """Wait until a living process has the name; raises NoProcess when nobody has in time."""
+        return await self._run(partial(self._remote.wait_for, name, timeout))
+
     async def publish(self, topic: str, message: Any, *, timeout: float | None = None) -> int | None:
         """As `Client.publish`."""
         return await self._run(partial(self._remote.publish, topic, message, timeout=timeout))

@@ -40,7 +40,7 @@ _EVENTS = (
 
 # pyzmq's constants are enumerations, whose arithmetic takes longer than the calls that it is for.
 _DONTWAIT, _MORE_NOW = int(zmq.DONTWAIT), int(zmq.SNDMORE | zmq.DONTWAIT)
-_STATE, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
+_STATE, _POLLIN, _RCVMORE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.RCVMORE)
 
 
 class Gone(Exception):
@@ -150,13 +150,16 @@ class Transport:
         """
         try:
             self._send(to, _MORE_NOW)
+            self._send(frame, _DONTWAIT)
         except zmq.Again:
             raise Full from None
         except zmq.ZMQError as error:
             if error.errno == errno.EHOSTUNREACH:
                 raise Gone from None
             raise
-        self._send(frame, _DONTWAIT)
+        except BaseException:  # a signal's handler has raised: half a message would become the head of the next
+            self._send(frame, _DONTWAIT)  # a frame alone, if it was whole, which a ROUTER ignores
+            raise
 
     def receive(self) -> tuple[bytes, bytes | memoryview] | None:
         """
@@ -166,13 +169,17 @@ class Transport:
         """
         try:
             routing = self._recv(_DONTWAIT)
+            frame = self._recv(_DONTWAIT, False)  # at least one has come with it
+            if frame.more:
+                while frame.more:
+                    frame = self._recv(_DONTWAIT, False)
+                return routing, b""
         except zmq.Again:
             return None
-        frame = self._recv(_DONTWAIT, False)  # at least one has come with it
-        if frame.more:
-            while frame.more:
-                frame = self._recv(_DONTWAIT, False)
-            return routing, b""
+        except BaseException:  # a signal's handler has raised: the rest would be taken for the head of the next
+            while self._get(_RCVMORE):
+                self._recv(_DONTWAIT, False)
+            raise
         return routing, frame.bytes if len(frame) < LARGE_BYTES else frame.buffer
 
     def has_input(self) -> bool:
@@ -182,9 +189,12 @@ class Transport:
         """Take in which connections began and ended."""
         while True:
             try:
-                head, address = self._monitor.recv_multipart(zmq.DONTWAIT)
+                frames = self._monitor.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 return
+            if len(frames) != 2:
+                continue  # the rest of one whose reading a signal's handler has ended
+            head, address = frames
             event, fd = struct.unpack("=hi", head)
             if event == zmq.Event.DISCONNECTED:
                 self._peers.pop(fd, None)
