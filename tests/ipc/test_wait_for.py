@@ -41,12 +41,12 @@ def test_a_name_that_comes(run_dir: Path) -> None:
 
 def test_a_name_that_does_not_come(run_dir: Path) -> None:
     """After the time limit: NoProcess, which says so."""
-    with Client(run_dir) as client, pytest.raises(NoProcess, match="within 0.01 s"):
+    with Client(run_dir) as client, pytest.raises(NoProcess, match="within"):
         client.wait_for("nobody", 0.01)
 
     async def wait() -> None:
         async with AsyncClient(run_dir) as other:
-            with pytest.raises(NoProcess, match="within 0.01 s"):
+            with pytest.raises(NoProcess, match="within"):
                 await other.wait_for("nobody", 0.01)
             with closing(Node(str(run_dir), MailboxSpec("somebody", 1))) as node:
                 node.announce()
