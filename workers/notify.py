@@ -18,9 +18,10 @@ def notify(text: str) -> bool:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
+    data = text.encode(errors="backslashreplace")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
         try:
-            sender.sendto(text.encode(), "\0" + address[1:] if address.startswith("@") else address)
+            sender.sendto(data, "\0" + address[1:] if address.startswith("@") else address)
         except OSError:
             return False
     return True
