@@ -189,7 +189,10 @@ class Books:
             return f"{name} gave up: {event['text']}" if event["event"] == "gave_up" else str(event["text"])
         node = tree.nodes.get(self._failed_first)
         if node is not None and node.last_exit is not None:
-            return f"{node.name} could not be started: {why.words(node.last_exit)}\n{node.last_exit['text']}".strip()
+            text = str(node.last_exit["text"]).strip()
+            # A traceback ends with what went wrong: that is for the line which is read, the rest for who looks further.
+            what = text.rpartition("\n")[2] if node.last_exit["reason"] == "exception" else why.words(node.last_exit)
+            return f"{node.name} could not be started: {what or why.words(node.last_exit)}\n{text}".strip()
         return self.final_text or "stopped"
 
     def ended_well(self) -> bool:
