@@ -250,14 +250,14 @@ def test_fuzzed_agent(tmp_path: Path, context: zmq.Context[zmq.Socket[bytes]], d
     """An agent with typed handlers gets four thousand frames: each has its answer or none, and the agent lives."""
     frames = iter(fuzz.Frames(dice.randrange(1 << 32), ("note", "quote", "seen", "whoami")))
     with house(tmp_path) as home, contextlib.ExitStack() as stack:
-        agent = home.start("fleet:Pricer", "pricer")
+        agent = home.start("fuzzed_agent:Clerk", "clerk")
         door = stack.enter_context(knock(context, home.run_dir))
         for _ in range(4000):
             door.send(next(frames))
         door.send(b"\x96\x12\xcd\xff\x07\xa6whoami\x90\x80\x90")
         while (answer := door.recv())[:5] != b"\x93\x21\xcd\xff\x07":
             wire.decode_answer(answer)
-        assert home.call("pricer", "whoami") == ["pricer", 1, agent.pid, "EUR"]
+        assert home.call("clerk", "whoami") == "clerk"
         assert not any("X_REGROW_EXCEPTION" in fields for fields in agent.said)
         assert agent.stop() == 0
 
