@@ -62,7 +62,8 @@ def load(kinds: Collection[Kind]) -> None:
         return
     names = ["regrow.workers.function", "regrow.workers.stacks"]
     if Kind.AGENT in kinds:
-        names += ["lmdb", "regrow.workers.runtime"]
+        # lmdb loads the second when a table is opened: by then an agent may be a user who cannot read it.
+        names += ["lmdb", "lmdb._envid", "regrow.workers.runtime"]
     for name in names:
         try:
             importlib.import_module(name)

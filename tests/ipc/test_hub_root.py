@@ -189,7 +189,7 @@ def test_commands_can_be_monitored(root: FakeDaemon, host: HubHost, client: RawC
 
 
 def test_idle_hub_sleeps(root: FakeDaemon, host: HubHost, client: RawClient) -> None:
-    """A hub that has nothing to do is not woken by anything."""
+    """A hub that has nothing to do comes to rest: then nothing wakes it."""
     assert host.hub is not None
     tasks = list(Path(f"/proc/{host.hub.pid}/task").iterdir())
 
@@ -198,6 +198,8 @@ def test_idle_hub_sleeps(root: FakeDaemon, host: HubHost, client: RawClient) -> 
         return sum(int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0]) for text in texts)
 
     assert client.hear_all() == []
-    before = switches()
-    assert client.hear(1.0) is None
-    assert switches() - before <= 2
+    woken = 3
+    while woken > 2:  # what it was told at its start may still be in its sockets
+        before = switches()
+        assert client.hear(1.0) is None
+        woken = switches() - before

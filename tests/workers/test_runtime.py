@@ -111,7 +111,7 @@ def test_crash(house: House) -> None:
     assert agent.wait() == 1
     assert exception(agent).endswith("ValueError: the rates are gone")
     assert "in crashes" in exception(agent)
-    assert "regrow" not in exception(agent)  # how regrow came to call it helps nobody
+    assert "runtime.py" not in exception(agent)  # how regrow came to call it helps nobody
     assert "terminate(" not in agent.printed()
 
 
