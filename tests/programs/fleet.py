@@ -283,7 +283,7 @@ class Stubborn(Agent):
         return 1
 
     @handler
-    def wait_for(self, path: str) -> str:
+    def linger(self, path: str) -> str:
         """Work until somebody writes into the FIFO."""
         with open(path) as fifo:
             return fifo.read()

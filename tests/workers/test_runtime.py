@@ -187,7 +187,7 @@ def test_orderly_stop(house: House, tmp_path: Path) -> None:
     """The present handler finishes and is answered; what waits is refused; what comes later is refused too."""
     agent = house.start("fleet:Stubborn", "stubborn")
     path = fifo(tmp_path)
-    running, waiting = house.submit("stubborn", "wait_for", path), house.submit("stubborn", "quote")
+    running, waiting = house.submit("stubborn", "linger", path), house.submit("stubborn", "quote")
     with open(path, "w") as writer:
         agent.signal(signal.SIGTERM)
         writer.write("done")
@@ -362,7 +362,7 @@ def test_stop_while_a_handler_waits_for_another_agent(house: House, tmp_path: Pa
     """The handler finishes first: its call is answered, and so is its caller."""
     link, stubborn = house.start("fleet:Link", "link"), house.start("fleet:Stubborn", "stubborn")
     path = fifo(tmp_path)
-    asked = house.submit("link", "ask", "stubborn", "wait_for", path)
+    asked = house.submit("link", "ask", "stubborn", "linger", path)
     with open(path, "w") as writer:  # both are in their handlers
         link.signal(signal.SIGTERM)
         writer.write("done")
