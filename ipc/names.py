@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -183,6 +184,20 @@ class Names:
     def env(self) -> lmdb.Environment:
         """For what others keep beside the names, under keys that begin with a zero byte."""
         return self._env
+
+    @contextmanager
+    def borrowed(self) -> Iterator[lmdb.Environment]:
+        """
+        The table that is there now, open for as long as the block lasts whoever closes this meanwhile.
+
+        Raises:
+            lmdb.Error: there is none.
+        """
+        env, _ = _environments.take(self._path)
+        try:
+            yield env
+        finally:
+            _environments.give_back(env)
 
     def _open(self) -> tuple[lmdb.Environment, tuple[int, int]]:
         import lmdb

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regrow.ipc import hub_wire, subscriptions
+from regrow.ipc import hub_wire
 from regrow.ipc.errors import Backpressure, BadRequest, DeliveryTimeout, MessageError
 from regrow.ipc.mailbox import Signal
-from regrow.ipc.process import start_time
-from regrow.ipc.subscriptions import MAX_PATTERNS, Recorded
+from regrow.ipc.recorder import Recorder
+from regrow.ipc.subscriptions import MAX_PATTERNS
 from regrow.ipc.topics import TopicError, check_free_topic, check_pattern, is_event_pattern
 from regrow.ipc.transport import Full, Gone
 from regrow.ipc.wire import MAX_MESSAGE_BYTES, WireError
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 HUB = "the hub"
 WINDOW = 500
 """Signals that may be on their way here, or wait here to be handled."""
+
+RECORDED_S = 1.0
+"""How long a process that ends waits for its record to be gone; a hub drops those of the dead in any case."""
 
 CREDIT_BYTES = 1024 * 1024
 """Credit is given back after half a window, or after so much: large signals are not to be many at a time."""
@@ -77,7 +80,7 @@ class Signals:
         self._answers: dict[int, Answer] = {}
         self._patterns: dict[str, Answer] = {}
         self._subscribing: dict[int, str] = {}
-        self._is_recorded = False
+        self._recorder = Recorder(self._node.names, self._token)
         self._is_up = False
         self._is_greeted = False
         self._queue: deque[Signal] = deque()
@@ -144,7 +147,10 @@ class Signals:
                 self._greet()
                 self._say_subscribe(pattern)
                 self._say_replay(since)
-        return self._node.wait(answer, time.monotonic() + timeout)
+        end_s = time.monotonic() + timeout
+        confirmed = self._node.wait(answer, end_s)
+        self._recorder.settle(max(end_s - time.monotonic(), 0.0))
+        return confirmed
 
     def unsubscribe(self, pattern: str, *, timeout: float = 5.0) -> bool:
         """
@@ -210,6 +216,7 @@ class Signals:
                 self._record()
             self._link.close()
             self._link = None
+        self._recorder.settle(RECORDED_S)
 
     # the connection
 
@@ -259,20 +266,7 @@ class Signals:
 
     def _record(self) -> None:
         """Write down what this process is subscribed to, for hubs to come."""
-        import lmdb
-
-        env = self._node.names.env
-        try:
-            if self._patterns:
-                pid = os.getpid()
-                recorded = Recorded(pid, start_time(pid), tuple(self._patterns))
-                if subscriptions.read(env, self._token) != recorded:
-                    subscriptions.write(env, self._token, recorded)
-            elif self._is_recorded:
-                subscriptions.remove(env, self._token)
-            self._is_recorded = bool(self._patterns)
-        except lmdb.Error:
-            pass  # the table is full, or not ours to write: then only the connection carries the subscription
+        self._recorder.record(tuple(self._patterns))
 
     def _ask(self) -> tuple[int, Answer]:
         self._last_id += 1
