@@ -1,7 +1,7 @@
 """
 A process among those that send each other messages.
 
-In four parts, each building on the one before: `engine` (one socket, and the waits), `seeker` (names and deaths),
+In five parts, each building on the one before: `engine` (one socket), `waits`, `seeker` (names and deaths),
 `receiver` (the mailbox), and here, sending.
 
 Source: architecture section 6; otp-rules S183-S197.

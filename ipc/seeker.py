@@ -10,16 +10,17 @@ import os
 import select
 
 from regrow.ipc.down import NOPROC, Down
-from regrow.ipc.engine import MBOX, Engine
+from regrow.ipc.engine import MBOX
 from regrow.ipc.errors import NoProcess, Unreachable
 from regrow.ipc.explain import process_of
 from regrow.ipc.groups import Address, choose
 from regrow.ipc.monitor import Monitor
 from regrow.ipc.names import Record
 from regrow.ipc.peers import Peer
+from regrow.ipc.waits import Waits
 
 
-class Seeker(Engine):
+class Seeker(Waits):
     """An engine that knows whom a name means."""
 
     def _peer(self, to: str | Address) -> Peer:

@@ -1,0 +1,134 @@
+"""
+Waiting, by any number of threads, on the one socket of a process.
+
+    _leading     one thread waits in `epoll`, without the lock that it sets this under; `transport.wake` ends its wait
+    _followers   an event for each other thread that waits; set when its thing is done, or so that it leads next
+    _attending   a thread accepts for a main thread that is busy; set without the lock, and `_recall` sends it away
+    by_loop      an event loop watches the descriptor, and is woken through it
+
+Who leaves something in the socket, or may have used up the sign of it, wakes whoever of these there is.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from regrow.ipc.awaited import Awaited, never_mind, when_done
+from regrow.ipc.engine import Engine
+
+LONG_S = 86_400.0
+"""The kernel counts milliseconds in 31 bits; who waits longer looks again."""
+
+LED_S = 0.05
+"""How often a thread that would accept looks whether another, that waits here and so accepts already, still does."""
+
+
+class Waits(Engine):
+    """An engine that can be waited on."""
+
+    def wait(self, thing: Awaited, deadline_s: float) -> bool:
+        """Wait until `thing.done`, at most until `deadline_s` (monotonic; inf: for ever); returns `thing.done`."""
+        if self.forked:
+            self._begin_anew()
+        if self._attending:
+            self._recall()
+        try:
+            while not _is_done(thing):
+                with self._lock:
+                    if self.closed:
+                        break
+                    more = self._turn(thing)
+                    now_s = time.monotonic()
+                    if _is_done(thing) or deadline_s <= now_s:
+                        break
+                    left_s = 0.0 if more else min(deadline_s, self._next_s()) - now_s
+                    if self._leading:
+                        self._follow(left_s, thing)
+                    else:
+                        self._lead(left_s, thing)
+        finally:
+            with self._lock:
+                if self._followers and not self._leading:
+                    next(iter(self._followers)).set()  # somebody else has to lead now
+                self._hand_to_loop()
+        return thing.done
+
+    def _lead(self, left_s: float, thing: Awaited) -> None:
+        """Wait for the kernel, for all who wait in this process, without the lock that the caller holds."""
+        wake = self.transport.wake
+        try:
+            self._leading = True
+            when_done(thing, wake)
+            try:
+                self._lock.release()
+                events = self.transport.epoll.poll(_epoll_timeout(left_s))
+            finally:
+                self._lock.acquire()
+        finally:
+            self._leading = False
+            never_mind(thing, wake)
+            if self.closed:
+                self._led.set()
+        if not self.closed:
+            self._heard(events)
+
+    def _follow(self, left_s: float, thing: Awaited) -> None:
+        """Wait for the one who leads, without the lock that the caller holds."""
+        follower = threading.Event()
+        self._followers.add(follower)
+        when_done(thing, follower.set)
+        try:
+            self._lock.release()
+            follower.wait(min(max(left_s, 0.0), threading.TIMEOUT_MAX))
+        finally:
+            self._lock.acquire()
+            self._followers.discard(follower)
+            never_mind(thing, follower.set)
+
+    def attend(self, still: Callable[[], bool]) -> None:
+        """
+        Go on accepting, in a thread of its own, until somebody else waits on this node, or not `still()`.
+
+        While somebody does, there is nothing to do here, and two who take in each other's messages are slower than one.
+        """
+        if self._leading:
+            time.sleep(LED_S)
+            return
+        self._attending = True
+        poll = select.poll()
+        poll.register(self.transport.epoll.fileno(), select.POLLIN)
+        poll.register(self._recall_fd, select.POLLIN)
+        left_s = 0.0  # whoever was here before may have used up the sign that something has come
+        while self._attending and still():
+            ready = poll.poll(1000 * min(left_s, 1.0))
+            if any(fd == self._recall_fd for fd, _ in ready):
+                break
+            with self._lock:
+                if self.closed:
+                    break
+                if not self._leading:
+                    self._heard(self.transport.epoll.poll(0))
+                left_s = 0.0 if self._turn() else max(self._next_s() - time.monotonic(), 0.0)
+        self._attending = False
+        try:
+            os.eventfd_read(self._recall_fd)
+        except BlockingIOError:
+            pass  # it ended by itself
+        with self._lock:
+            self._hand_to_loop()
+
+    def _recall(self) -> None:
+        self._attending = False
+        os.eventfd_write(self._recall_fd, 1)
+
+
+def _is_done(thing: Awaited) -> bool:
+    return thing.done
+
+
+def _epoll_timeout(left_s: float) -> float:
+    return -1 if left_s == float("inf") else min(max(left_s, 0.0), LONG_S)
