@@ -27,6 +27,7 @@ from regrow.workers.system.hub_door import Door, identify_local, identify_remote
 from regrow.workers.system.hub_gateway import Gateway
 from regrow.workers.system.hub_records import RecordedSubscribers
 from regrow.workers.system.hub_root import RootLink
+from regrow.workers.system.hub_sweeper import Sweeper
 from regrow.workers.system.hub_timers import Timers
 from regrow.workers.system.hub_watch import StopSignals, Watch
 from regrow.workers.system.hub_zap import Doorkeeper
@@ -78,10 +79,11 @@ class Hub:
         self.timers = Timers()
         self.board = Board(self._lost)
         self._losses: dict[Subscriber, int] = {}
-        self.root = RootLink(run_dir, self.watch, self.timers, self.board.happened)
+        self.root = RootLink(run_dir, self.watch, self.timers, self._happened)
         self.node = Node(run_dir)
         self.calls = NodeCalls(self.node, self.root, self.watch)
         self.records = RecordedSubscribers(self.node.names, self.board, self.watch)
+        self.sweeper = Sweeper(self.node.names, run_dir, self.timers)
         self.gateway = Gateway(self.board, self.timers, self.calls, self.root, self.records)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.max_sockets = 4_096
@@ -94,6 +96,7 @@ class Hub:
         """Know what was before, then let people in."""
         self.watch.add(self._signals.fileno(), self._on_signals)
         self._poller.register(self.watch.fileno(), zmq.POLLIN)
+        self.sweeper.start()
         self.root.connect()
         self.records.load()
         admitted = os.environ.get("REGROW_MAILBOX", "")
@@ -158,6 +161,10 @@ class Hub:
             for door in self.doors[1:]:
                 door.expel(lambda peer: peer.label not in still)
 
+    def _happened(self, event: wire.Event) -> None:
+        self.board.happened(event)
+        self.sweeper.happened(event.topic)
+
     # losses
 
     def _lost(self, subscriber: Subscriber, count: int) -> None:
@@ -183,6 +190,7 @@ class Hub:
         if self._doorkeeper is not None:
             self._doorkeeper.close()
         self.root.close()
+        self.sweeper.close()
         self.records.close()
         self.watch.remove(self.node.fileno())
         self.node.close()
