@@ -15,12 +15,13 @@ from regrow.daemon.context import Context, child_environ
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import spawn
 from regrow.daemon.linux.cgroup import Group
+from regrow.daemon.linux.shim import Shims
 from regrow.daemon.linux.spawn import Launch, Target
 
 
 class Born(Struct, frozen=True):
     """
-    A new process. `status_fd` is -1 when its program is known to run; `env` is its complete environment.
+    A new process; `status_fd` tells when its program runs, `env` is its complete environment.
 
     `stacks_fd` is where a Python worker's stacks come when they are asked for; -1 for others.
     """
@@ -45,12 +46,12 @@ def worker(
     spec: WorkerSpec,
     incarnation: int,
     *,
-    light: bool,
+    shims: Shims,
     group: Group | None,
     announce: Callable[[int], None],
 ) -> Born:
     """
-    Make a command, a function or an agent. `light` allows posix_spawn, whose children do not die with their parent.
+    Make a command, a function or an agent; `shims` are the supervisor's.
 
     `announce` is given the read end of what the child will print, before there is a child, so that whoever reads
     is not woken while it is being born.
@@ -80,7 +81,7 @@ def worker(
             executes=spec.kind is Kind.COMMAND,
             keep_fds=(dump_fd, context.logger_fd) if spec.name == forked.LOGGER else (dump_fd,),
         )
-        pid, status_fd = _make(context, spec, launch, light, dump_fd)
+        pid, status_fd = _make(context, spec, launch, shims, dump_fd)
     except SpawnError:
         if stacks_fd >= 0:
             os.close(stacks_fd)
@@ -92,12 +93,11 @@ def worker(
     return Born(pid, status_fd, env, stacks_fd)
 
 
-def _make(context: Context, spec: WorkerSpec, launch: Launch, light: bool, dump_fd: int) -> tuple[int, int]:
+def _make(context: Context, spec: WorkerSpec, launch: Launch, shims: Shims, dump_fd: int) -> tuple[int, int]:
     if spec.kind is Kind.COMMAND:
         executable = spec.executable or spec.command[0]
-        if light and launch.plain and spec.watchdog_s is None:
-            return spawn.spawn_plain(launch, executable, spec.command), -1
-        return spawn.fork_exec(launch, executable, spec.command)
+        made = shims.start(launch, executable, spec.command) if launch.plain else None
+        return made or spawn.fork_exec(launch, executable, spec.command)
     return spawn.fork_call(launch, forked.body(context, spec, launch, dump_fd))
 
 
@@ -153,16 +153,13 @@ def pattern(spec: WorkerSpec) -> str:
     return spec.ready.probe.pattern if spec.ready.probe.kind is ReadyKind.LINE else ""
 
 
-def supervisor_launch(
-    context: Context, death_signal: int, keep_fds: tuple[int, ...], group: Group | None
-) -> Launch:
+def supervisor_launch(context: Context, keep_fds: tuple[int, ...], group: Group | None) -> Launch:
     """How a nested supervisor's process is set up; its standard streams are the daemon's."""
     return Launch(
         env={},
         stdout=Target(fd=1),
         stderr=Target(fd=2),
         stdin_fd=context.devnull[0],
-        death_signal=death_signal,
         keep_fds=keep_fds,
         group=group,
     )

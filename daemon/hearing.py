@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from regrow.config.spec import Kind, ReadyKind, WorkerSpec
 from regrow.daemon.channel import DetailUp
 from regrow.daemon.core.events import ChildIgnored, ChildReady
+from regrow.daemon.errors import SpawnError
 from regrow.daemon.events import ASIDE
-from regrow.daemon.linux import spawn
+from regrow.daemon.linux import shim, spawn
 from regrow.daemon.linux.notify import Notice, NotifySocket
 from regrow.daemon.process import Process
 
@@ -41,11 +42,8 @@ class Hearing:
         self._runtime.loop.watch(self._notify.fd, select.EPOLLIN, lambda _events: self.drain())
 
     def born(self, process: Process) -> None:
-        """Listen to a new child: what has no status pipe runs already."""
-        if process.status_fd >= 0:
-            self._runtime.loop.watch(process.status_fd, select.EPOLLIN, lambda _events: self.status(process))
-        elif not process.supervises:
-            self._runs(process)
+        """Listen to a new child."""
+        self._runtime.loop.watch(process.status_fd, select.EPOLLIN, lambda _events: self.status(process))
 
     def status(self, process: Process) -> None:
         """Read the status pipe: the child runs its own code, or says at which stage it failed."""
@@ -58,10 +56,16 @@ class Hearing:
         self._runtime.loop.unwatch(process.status_fd)
         os.close(process.status_fd)
         process.status_fd = -1
-        process.failure = spawn.read_failure(message)
+        process.failure = self._failure(message, process)
         executed = isinstance(process.spec, WorkerSpec) and process.spec.kind is Kind.COMMAND
         if process.failure is None and (message or executed):
             self._runs(process)
+
+    @staticmethod
+    def _failure(message: bytes, process: Process) -> SpawnError | None:
+        spec = process.spec
+        told = shim.read_failure(message, spec) if message and isinstance(spec, WorkerSpec) else None
+        return told or spawn.read_failure(message)
 
     @staticmethod
     def _runs(process: Process) -> None:

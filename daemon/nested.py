@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from regrow.config import exits
-from regrow.config.spec import Start, SupervisorSpec
+from regrow.config.spec import SupervisorSpec
 from regrow.daemon import birth, channel, forked
 from regrow.daemon.channel import Channel
 from regrow.daemon.context import Context
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 SYSTEM = "regrow.system"
 """The internal supervisor of regrow's own workers."""
 
-PARENT_DIED = signal.SIGUSR2
-"""What a parallel supervisor is sent when its parent dies: it kills its children itself, then ends."""
-
 LAST_WORD_S = 2.0
 """How long a supervisor that has ended waits for its parent to take what it has to say."""
 
@@ -50,7 +47,6 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
     except OSError as error:
         raise SpawnError("make a channel", error.errno or 0) from None
     keep = (child_fd, *context.devnull, *((context.logger_fd,) if spec.name == SYSTEM else ()))
-    death_signal = PARENT_DIED if spec.start is Start.PARALLEL else signal.SIGKILL
     path = f"{parent.path}/{spec.name}" if parent.path else spec.name
     incarnations = parent.relay.incarnations_below(spec.name)
     group = parent.spawner.group_of(spec.name)
@@ -62,7 +58,7 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
         return run(context, spec, path, child_fd, incarnations, own, group)
 
     try:
-        pid, status_fd = spawn.fork_call(birth.supervisor_launch(context, death_signal, keep, home), body)
+        pid, status_fd = spawn.fork_call(birth.supervisor_launch(context, keep, home), body)
     except SpawnError:
         os.close(parent_fd)
         raise
@@ -117,7 +113,7 @@ def run(
                 signal.SIGTERM: runtime.stop,
                 signal.SIGINT: runtime.stop,
                 signal.SIGHUP: lambda: None,
-                PARENT_DIED: runtime.abandon,
+                signal.SIGUSR2: lambda: None,
             }
         )
         gc.collect()

@@ -8,7 +8,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from regrow.config.spec import Limits, Start, SupervisorSpec, WorkerSpec
+from regrow.config.spec import Limits, SupervisorSpec, WorkerSpec
 from regrow.daemon import birth, nested
 from regrow.daemon.channel import Stream
 from regrow.daemon.core.effects import Spawn
@@ -16,6 +16,7 @@ from regrow.daemon.core.events import ChildReady, ChildUnhealthy, Exit, ExitReas
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.health import Health
 from regrow.daemon.linux.cgroup import Group
+from regrow.daemon.linux.shim import Shims
 from regrow.daemon.process import Process
 from regrow.daemon.stacks import Stacks
 
@@ -36,7 +37,7 @@ class Spawner:
     def __init__(self, runtime: Runtime, group: Group | None) -> None:
         self._runtime = runtime
         self._group = group
-        self._light = runtime.spec.start is Start.PARALLEL
+        self._shims = Shims()
         self._shortages: dict[str, Spawn] = {}
 
     def spawn(self, effect: Spawn) -> None:
@@ -78,7 +79,7 @@ class Spawner:
                 runtime.context,
                 spec,
                 incarnation,
-                light=self._light,
+                shims=self._shims,
                 group=group,
                 announce=kept.append if again else lambda fd: runtime.pipes.announce(stream, fd),
             )

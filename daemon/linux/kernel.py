@@ -18,7 +18,7 @@ from msgspec import Struct
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
-_PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1
 _PR_GET_PDEATHSIG = 2
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
@@ -83,7 +83,7 @@ def set_pdeathsig(signum: int) -> None:
     Gone after fork, after exec of a set-user-ID program, and after a change of credentials (prctl(2)):
     set it last. A parent that died before this call is noticed only by comparing getppid afterwards.
     """
-    _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signum))
+    _prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signum))
 
 
 def get_pdeathsig() -> int:

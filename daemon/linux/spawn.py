@@ -1,15 +1,13 @@
 """
 Making processes: fork, what must hold in the child before user code runs, exec.
 
-Two ways to a command. The first is `fork` and `exec` from Python: everything a spec can ask for is set up
-in between, and the child dies with its supervisor (PR_SET_PDEATHSIG). The second is `posix_spawn`, which
-shares the parent's memory until the exec and costs less than half of it, but can set up nothing but
-descriptors and a session; it serves parallel supervisors, whose children are many and plain, and which
-kill their children themselves when their own parent dies.
+Two ways to a command. What most ask for can be set up by a program of a few hundred bytes, which is started
+by `posix_spawn` (`shim.py`). The rest is forked from Python, as are functions, agents and supervisors. Either way the
+child dies with its supervisor (PR_SET_PDEATHSIG).
 
 A failure between fork and exec arrives on a close-on-exec pipe as (stage, errno).
 
-Source: fork(2), execve(2), posix_spawn(3), PR_SET_PDEATHSIG(2const), credentials(7), setrlimit(2).
+Source: fork(2), execve(2), PR_SET_PDEATHSIG(2const), credentials(7), setrlimit(2).
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ _HANDLED = tuple(
 )
 """What a supervisor handles; an exec resets it by itself. Few, because each one blocked costs microseconds."""
 
-_IGNORED = tuple(int(number) for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTOU, signal.SIGQUIT))
+IGNORED = tuple(int(number) for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTOU, signal.SIGQUIT))
 """What Python, the root, or a shell that put it into the background ignores; an exec'd program must not."""
 
 # The wrappers of the signal module turn every number into an enumeration member, which between fork and exec costs
@@ -90,22 +88,13 @@ class Launch(Struct, frozen=True):
     umask: int | None = None
     credentials: Credentials | None = None
     cwd: str = ""
-    death_signal: int = signal.SIGKILL
     executes: bool = False
     keep_fds: tuple[int, ...] = ()
 
     @property
     def plain(self) -> bool:
-        """Whether posix_spawn can do all of it."""
-        return (
-            self.group is None
-            and self.limits == NO_LIMITS
-            and self.nice == 0
-            and self.umask is None
-            and self.credentials is None
-            and self.stdout.fd is not None
-            and self.stderr.fd is not None
-        )
+        """Whether a shim can do all of it: nothing to open, and no stream overwritten before it was copied."""
+        return self.group is None and self.stdout.fd not in (None, 0) and self.stderr.fd not in (None, 0, 1)
 
 
 def fork_exec(launch: Launch, executable: str, argv: tuple[str, ...]) -> tuple[int, int]:
@@ -144,18 +133,23 @@ def _exec(executable: str, argv: tuple[str, ...], env: Mapping[str, str]) -> _St
     try:
         os.execve(executable, argv, env)
     except OSError as error:
-        return _Stage("exec", error.errno or 0, executable + _lacking(executable, error.errno))
+        return _Stage("exec", error.errno or 0, executable + lacking(executable, error.errno))
 
 
-def _lacking(executable: str, number: int | None) -> str:
+def lacking(executable: str, number: int | None) -> str:
     """What `No such file` is about when the file is there: the interpreter of a script (execve(2))."""
     if number != errno.ENOENT:
         return ""
     try:
-        with open(executable, "rb") as script:
-            words = script.readline(256).split()
+        fd = os.open(executable, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # whatever it is by now, no wait for it
     except OSError:
         return ""
+    try:
+        words = os.read(fd, 256).partition(b"\n")[0].split()
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
     if not words or not words[0].startswith(b"#!"):
         return ""
     interpreter = words[0][2:] or b"".join(words[1:2])
@@ -190,35 +184,6 @@ def fork_call(launch: Launch, body: Callable[[int], int]) -> tuple[int, int]:
         _set_mask(_UNBLOCK, _HANDLED)
         os.close(child_fd)
     return pid, status_fd
-
-
-def spawn_plain(launch: Launch, executable: str, argv: tuple[str, ...]) -> int:
-    """
-    Make a command that needs no set-up (`launch.plain`). Returns its pid; its program runs already.
-
-    posix_spawn knows no working directory: the supervisor, which has no use for one, goes where the child is to be.
-
-    Raises:
-        SpawnError: with stage "enter" or "exec"; there is no process.
-    """
-    assert launch.stdout.fd is not None
-    assert launch.stderr.fd is not None
-    actions = [
-        (os.POSIX_SPAWN_DUP2, launch.stdin_fd, 0),
-        (os.POSIX_SPAWN_DUP2, launch.stdout.fd, 1),
-        (os.POSIX_SPAWN_DUP2, launch.stderr.fd, 2),
-    ]
-    stage, subject = "enter", launch.cwd
-    try:
-        if launch.cwd:
-            os.chdir(launch.cwd)
-        stage, subject = "exec", executable
-        return os.posix_spawn(
-            executable, argv, launch.env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_IGNORED
-        )
-    except OSError as error:
-        lacking = _lacking(executable, error.errno) if stage == "exec" else ""
-        raise SpawnError(stage, error.errno or 0, subject + lacking) from None
 
 
 class Failure(Struct, frozen=True):
@@ -267,12 +232,12 @@ def _set_up(launch: Launch, status_fd: int, parent: int) -> None:
         os.setsid()
         stage = "reset signals"
         signal.set_wakeup_fd(-1)
-        for number in _IGNORED if launch.executes else _HANDLED:
+        for number in IGNORED if launch.executes else _HANDLED:
             _set_handler(number, _DEFAULT)
         _set_mask(_UNBLOCK, _HANDLED)
         stage = "set limits"
-        if launch.limits is not NO_LIMITS and launch.limits != NO_LIMITS:
-            set_limits(launch.limits)
+        for which, soft, hard in resource_limits(launch.limits):
+            resource.setrlimit(which, (soft, hard))
         stage, subject = "set nice", str(launch.nice)
         if launch.nice:
             os.setpriority(os.PRIO_PROCESS, 0, launch.nice)
@@ -294,7 +259,7 @@ def _set_up(launch: Launch, status_fd: int, parent: int) -> None:
             kernel.close_from(3, keep=(status_fd, *launch.keep_fds))
         stage = "bind to its supervisor"
         # After the change of user, which would clear it; then look whether the parent died before that.
-        kernel.set_pdeathsig(launch.death_signal)
+        kernel.set_pdeathsig(signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(EXEC_FAILED_STATUS)
     except OSError as error:
@@ -332,28 +297,33 @@ def _open_journal(name: str) -> int:
     return stream.detach()
 
 
-def set_limits(limits: Limits) -> None:
+def resource_limits(limits: Limits) -> list[tuple[int, int, int]]:
     """
-    Set resource limits of the calling process, soft and hard alike, but for the CPU time: at its soft limit
+    What to set, as (resource, soft, hard), soft and hard alike, but for the CPU time: at its soft limit
     SIGXCPU comes, which says why the process ended, at the hard one SIGKILL, which does not.
 
     Memory is not among them: RLIMIT_AS counts address space, which many runtimes reserve and never use. It is
     the cgroup's business, or is watched by the supervisor.
     """
-    for which, value in (
-        (resource.RLIMIT_NOFILE, limits.open_files),
-        (resource.RLIMIT_NPROC, limits.processes),
-        (resource.RLIMIT_CORE, limits.core_bytes),
-        (resource.RLIMIT_FSIZE, limits.file_size_bytes),
-    ):
-        if value is not None:
-            resource.setrlimit(which, (value, value))
+    if limits is NO_LIMITS or limits == NO_LIMITS:
+        return []
+    found = [
+        (which, value, value)
+        for which, value in (
+            (resource.RLIMIT_NOFILE, limits.open_files),
+            (resource.RLIMIT_NPROC, limits.processes),
+            (resource.RLIMIT_CORE, limits.core_bytes),
+            (resource.RLIMIT_FSIZE, limits.file_size_bytes),
+        )
+        if value is not None
+    ]
     if limits.cpu_s is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
         more = limits.cpu_s + 1
-        resource.setrlimit(
-            resource.RLIMIT_CPU, (limits.cpu_s, more if hard == resource.RLIM_INFINITY else min(more, hard))
+        found.append(
+            (resource.RLIMIT_CPU, limits.cpu_s, more if hard == resource.RLIM_INFINITY else min(more, hard))
         )
+    return found
 
 
 def _become(credentials: Credentials) -> None:

@@ -211,9 +211,9 @@ def test_rule_t2_children_of_a_killed_parallel_supervisor_are_dead_before_their_
     tree: Tree, config: Config
 ) -> None:
     """
-    Nothing binds the children of a parallel supervisor to its life but the supervisor above, which ends them.
+    They die with it, and the supervisor above waits until they are gone.
 
-    Not even a program that has written over its environment escapes: its session is known.
+    Not even a program that has written over its environment escapes.
     """
     config.supervisor("top", f"a:P {SUP}")
     config.workers["bare"] = {

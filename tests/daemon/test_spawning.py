@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import select
 from collections.abc import Callable
 from typing import Any, cast
 from unittest.mock import MagicMock
 
+import procs
 import pytest
+from configs import Config
+from farm import FOREVER
+from tree import Tree
+from wire import TIMEOUT_S
 
 from regrow.config.spec import Kind, SupervisorSpec, WorkerSpec
 from regrow.daemon import birth
@@ -59,3 +66,24 @@ def test_readers_are_not_given_a_pipe_for_each_attempt(monkeypatch: pytest.Monke
     assert not short.retries
     spawned: Any = short.runtime.feed.call_args.args[0]
     assert (spawned.child, spawned.incarnation) == ("a", 1)
+
+
+@pytest.mark.parametrize("start", ["sequential", "parallel"])
+def test_commands_die_with_their_supervisor(tree: Tree, config: Config, start: str) -> None:
+    """While nobody above can do anything, the kernel ends them: made by a shim, or by a fork for its output."""
+    config.workers["plain"] = {"command": FOREVER}
+    config.workers["special"] = {"command": FOREVER, "umask": "077", "nice": 1, "limits": {"open_files": 99}}
+    config.workers["forked"] = {"command": FOREVER, "stdout": str(config.directory / "out")}
+    config.supervisor("top", "sup").supervisor("sup", "plain special forked", start=start)
+    tree.grow()
+    before = tree.pids("sup plain special forked")
+    with contextlib.ExitStack() as stack:
+        fds = {name: procs.pidfd(pid) for name, pid in before.items()}
+        for fd in fds.values():
+            stack.callback(os.close, fd)
+        with tree.frozen("top"):
+            procs.kill(before["sup"])
+            for name, fd in fds.items():
+                assert select.select([fd], [], [], TIMEOUT_S)[0], name
+    after = tree.wait_new(**before)
+    assert len({*after.values(), *before.values()}) == 8
