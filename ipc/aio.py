@@ -160,7 +160,7 @@ class AsyncVerbs:
         pending = self.node.submit(Awaits.REPLY, to, handler, args, kwargs)
         try:
             settled = await self.settled(pending, timeout)
-        except asyncio.CancelledError:
+        except BaseException:
             self.node.give_up(pending, too_late(pending, 0.0))
             raise
         if not settled:
@@ -197,9 +197,12 @@ class AsyncVerbs:
         return sent
 
     async def monitor(self, name: str) -> AsyncMonitor:
-        """Be told when the process that has the name now dies."""
+        """Be told when the process that has the name now dies; raises as `Client.monitor` does."""
         self.attach()
-        monitor = self.node.monitor(name)
+        monitor = self.node.monitor_named(name)
+        if monitor is None:
+            record = await asyncio.to_thread(self.node.process_of, name)
+            monitor = self.node.monitor_process(name, record)
         self._look_soon()
         return AsyncMonitor(self, monitor)
 
@@ -231,7 +234,7 @@ class AsyncVerbs:
         return await asyncio.to_thread(self.signals.unsubscribe, pattern, timeout=timeout)
 
     async def whereis(self, name: str) -> Where | None:
-        """The living process that has the name now."""
+        """The living process that has the name now; raises as `Client.whereis` does."""
         record = self.node.whereis(name)
         return Where(record.name, record.incarnation, record.pid) if record is not None else None
 

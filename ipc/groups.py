@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from regrow.ipc.errors import BadRequest
+
 if TYPE_CHECKING:
     from regrow.ipc.seeker import Seeker
 
@@ -69,11 +71,16 @@ def partition(key: Any, partitions: int) -> int:
 
 
 def choose(node: Seeker, to: str | Address, turns: dict[str, int]) -> str | None:
-    """The name of the member; None where the group has nobody that it could be. `turns` counts rounds by group."""
+    """
+    The name of the member; None where the group has nobody that it could be. `turns` counts rounds by group.
+
+    Raises:
+        BadRequest: the key cannot be encoded; OSError: of no member it can be told whether it lives.
+    """
     if isinstance(to, ByKey):
         return _by_key(node, to)
     group = to if isinstance(to, str) else to.group
-    members = [name for name in node.members(group) if name != node.name]
+    members = [name for name in node.reachable(group) if name != node.name]
     if not members:
         return None
     if isinstance(to, LeastOutstanding):
@@ -85,4 +92,9 @@ def choose(node: Seeker, to: str | Address, turns: dict[str, int]) -> str | None
 def _by_key(node: Seeker, to: ByKey) -> str | None:
     """A key's member, whether it lives or not: another one would not have what belongs to the key."""
     replicas = node.replicas(to.group)
-    return f"{to.group}.{partition(to.key, replicas)}" if replicas else None
+    if not replicas:
+        return None
+    try:
+        return f"{to.group}.{partition(to.key, replicas)}"
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadRequest(to.group, f"cannot encode the key: {error}") from None

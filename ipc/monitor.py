@@ -6,11 +6,11 @@ Source: otp-rules S200-S211.
 
 from __future__ import annotations
 
-import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from regrow.ipc.down import Down
+from regrow.ipc.verbs import deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +39,13 @@ class Monitor:
         self.callback: Callable[[], None] | None = None
 
     def wait(self, timeout: float = 60.0) -> Down | None:
-        """Wait for the death; None after `timeout` seconds without it, or once the monitor is removed."""
-        self._node.wait(self, time.monotonic() + timeout)
+        """
+        Wait for the death; None after `timeout` seconds without it, or once the monitor is removed.
+
+        Raises:
+            ValueError: the timeout is negative, or no number.
+        """
+        self._node.wait(self, deadline(timeout))
         if self.down is not None:
             self._node.heard(self.down)
         return self.down

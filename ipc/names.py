@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from regrow.ipc.errors import Refused, Unreachable
-from regrow.ipc.process import open_pidfd
+from regrow.ipc.process import cannot_tell, open_pidfd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,16 +56,26 @@ class Record(Struct, frozen=True, array_like=True):
     replicas: int = 1
 
     def open_pidfd(self) -> int:
-        """A descriptor of the process, -1 when it is dead."""
+        """A descriptor of the process, -1 when it is dead; raises OSError as `process.open_pidfd` does."""
         return open_pidfd(self.pid, self.started)
 
     def is_alive(self) -> bool:
-        fd = self.open_pidfd()
+        """
+        What the kernel says.
+
+        Raises:
+            OSError: it cannot be told: too many open files, or too little memory.
+        """
+        try:
+            fd = self.open_pidfd()
+        except OSError as error:
+            raise OSError(error.errno, f"{self.name} (pid {self.pid}): {cannot_tell(error)}") from None
         if fd < 0:
             return False
-        alive = not _is_readable(fd)
-        os.close(fd)
-        return alive
+        try:
+            return not _is_readable(fd)
+        finally:
+            os.close(fd)
 
 
 class Names:
@@ -135,6 +145,7 @@ class Names:
 
         Raises:
             Refused: `already_registered`, with the holder's `pid`; `bad_request`: nothing can have that name.
+            OSError: whether its holder lives cannot be told; nothing was changed.
         """
         if _key(name) == _NOBODY:
             raise Refused("bad_request", f"a name has 1 to {MAX_NAME_BYTES} bytes and does not begin with a zero byte")

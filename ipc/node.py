@@ -59,11 +59,11 @@ class Node(Receiver):
             pending = ledger.sent(id, awaits, name, handler)
             try:
                 self._hand_over(peer, frame)
+                if self._leading or self._attending or self.by_loop:
+                    self._take_in()  # sending may have used up the sign that something has come
             except BaseException:
                 ledger.open.pop(id, None)
                 raise
-            if self._leading or self._attending or self.by_loop:
-                self._take_in()  # sending may have used up the sign that something has come
             return pending
 
     def cast(self, to: str | Address, handler: str, args: Any, kwargs: Any) -> bool:

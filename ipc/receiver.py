@@ -36,14 +36,19 @@ class Receiver(Seeker):
     """What a process with a mailbox does; one without has an empty mailbox, and no name."""
 
     def announce(self) -> None:
-        """From now on others find this process by its name."""
+        """
+        From now on others find this process by its name.
+
+        Raises:
+            OSError: too many open files.
+        """
         assert self.spec is not None
         spec = self.spec
         self.record = Record(
             spec.name, spec.incarnation, os.getpid(), start_time(os.getpid()), self._file, spec.group, spec.replicas
         )
         before = self.names.announce(spec.name, self.record)
-        if before is not None and before.mailbox != self._file and not before.is_alive():
+        if before is not None and before.mailbox != self._file and _is_surely_dead(before):
             _remove(os.path.join(self.run_dir, MBOX, before.mailbox))
 
     def withdraw(self) -> None:
@@ -58,7 +63,7 @@ class Receiver(Seeker):
         Take another name besides (S220-S222); it goes with the process.
 
         Raises:
-            Refused: `already_registered`, `bad_request`.
+            Refused: `already_registered`, `bad_request`; OSError: whether its holder lives cannot be told.
         """
         if self.record is None:
             raise NoProcess(name, "only an agent that is ready can have names")
@@ -156,6 +161,13 @@ def _sendable(value: Any) -> Any:
         return value
     text = value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]}…"
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _is_surely_dead(record: Record) -> bool:
+    try:
+        return not record.is_alive()
+    except OSError:
+        return False
 
 
 def _remove(path: str) -> None:

@@ -17,6 +17,7 @@ from regrow.ipc.groups import Address, choose
 from regrow.ipc.monitor import Monitor
 from regrow.ipc.names import Record
 from regrow.ipc.peers import Peer
+from regrow.ipc.process import cannot_tell
 from regrow.ipc.waits import Waits
 
 
@@ -28,6 +29,17 @@ class Seeker(Waits):
             known = self.peers.by_name.get(to)
             if known is not None and known.lived_lately():
                 return known
+        try:
+            return self._seek(to)
+        except OSError as error:
+            raise NoProcess(str(to), cannot_tell(error)) from None
+
+    def _seek(self, to: str | Address) -> Peer:
+        """
+        Raises:
+            NoProcess, BadRequest; OSError: it cannot be told whether it lives.
+        """
+        if isinstance(to, str):
             found = self._find(to)
             if found is not None:
                 return found
@@ -68,13 +80,19 @@ class Seeker(Waits):
     def _reopen_names(self, name: str) -> None:
         """The daemon was started anew: its table and its mailboxes are others."""
         try:
-            self.names.reopen()
+            # In this order: while the table is the old one, whatever fails here is tried again.
             self.transport.turn_to(os.path.join(self.run_dir, MBOX))
+            self.names.reopen()
         except (Unreachable, OSError) as error:
             raise NoProcess(name, str(error)) from None
 
     def whereis(self, name: str) -> Record | None:
-        """The record of the living process that has the name now."""
+        """
+        The record of the living process that has the name now.
+
+        Raises:
+            OSError: whether it lives cannot be told.
+        """
         if self.forked:
             self._begin_anew()
         with self._lock:
@@ -90,20 +108,54 @@ class Seeker(Waits):
             return record if record is not None and record.is_alive() else None
 
     def members(self, group: str) -> list[str]:
-        """The names in a group of those that live, by their number; none where there is no daemon."""
+        """
+        The names in a group of those that live, by their number; none where there is no daemon.
+
+        Raises:
+            NoProcess: of some it cannot be told whether they live.
+        """
+        names, unknown = self._members(group)
+        if unknown is not None:
+            raise NoProcess(group, cannot_tell(unknown))
+        return names
+
+    def reachable(self, group: str) -> list[str]:
+        """
+        The members that are known to live: whom a message can go to.
+
+        Raises:
+            OSError: there are none, and of some it cannot be told.
+        """
+        names, unknown = self._members(group)
+        if unknown is not None and not names:
+            raise unknown
+        return names
+
+    def _members(self, group: str) -> tuple[list[str], OSError | None]:
         if self.forked:
             self._begin_anew()
         with self._lock:
             if self.closed:
-                return []
-            names = [name for name in self.names.members(group) if self._is_up(name)]
+                return [], None
+            names, unknown = self._those_up(group)
             if not names and self.names.is_stale():
                 try:
                     self._reopen_names(group)
                 except NoProcess:
-                    return []
-                names = [name for name in self.names.members(group) if self._is_up(name)]
-            return names
+                    return [], unknown
+                names, unknown = self._those_up(group)
+            return names, unknown
+
+    def _those_up(self, group: str) -> tuple[list[str], OSError | None]:
+        names: list[str] = []
+        unknown = None
+        for name in self.names.members(group):
+            try:
+                if self._is_up(name):
+                    names.append(name)
+            except OSError as error:
+                unknown = error
+        return names, unknown
 
     def replicas(self, group: str) -> int:
         """How many members a group has, living or dead; 0 where nobody has been in it yet."""
@@ -129,22 +181,47 @@ class Seeker(Waits):
     # monitors
 
     def monitor(self, name: str) -> Monitor:
-        """Be told of the death of whoever has the name now; at once, and with `noproc`, where nobody has (S201)."""
+        """
+        Be told of the death of whoever has the name now; at once, and with `noproc`, where nobody has (S201).
+
+        Raises:
+            NoProcess: it cannot be told whether it lives.
+        """
+        found = self.monitor_named(name)
+        return found if found is not None else self.monitor_process(name, self.process_of(name))
+
+    def monitor_named(self, name: str) -> Monitor | None:
+        """The monitor of one that has a record; None when nobody of that name has. Raises as `monitor` does."""
         if self.forked:
             self._begin_anew()
         with self._lock:
             try:
-                if self.closed:
-                    return self._monitor(name, None)
-                return self._monitor(name, self._peer(name))
+                return self._monitor(name, None if self.closed else self._seek(name))
             except NoProcess:
-                pass
-        # A command or a function has no record of its own: the daemon knows its process.
-        record = process_of(self.run_dir, name)
+                return None
+            except OSError as error:
+                raise NoProcess(name, cannot_tell(error)) from None
+
+    def process_of(self, name: str) -> Record | None:
+        """
+        A command or a function has no record of its own: the root of the daemon knows its process.
+
+        Blocks for up to 3 s; needs no lock. Raises as `monitor` does.
+        """
+        try:
+            return process_of(self.run_dir, name)
+        except OSError as error:
+            raise NoProcess(name, cannot_tell(error)) from None
+
+    def monitor_process(self, name: str, record: Record | None) -> Monitor:
+        """The monitor of what `process_of` has found. Raises as `monitor` does."""
         with self._lock:
-            peer = self.peers.meet(record) if record is not None and not self.closed else None
-            if peer is not None:
-                self._witness(peer)
+            try:
+                peer = self.peers.meet(record) if record is not None and not self.closed else None
+                if peer is not None:
+                    self._witness(peer)
+            except OSError as error:
+                raise NoProcess(name, cannot_tell(error)) from None
             return self._monitor(name, peer)
 
     def _monitor(self, name: str, peer: Peer | None) -> Monitor:

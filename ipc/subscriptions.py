@@ -34,7 +34,7 @@ class Recorded(Struct, frozen=True, array_like=True):
     patterns: tuple[str, ...]
 
     def open_pidfd(self) -> int:
-        """A descriptor of the process, -1 when it is dead."""
+        """A descriptor of the process, -1 when it is dead; raises OSError as `process.open_pidfd` does."""
         return open_pidfd(self.pid, self.started)
 
 

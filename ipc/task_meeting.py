@@ -26,7 +26,7 @@ def meet(listener: socket.socket, pid: int) -> tuple[socket.socket, int] | None:
     The connection of the process `pid`, and a descriptor of that process; None when it died before.
 
     Raises:
-        CallTimeout: it lives, and does not connect.
+        CallTimeout: it lives, and does not connect; OSError: too many open files.
     """
     try:
         early = os.pidfd_open(pid)
@@ -44,6 +44,9 @@ def meet(listener: socket.socket, pid: int) -> tuple[socket.socket, int] | None:
     except ProcessLookupError:
         connection.close()
         return None
+    except OSError:
+        connection.close()  # it will end, as it has no owner
+        raise
     if _hung_up(connection):
         connection.close()
         os.close(pidfd)

@@ -189,7 +189,12 @@ class Verbs:
         node = self._node
         end_s = deadline(timeout)
         pending = node.submit(Awaits.REPLY, to, handler, args, kwargs)
-        if not node.wait(pending, end_s):
+        try:
+            answered = node.wait(pending, end_s)
+        except BaseException:  # a signal's handler has raised: nobody can ask for this answer any more
+            node.give_up(pending, too_late(pending, 0.0))
+            raise
+        if not answered:
             node.give_up(pending, too_late(pending, timeout))
         return value_of(pending, returns)
 
@@ -204,7 +209,12 @@ class Verbs:
         return Request(self._node, pending, None, returns)
 
     def monitor(self, name: str) -> Monitor:
-        """Be told when the process that has the name now dies; also of commands and functions."""
+        """
+        Be told when the process that has the name now dies; also of commands and functions.
+
+        Raises:
+            NoProcess: it cannot be told whether it lives: too many open files.
+        """
         return self._node.monitor(name)
 
     def demonitor(self, monitor: Monitor, flush: bool = True) -> bool:
@@ -212,7 +222,12 @@ class Verbs:
         return monitor.demonitor(flush)
 
     def whereis(self, name: str) -> Where | None:
-        """The living process that has the name now; None when nobody has."""
+        """
+        The living process that has the name now; None when nobody has.
+
+        Raises:
+            OSError: it cannot be told whether it lives: too many open files.
+        """
         record = self._node.whereis(name)
         return Where(record.name, record.incarnation, record.pid) if record is not None else None
 
@@ -236,7 +251,7 @@ class Verbs:
         raise NoProcess(name, f"no process has taken that name within {timeout:g} s")
 
     def members(self, group: str) -> list[str]:
-        """The living members of a group, by their number."""
+        """The living members of a group, by their number; raises NoProcess when it cannot be told who lives."""
         return self._node.members(group)
 
 

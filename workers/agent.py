@@ -177,7 +177,7 @@ class Agent(Verbs):
         Take another name besides the own one, until it is given back or this process ends (S220-S229).
 
         Raises:
-            Refused: `already_registered`, with the holder's pid.
+            Refused: `already_registered`, with the holder's pid; OSError: whether its holder lives cannot be told.
         """
         self._node.register(name)
 

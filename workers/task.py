@@ -49,7 +49,8 @@ def run(owner: str, pid: int, began: int, linked: bool = False) -> None:
     Ends with *shutdown* when there is no owner any more before there is a job; a linked task whenever its owner dies.
 
     Raises:
-        TimeoutError: no job came (S233); and whatever the job raises.
+        TimeoutError: no job came (S233); OSError: it cannot be told whether its owner lives; and whatever the job
+        raises.
     """
     pidfd = open_pidfd(pid, began)
     connection = _connect(owner, pid) if pidfd >= 0 else None

@@ -13,7 +13,7 @@ from typing import Any
 
 from regrow.ipc import hub_wire as wire
 from regrow.ipc.delivery import Awaits, Pending
-from regrow.ipc.down import NOPROC, UNKNOWN, Down, reason_of
+from regrow.ipc.down import NOCONNECTION, NOPROC, UNKNOWN, Down, reason_of
 from regrow.ipc.errors import (
     Backpressure,
     BadRequest,
@@ -27,7 +27,7 @@ from regrow.ipc.errors import (
 from regrow.ipc.groups import Address, ByKey, LeastOutstanding, RoundRobin
 from regrow.ipc.monitor import Monitor
 from regrow.ipc.node import Node
-from regrow.ipc.process import open_pidfd, start_time
+from regrow.ipc.process import cannot_tell, open_pidfd, start_time
 from regrow.ipc.wire import BACKPRESSURE, BAD_REQUEST, REMOTE_ERROR
 from regrow.workers.system.hub_gateway import Answered, Died, NotAnswered
 from regrow.workers.system.hub_peer import Handle
@@ -158,15 +158,22 @@ class NodeCalls:
 
     def whereis(self, name: str) -> Mapping[str, Any] | None:
         record = self._node.names.get(name)
-        if record is None or not record.is_alive():
-            return None
+        try:
+            if record is None or not record.is_alive():
+                return None
+        except OSError as error:
+            raise NoProcess(name, cannot_tell(error)) from None
         return {"name": record.name, "incarnation": record.incarnation, "pid": record.pid}
 
     def monitor(self, name: str, down: Died) -> Handle:
-        if self.whereis(name) is None and not self._node.members(name):
-            return self._monitor_unnamed(name, down)
         self._touched = True
-        monitor = self._node.monitor(name)
+        try:
+            if self.whereis(name) is None and not self._node.members(name):
+                return self._monitor_unnamed(name, down)
+            monitor = self._node.monitor(name)
+        except NoProcess:
+            down(name, 0, {"reason": NOCONNECTION})  # it may live (S202)
+            return Over()
         underway = Underway(
             lambda: self._tell_death(monitor, down), lambda: self._node.demonitor(monitor, flush=True)
         )
@@ -192,7 +199,11 @@ class NodeCalls:
             listed: list[dict[str, Any]] = rows if isinstance(rows, list) else []
             row = next((row for row in listed if row["name"] == name), {})
             pid, incarnation = row.get("pid"), row.get("incarnation", 0)
-            pidfd = open_pidfd(pid, start_time(pid)) if pid is not None else -1
+            try:
+                pidfd = open_pidfd(pid, start_time(pid)) if pid is not None else -1
+            except OSError:
+                handle.tell(tell, name, 0, {"reason": NOCONNECTION})
+                return
             if pidfd >= 0:
                 handle.step = Death(self._watch, pidfd, lambda: died(incarnation))
             else:

@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from regrow.ipc import hub_wire as wire
 from regrow.ipc.down import reason_of
+from regrow.ipc.errors import NoProcess
 from regrow.ipc.topics import TopicError, check_free_topic, check_pattern
 from regrow.ipc.wire import BACKPRESSURE, BAD_REQUEST, WireError
 from regrow.workers.system.hub_board import MAX_PATTERNS, Board, Subscriber
@@ -40,7 +41,8 @@ class Calls(Protocol):
 
     def monitor(self, name: str, down: Died) -> Handle: ...
 
-    def whereis(self, name: str) -> Mapping[str, Any] | None: ...
+    def whereis(self, name: str) -> Mapping[str, Any] | None:
+        """Who has the name now; raises NoProcess when it cannot be told whether it lives."""
 
 
 class ControlPort(Protocol):
@@ -222,7 +224,11 @@ class Gateway:
         return done, failed
 
     def _whereis(self, peer: Peer, message: wire.Whereis) -> None:
-        peer.done(message.id, wire.pack(self._calls.whereis(message.name)))
+        try:
+            found = self._calls.whereis(message.name)
+        except NoProcess as error:
+            raise Refuse(wire.NOPROC, str(error), name=error.to) from None
+        peer.done(message.id, wire.pack(found))
 
     # monitors
 

@@ -24,18 +24,24 @@ class RecordedSubscribers:
         return len(self._known)
 
     def load(self) -> None:
-        """What a new hub begins with. Records of the dead are removed."""
+        """What a new hub begins with. Records of the dead are removed; those of whom nothing is known stay."""
         for token, recorded in list(subscriptions.read_all(self._names.env)):
-            if recorded is None or self._adopt(token, recorded) is None:
-                subscriptions.remove(self._names.env, token)
+            try:
+                if recorded is None or self._adopt(token, recorded) is None:
+                    subscriptions.remove(self._names.env, token)
+            except OSError:
+                pass  # too many open files: it is adopted when it connects
 
     def claim(self, token: str, pid: int) -> Subscriber | None:
-        """The subscriber of that token, if it is that process's."""
+        """The subscriber of that token, if it is that process's, as far as can be told."""
         known = self._known.get(token)
         if known is not None:
             return known[0] if known[1].pid == pid else None
         recorded = subscriptions.read(self._names.env, token)
-        return self._adopt(token, recorded) if recorded is not None and recorded.pid == pid else None
+        try:
+            return self._adopt(token, recorded) if recorded is not None and recorded.pid == pid else None
+        except OSError:
+            return None  # too many open files: it has its connection
 
     def forget(self, token: str) -> None:
         """It wants no signals any more, or cannot read them."""
@@ -53,7 +59,7 @@ class RecordedSubscribers:
         self._known.clear()
 
     def _adopt(self, token: str, recorded: Recorded) -> Subscriber | None:
-        """None when the process is dead."""
+        """None when the process is dead; raises OSError when that cannot be told."""
         pidfd = recorded.open_pidfd()
         if pidfd < 0:
             return None
