@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import random
+import re
 import select
 import signal
 import subprocess
@@ -33,7 +34,7 @@ SHOW = """
 cd /proc/$$ || exit 1
 cat cmdline environ comm personality limits
 readlink exe
-grep -E '^(Umask|PPid|Uid|Gid|Groups|Sig|Cap|NoNewPrivs|Seccomp|THP_enabled|CoreDumping)' /proc/self/status
+grep -E '^(Umask|PPid|Uid|Gid|Groups|Sig[PBIC]|Cap|NoNewPrivs|Seccomp|THP_enabled|CoreDumping)' /proc/self/status
 cut -d ' ' -f 4,5,6,19,20 stat
 for fd in fd/*; do test -e $fd && readlink $fd; done
 cd "$OLDPWD"; pwd -P
@@ -84,7 +85,8 @@ def shown(start: Start, keys: dict[str, Any], argv: tuple[str, ...]) -> str:
         assert made is not None
         assert ended(*made) == (0, b"")
         pipe = os.readlink(f"/proc/self/fd/{reader}")
-        return os.read(reader, 65_536).decode().replace(str(made[0]), "PID").replace(pipe, "PIPE")
+        said = os.read(reader, 65_536).decode().replace(pipe, "PIPE")
+        return re.sub(rf"\b{made[0]}\b", "PID", said)
 
 
 SETUPS: dict[str, dict[str, Any]] = {
