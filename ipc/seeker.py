@@ -35,10 +35,7 @@ class Seeker(Waits):
             raise NoProcess(str(to), cannot_tell(error)) from None
 
     def _seek(self, to: str | Address) -> Peer:
-        """
-        Raises:
-            NoProcess, BadRequest; OSError: it cannot be told whether it lives.
-        """
+        """Raises NoProcess, BadRequest; OSError: it cannot be told whether it lives."""
         if isinstance(to, str):
             found = self._find(to)
             if found is not None:
@@ -83,6 +80,9 @@ class Seeker(Waits):
             # In this order: while the table is the old one, whatever fails here is tried again.
             self.transport.turn_to(os.path.join(self.run_dir, MBOX))
             self.names.reopen()
+        except FileNotFoundError:
+            why = f"no daemon has its mailboxes at {self.run_dir}; start it with `regrow up FILE`"
+            raise NoProcess(name, why) from None
         except (Unreachable, OSError) as error:
             raise NoProcess(name, str(error)) from None
 
