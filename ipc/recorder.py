@@ -56,8 +56,8 @@ class Recorder:
             try:
                 with self._names.borrowed() as env:
                     self._write(env, wanted)
-            except lmdb.Error:
-                pass  # the table is full, or not ours to write: then only the connection carries the subscription
+            except (lmdb.Error, OSError):
+                pass  # full, not ours to write, no descriptors: then only the connection carries the subscription
 
     def _next(self) -> tuple[str, ...] | None:
         with self._lock:

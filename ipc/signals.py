@@ -25,6 +25,7 @@ from regrow.ipc.recorder import Recorder
 from regrow.ipc.subscriptions import MAX_PATTERNS
 from regrow.ipc.topics import TopicError, check_free_topic, check_pattern, is_event_pattern
 from regrow.ipc.transport import Full, Gone
+from regrow.ipc.verbs import deadline
 from regrow.ipc.wire import MAX_MESSAGE_BYTES, WireError
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Signals:
                 self._greet()
                 self._say_subscribe(pattern)
                 self._say_replay(since)
-        end_s = time.monotonic() + timeout
+        end_s = deadline(timeout)
         confirmed = self._node.wait(answer, end_s)
         self._recorder.settle(max(end_s - time.monotonic(), 0.0))
         return confirmed
@@ -163,7 +164,7 @@ class Signals:
             self._record()
             id, answer = self._ask()
             self._try(hub_wire.Unsubscribe(id, pattern))
-        self._node.wait(answer, time.monotonic() + timeout)
+        self._node.wait(answer, deadline(timeout))
         self._answers.pop(id, None)
         return True
 
@@ -175,7 +176,7 @@ class Signals:
 
     def receive(self, timeout_s: float = 60.0) -> Signal | None:
         """The next signal; None when none comes in time. Only where signals wait here."""
-        self._node.wait(self, time.monotonic() + timeout_s)
+        self._node.wait(self, deadline(timeout_s))
         with self._node.locked():
             if not self._queue:
                 return None
@@ -291,7 +292,7 @@ class Signals:
             pass
 
     def _result(self, id: int, answer: Answer, timeout: float, about: str) -> Any:
-        if not self._node.wait(answer, time.monotonic() + timeout):
+        if not self._node.wait(answer, deadline(timeout)):
             self._answers.pop(id, None)
             raise DeliveryTimeout(HUB, f"what is published under {about}", timeout)
         if answer.error is not None:

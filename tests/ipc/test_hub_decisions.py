@@ -16,6 +16,9 @@ from regrow.workers.system.hub_outlet import MAX_CREDIT, UNDERWAY_BYTES, Outlet
 from regrow.workers.system.hub_timers import Timers
 from regrow.workers.system.hub_topics import Subscriptions
 
+NUMBER_BYTES = 12
+"""Longer than any frame that tells of a loss."""
+
 PARTS = st.sampled_from(["a", "b", "c"])
 TOPICS = st.lists(PARTS, min_size=1, max_size=4).map(".".join)
 PATTERNS = st.builds(
@@ -100,7 +103,7 @@ def test_outlet_loses_only_its_oldest_and_tells(steps: list[tuple[str, int]]) ->
         match step:
             case "put":
                 for _ in range(count):
-                    outlet.put(number.to_bytes(4, "big"))
+                    outlet.put(number.to_bytes(NUMBER_BYTES, "big"))
                     number += 1
             case "grant" if attached:
                 credit += count
@@ -113,7 +116,7 @@ def test_outlet_loses_only_its_oldest_and_tells(steps: list[tuple[str, int]]) ->
                 outlet.attach(transmit)
         while sent:
             frame = sent.popleft()
-            if len(frame) == 4:
+            if len(frame) == NUMBER_BYTES:
                 assert int.from_bytes(frame, "big") == expected + counted
                 expected += counted + 1
                 counted = 0
