@@ -86,6 +86,8 @@ class Engine:
         self.forked = False
         self.on_full: Callable[[str], None] | None = None
         """Called each time that the mailbox has filled up, under the lock; must not block."""
+        self._is_signed = False
+        """The kernel has just said that something has come: to ask ZeroMQ costs as much as to take it."""
         self._leading = False
         self._led = threading.Event()
         self._attending = False
@@ -110,6 +112,8 @@ class Engine:
                     os.eventfd_read(fd)
                 except BlockingIOError:
                     pass  # another thread has
+            elif fd == self.transport.router_fd:
+                self._is_signed = True
             elif fd == self.transport.monitor_fd:
                 self.transport.watch_connections()
             elif fd in self.peers.by_pidfd:
@@ -141,7 +145,7 @@ class Engine:
                 while more and time.monotonic() < late_s:
                     more = self._take_in()
                 self._bury(peer)
-        for file in self.transport.handshakes():
+        for file in self.transport.handshakes() if self.transport.met else ():
             for link in list(self.links.values()):
                 if link.file.endswith(file):
                     link.came_up()
@@ -196,9 +200,10 @@ class Engine:
         """Take in what has come, though not for ever; returns whether something is left."""
         more = False
         for _ in range(BATCHES):
-            more = self.transport.has_input()
+            more = self._is_signed or self.transport.has_input()
             if not more:
                 break
+            self._is_signed = False
             self._take_batch(until)
             if until is not None and until.done:
                 break

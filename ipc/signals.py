@@ -164,8 +164,10 @@ class Signals:
             self._record()
             id, answer = self._ask()
             self._try(hub_wire.Unsubscribe(id, pattern))
-        self._node.wait(answer, deadline(timeout))
+        end_s = deadline(timeout)
+        self._node.wait(answer, end_s)
         self._answers.pop(id, None)
+        self._recorder.settle(max(end_s - time.monotonic(), 0.0))
         return True
 
     @property

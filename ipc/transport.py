@@ -76,11 +76,12 @@ class Transport:
                 self.close()
                 raise OSError(error.errno, f"{error} at {folder}/{bind}") from None
         self._peers: dict[int, int] = {}
-        self._handshakes: list[str] = []
+        self.met: list[str] = []
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.epoll = select.epoll()
         self.monitor_fd = int(self._monitor.get(zmq.FD))
-        for fd in (int(self._router.get(zmq.FD)), self.monitor_fd, self.wake_fd):
+        self.router_fd = int(self._router.get(zmq.FD))
+        for fd in (self.router_fd, self.monitor_fd, self.wake_fd):
             self.epoll.register(fd, select.EPOLLIN)
         base = zmq.backend.Socket  # its methods without the checks of pyzmq's own, which cost as much as the work
         self._send = base.send.__get__(self._router)
@@ -199,13 +200,13 @@ class Transport:
             if event == zmq.Event.DISCONNECTED:
                 self._peers.pop(fd, None)
             elif event == zmq.Event.HANDSHAKE_SUCCEEDED:
-                self._handshakes.append(address.decode(errors="replace").rpartition("/")[2])
+                self.met.append(address.decode(errors="replace").rpartition("/")[2])
             else:
                 self._peers[fd] = _peer_pid(fd)
 
     def handshakes(self) -> list[str]:
         """The files to which connections have come about since this was asked last."""
-        found, self._handshakes = self._handshakes, []
+        found, self.met = self.met, []
         return found
 
     def is_heard_out(self, pid: int) -> bool:
