@@ -5,7 +5,7 @@ It can be killed at any instruction: what is not in a file is still in a pipe, a
 duplicate of every pipe, gives all of them to the next logger. It waits in one epoll and does nothing
 unless bytes, messages, signals or a fault's retry time arrive.
 
-Source: issue 2, item 6; log_protocol for the conversation with root.
+Source: architecture sections 3 and 5; log_protocol for the conversation with root.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 What a stream said last, and whether it said what it was awaited to say.
 
-Source: issue 2, item 6 (`last_exit` and `why` show a crashed child's last words; `ready = line`).
+Source: contract section 2 (`last_exit` and `why` show a crashed child's last words; `ready = line`).
 """
 
 from __future__ import annotations
