@@ -44,6 +44,9 @@ _DYING: Key = ("", -1)
 
 _LOOKS = 20
 
+EXEC_LOOKS = 20
+"""How often to look at a process that shows no environment, about 50 us each: an exec is over by then."""
+
 
 class Watcher(Protocol):
     """The part of `Loop` that is needed here."""
@@ -248,15 +251,20 @@ class Leftovers:
             return self._by_pid[pid]
         if pid in self._owners:
             return self._owners[pid]
-        owner = self._find_owner(pid)
-        if owner is not None:
-            self._owners[pid] = owner
-            return owner
-        stat = procfs.stat(pid)
-        if stat is None or stat.dying:
-            return _DYING
-        if procfs.environ(pid):  # without one, it may be in the middle of an exec
-            self._owners[pid] = None
+        for _ in range(EXEC_LOOKS):
+            # Looked at first: what has none is in the middle of an exec, and may have one by the time of the next line.
+            is_told = bool(procfs.environ(pid))
+            owner = self._find_owner(pid)
+            if owner is not None:
+                self._owners[pid] = owner
+                return owner
+            stat = procfs.stat(pid)
+            if stat is None or stat.dying:
+                return _DYING
+            if is_told:
+                self._owners[pid] = None
+                return None
+            os.sched_yield()
         return None
 
     def _find_owner(self, pid: int) -> Key | None:
