@@ -15,12 +15,13 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
+from regrow.ipc.addresses import address_of, run_dir_of
 from regrow.ipc.aio_outcomes import AsyncDelivery, AsyncMonitor, AsyncRequest
 from regrow.ipc.awaited import never_mind, when_done
 from regrow.ipc.delivery import Awaits
-from regrow.ipc.errors import MessageError, NoProcess
+from regrow.ipc.errors import MessageError
 from regrow.ipc.node import Awaited, Node
-from regrow.ipc.verbs import CALL_S, Where, deadline, looks, too_late, value_of
+from regrow.ipc.verbs import CALL_S, Where, deadline, looks, not_taken, too_late, value_of
 
 if TYPE_CHECKING:
     from regrow.ipc.groups import Address
@@ -235,8 +236,7 @@ class AsyncVerbs:
 
     async def whereis(self, name: str) -> Where | None:
         """The living process that has the name now; raises as `Client.whereis` does."""
-        record = self.node.whereis(name)
-        return Where(record.name, record.incarnation, record.pid) if record is not None else None
+        return Where.of(self.node.whereis(name))
 
     def tasks(self, supervisor: str, *, shutdown: float | str = 5.0) -> AsyncTaskSupervisor:
         """Who starts tasks of this process below the dynamic supervisor of that name."""
@@ -250,7 +250,7 @@ class AsyncVerbs:
             if (where := await self.whereis(name)) is not None:
                 return where
             await asyncio.sleep(pause_s)
-        raise NoProcess(name, f"no process has taken that name within {timeout:g} s")
+        raise not_taken(name, timeout)
 
     async def members(self, group: str) -> list[str]:
         """The living members of a group."""
@@ -271,20 +271,16 @@ class AsyncClient(AsyncVerbs):
     def __new__(
         cls, where: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None
     ) -> Self:
-        if isinstance(where, str) and "://" in where:
+        if (address := address_of(where)) is not None:
             from regrow.ipc.remote_aio import AsyncRemoteClient
 
-            return AsyncRemoteClient(where, key=key)  # type: ignore[return-value]  # the same verbs, another way
+            return AsyncRemoteClient(address, key=key)  # type: ignore[return-value]  # the same verbs, another way
         return super().__new__(cls)
 
     def __init__(
         self, where: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None
     ) -> None:
-        from regrow.ipc.client import find
-
-        if key is not None:
-            raise ValueError("a key is for tcp:// only: who may talk to a daemon on this host is said by [access]")
-        super().__init__(Node(find(where)))
+        super().__init__(Node(run_dir_of(where, key)))
 
     async def next_signal(self, timeout: float = 60.0) -> Signal | None:
         """The next signal; None after `timeout` seconds without one."""

@@ -10,6 +10,7 @@ import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from regrow.ipc.addresses import address_of, run_dir_of
 from regrow.ipc.control import ControlClient
 from regrow.ipc.node import Node
 from regrow.ipc.verbs import Verbs
@@ -37,19 +38,17 @@ class Client(Verbs):
     def __new__(
         cls, where: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None
     ) -> Self:
-        if isinstance(where, str) and "://" in where:
+        if (address := address_of(where)) is not None:
             from regrow.ipc.remote import RemoteClient
 
-            return RemoteClient(where, key=key)  # type: ignore[return-value]  # the same verbs, another way
+            return RemoteClient(address, key=key)  # type: ignore[return-value]  # the same verbs, another way
         return super().__new__(cls)
 
     def __init__(
         self, where: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None
     ) -> None:
-        if key is not None:
-            raise ValueError("a key is for tcp:// only: who may talk to a daemon on this host is said by [access]")
         self._control: ControlClient | None = None
-        self._node = Node(find(where))
+        self._node = Node(run_dir_of(where, key))
         self._signals: Signals | None = None
 
     @property
@@ -157,18 +156,3 @@ class Control:
 
     def why(self, name: str) -> Any:
         return self.request("why", name=name)
-
-
-def find(run_dir: str | os.PathLike[str] | None) -> str:
-    """
-    The run_dir that is meant.
-
-    Raises:
-        Unreachable, Ambiguous.
-    """
-    if run_dir is not None:
-        return os.fspath(run_dir)
-    from regrow.ipc.daemons import connect
-
-    with connect() as control:
-        return control.run_dir

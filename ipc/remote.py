@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,7 +23,7 @@ from msgspec import Raw
 from regrow.ipc import hub_wire
 from regrow.ipc.client import Control
 from regrow.ipc.down import NOCONNECTION, Down
-from regrow.ipc.errors import BadRequest, ControlTimeout, NoProcess, Unreachable
+from regrow.ipc.errors import BadRequest, ControlTimeout, Unreachable
 from regrow.ipc.groups import Address, ByKey, LeastOutstanding, RoundRobin
 from regrow.ipc.hub_wire import MAX_TIMEOUT_S
 from regrow.ipc.keys import KeyFileError, read_client_key
@@ -32,7 +31,7 @@ from regrow.ipc.mailbox import Signal
 from regrow.ipc.remote_link import RemoteLink
 from regrow.ipc.remote_signals import RemoteSignals
 from regrow.ipc.remote_waits import Asking, RemoteDelivery, RemoteMonitor, RemoteRequest
-from regrow.ipc.verbs import CALL_S, Where, deadline, looks
+from regrow.ipc.verbs import CALL_S, Where, deadline, wait_for
 
 EXTRA_S = 1.0
 """The hub is given so much longer than the caller waits: the caller's own clock decides."""
@@ -147,11 +146,7 @@ class RemoteClient:
 
     def wait_for(self, name: str, timeout: float = CALL_S) -> Where:
         """Wait until a living process has the name; raises NoProcess when nobody has in time."""
-        for pause_s in looks(deadline(timeout)):
-            if (where := self.whereis(name)) is not None:
-                return where
-            time.sleep(pause_s)
-        raise NoProcess(name, f"no process has taken that name within {timeout:g} s")
+        return wait_for(self.whereis, name, timeout)
 
     def monitor(self, name: str) -> RemoteMonitor:
         """Be told, once, of the death of whoever has the name now (S200-S202)."""

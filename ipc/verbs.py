@@ -16,10 +16,11 @@ from regrow.ipc.delivery import Awaits, Pending
 from regrow.ipc.errors import CallTimeout, DeliveryTimeout, MessageError, NoProcess, RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from regrow.ipc.groups import Address
     from regrow.ipc.monitor import Monitor
+    from regrow.ipc.names import Record
     from regrow.ipc.node import Node
     from regrow.ipc.tasks import TaskSupervisor
 
@@ -35,6 +36,10 @@ class Where(Struct, frozen=True):
     name: str
     incarnation: int
     pid: int
+
+    @classmethod
+    def of(cls, record: Record | None) -> Where | None:
+        return cls(record.name, record.incarnation, record.pid) if record is not None else None
 
 
 class Delivery:
@@ -228,8 +233,7 @@ class Verbs:
         Raises:
             OSError: it cannot be told whether it lives: too many open files.
         """
-        record = self._node.whereis(name)
-        return Where(record.name, record.incarnation, record.pid) if record is not None else None
+        return Where.of(self._node.whereis(name))
 
     def tasks(self, supervisor: str, *, shutdown: float | str = 5.0) -> TaskSupervisor:
         """Who starts tasks of this process below the dynamic supervisor of that name."""
@@ -244,11 +248,7 @@ class Verbs:
         Raises:
             NoProcess: nobody has it after `timeout` seconds.
         """
-        for pause_s in looks(deadline(timeout)):
-            if (where := self.whereis(name)) is not None:
-                return where
-            time.sleep(pause_s)
-        raise NoProcess(name, f"no process has taken that name within {timeout:g} s")
+        return wait_for(self.whereis, name, timeout)
 
     def members(self, group: str) -> list[str]:
         """The living members of a group, by their number; raises NoProcess when it cannot be told who lives."""
@@ -265,6 +265,20 @@ def deadline(timeout: float) -> float:
     if not timeout >= 0:
         raise ValueError(f"cannot wait for {timeout!r} seconds: a timeout is 0 or more")
     return time.monotonic() + timeout
+
+
+def wait_for(whereis: Callable[[str], Where | None], name: str, timeout: float) -> Where:
+    """What `whereis` says of `name`, once it says anything; raises NoProcess when it has not in `timeout` seconds."""
+    for pause_s in looks(deadline(timeout)):
+        if (where := whereis(name)) is not None:
+            return where
+        time.sleep(pause_s)
+    raise not_taken(name, timeout)
+
+
+def not_taken(name: str, timeout: float) -> NoProcess:
+    """The error of who has waited for a name in vain."""
+    return NoProcess(name, f"no process has taken that name within {timeout:g} s")
 
 
 def looks(end_s: float) -> Iterator[float]:
