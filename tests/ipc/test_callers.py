@@ -13,16 +13,10 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from boxes import Box, make_run_dir
+from boxes import Box
 from fake_daemon import FakeDaemon, entry
 
 from regrow.ipc import AsyncClient, BadRequest, Client, by_key
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    """A run_dir with nobody in it."""
-    return make_run_dir(tmp_path / "run")
 
 
 @pytest.fixture

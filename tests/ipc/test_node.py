@@ -37,12 +37,6 @@ NewBox = Callable[..., Box]
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    """A run_dir with nobody in it."""
-    return make_run_dir(tmp_path / "run")
-
-
-@pytest.fixture
 def new_box(run_dir: Path) -> Iterator[NewBox]:
     """Makes boxes."""
     boxes: list[Box] = []

@@ -8,19 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 import lmdb
-import pytest
 
 from regrow.ipc import Client, subscriptions
 from regrow.ipc.names import FOLDER, Names
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    """Where names and mailboxes are, without a daemon."""
-    (tmp_path / "mbox").mkdir()
-    (tmp_path / FOLDER).mkdir()
-    lmdb.open(str(tmp_path / FOLDER)).close()
-    return tmp_path
 
 
 def frozen_writer(run_dir: Path) -> int:

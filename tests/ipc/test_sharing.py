@@ -8,7 +8,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,6 @@ from regrow.ipc.awaited import MailboxSpec
 from regrow.ipc.engine import MBOX
 from regrow.ipc.errors import CallTimeout, MessageError, NoProcess, ProcessDown, Unreachable
 from regrow.ipc.node import Node
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    """A run_dir with nobody in it."""
-    return make_run_dir(tmp_path / "run")
-
-
-@pytest.fixture
-def box(run_dir: Path) -> Iterator[Box]:
-    """One box."""
-    with Box(run_dir) as made:
-        yield made
-
-
-@pytest.fixture
-def client(box: Box, run_dir: Path) -> Iterator[Client]:
-    """A client, made after the box was."""
-    with Client(run_dir) as made:
-        yield made
 
 
 def together(*bodies: Callable[[], object]) -> None:

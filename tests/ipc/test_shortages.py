@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from boxes import Box, make_run_dir
+from boxes import Box
 from siblings import Line, Sibling
 
 from regrow.ipc import Client, NoProcess, least_outstanding, subscriptions
@@ -56,12 +56,6 @@ def _is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    """A run_dir with nobody in it."""
-    return make_run_dir(tmp_path / "run")
 
 
 @pytest.fixture

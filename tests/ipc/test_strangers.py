@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import zmq
 from agents import house
-from boxes import Box, make_run_dir
+from boxes import Box
 from siblings import TIMEOUT_S
 
 from regrow.ipc import Client, wire
@@ -23,26 +23,6 @@ from regrow.ipc.awaited import MailboxSpec
 from regrow.ipc.delivery import Awaits
 from regrow.ipc.engine import MBOX
 from regrow.ipc.node import Node
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    """A run_dir with nobody in it."""
-    return make_run_dir(tmp_path / "run")
-
-
-@pytest.fixture
-def box(run_dir: Path) -> Iterator[Box]:
-    """One box."""
-    with Box(run_dir) as made:
-        yield made
-
-
-@pytest.fixture
-def client(box: Box, run_dir: Path) -> Iterator[Client]:
-    """A friend."""
-    with Client(run_dir) as made:
-        yield made
 
 
 @pytest.fixture

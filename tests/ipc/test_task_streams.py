@@ -18,23 +18,6 @@ LONG_S = 60.0
 SHORT_S = 0.3
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Jobs]:
-    """One tree for all tests that need nothing special."""
-    with jobs_tree() as jobs:
-        yield jobs
-
-
-@pytest.fixture
-def jobs(shared: Jobs) -> Iterator[Jobs]:
-    """That tree, with a client of the test's own; afterwards its supervisor must come to be without children."""
-    shared.reopen()
-    yield shared
-    shared.let_go()
-    for name in shared.listed():
-        shared.wait_gone(name)
-
-
 def test_a_stream_of_results(jobs: Jobs) -> None:
     """One for each element, in order; none for no elements."""
     assert list(jobs.tasks.async_stream("taskwork:double", range(9))) == [Ok(2 * number) for number in range(9)]

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,6 @@ from regrow.ipc.task import Exit, Ok
 from regrow.ipc.tasks import TaskSupervisor
 
 OWNER = Path(__file__).parents[1] / "programs" / "task_owner.py"
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Jobs]:
-    """One tree for all tests that need nothing special."""
-    with jobs_tree() as jobs:
-        yield jobs
-
-
-@pytest.fixture
-def jobs(shared: Jobs) -> Iterator[Jobs]:
-    """That tree, with a client of the test's own; afterwards its supervisor must come to be without children."""
-    shared.reopen()
-    yield shared
-    shared.let_go()
-    for name in shared.listed():
-        shared.wait_gone(name)
 
 
 def test_arguments_and_results(jobs: Jobs) -> None:

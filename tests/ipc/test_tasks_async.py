@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import procs
 import pytest
 from configs import Config
-from taskdesk import JOBS, PROGRAM, Asker, Jobs, jobs_tree
+from taskdesk import JOBS, PROGRAM, Asker, Jobs
 
 from regrow.ipc import AsyncClient, CallTimeout, Exit, Ok, ProcessDown, Refused
 from regrow.ipc.task_aio import AsyncTaskSupervisor
@@ -24,23 +24,6 @@ def describe(config: Config) -> None:
     shutil.copy(FOREMAN, config.directory / "foreman.py")
     config.workers["foreman"] = {"agent": "foreman:AsyncForeman"}
     config.supervisor("app", "foreman jobs")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Jobs]:
-    """One tree for all."""
-    with jobs_tree(describe) as jobs:
-        yield jobs
-
-
-@pytest.fixture
-def jobs(shared: Jobs) -> Iterator[Jobs]:
-    """That tree, with a client of the test's own."""
-    shared.reopen()
-    yield shared
-    shared.let_go()
-    for name in shared.listed():
-        shared.wait_gone(name)
 
 
 def run(jobs: Jobs, body: Body) -> Any:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from configs import Config
-from taskdesk import PROGRAM, Jobs, jobs_tree
+from taskdesk import PROGRAM, Jobs
 
 FOREMAN = PROGRAM.with_name("foreman.py")
 
@@ -18,23 +16,6 @@ def describe(config: Config) -> None:
     shutil.copy(FOREMAN, config.directory / "foreman.py")
     config.workers["foreman"] = {"agent": "foreman:Foreman"}
     config.supervisor("app", "foreman jobs")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Jobs]:
-    """One tree for all."""
-    with jobs_tree(describe) as jobs:
-        yield jobs
-
-
-@pytest.fixture
-def jobs(shared: Jobs) -> Iterator[Jobs]:
-    """That tree, with a client of the test's own."""
-    shared.reopen()
-    yield shared
-    shared.let_go()
-    for name in shared.listed():
-        shared.wait_gone(name)
 
 
 def heard(jobs: Jobs, name: str) -> list[Any]:

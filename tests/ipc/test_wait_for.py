@@ -8,22 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import lmdb
 import pytest
 
 from regrow.ipc import AsyncClient, Client, NoProcess
-from regrow.ipc.names import FOLDER
 from regrow.ipc.node import MailboxSpec, Node
 from regrow.ipc.verbs import looks
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    """Where names and mailboxes are, without a daemon."""
-    (tmp_path / "mbox").mkdir()
-    (tmp_path / FOLDER).mkdir()
-    lmdb.open(str(tmp_path / FOLDER)).close()
-    return tmp_path
 
 
 def test_a_name_that_comes(run_dir: Path) -> None:

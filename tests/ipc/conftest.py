@@ -1,0 +1,50 @@
+"""What tests of messages begin with: a run_dir without a daemon, a box in it, a client; or a tree that has tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from boxes import Box, make_run_dir
+from taskdesk import Jobs, jobs_tree
+
+from regrow.ipc import Client
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A run_dir with nobody in it."""
+    return make_run_dir(tmp_path / "run")
+
+
+@pytest.fixture
+def box(run_dir: Path) -> Iterator[Box]:
+    """One box."""
+    with Box(run_dir) as made:
+        yield made
+
+
+@pytest.fixture
+def client(box: Box, run_dir: Path) -> Iterator[Client]:
+    """A client, made after the box was."""
+    with Client(run_dir) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(request: pytest.FixtureRequest) -> Iterator[Jobs]:
+    """One tree for all tests of a module; what its `describe` puts into the file is in it as well."""
+    describe = getattr(request.module, "describe", None)
+    with jobs_tree(describe) if describe is not None else jobs_tree() as jobs:
+        yield jobs
+
+
+@pytest.fixture
+def jobs(shared: Jobs) -> Iterator[Jobs]:
+    """That tree, with a client of the test's own; afterwards its supervisor must come to be without children."""
+    shared.reopen()
+    yield shared
+    shared.let_go()
+    for name in shared.listed():
+        shared.wait_gone(name)
