@@ -9,15 +9,13 @@ from typing import Any
 import msgspec
 
 from regrow.ipc import hub_wire
+from regrow.ipc.credit import WINDOW, Credit
 from regrow.ipc.errors import Backpressure, BadRequest, DeliveryTimeout
 from regrow.ipc.mailbox import Signal
 from regrow.ipc.remote_waits import Asking
 from regrow.ipc.topics import TopicError, check_free_topic, check_pattern, is_event_pattern
 
 HUB = "the hub"
-WINDOW = 500
-"""Signals that may be on their way here, or wait here."""
-
 CREDIT_BYTES = 1024 * 1024
 UNSENT = 10_000
 """Signals that wait for a connection to come back."""
@@ -33,8 +31,7 @@ class RemoteSignals:
         self._unsent: deque[hub_wire.Signal] = deque()
         self._queue: deque[tuple[Signal, int]] = deque()
         self._lost = 0
-        self._stale = 0
-        self._read = self._read_bytes = 0
+        self._credit = Credit(lambda count: self._asking.say(hub_wire.Credit(count)))
         self.last_seq: int | None = None
         self.bad = 0
 
@@ -99,13 +96,12 @@ class RemoteSignals:
             if not self._arrived.wait_for(lambda: self._queue, timeout):
                 return None
             signal, size = self._queue.popleft()
-            self._handled(size)
+            self._credit.handled(size)
             return signal
 
     def came_up(self) -> None:
         """The hub knows nothing of this client; under the lock, in the link's thread."""
-        self._read = self._read_bytes = 0
-        self._stale = len(self._queue)
+        self._credit.begin(len(self._queue))
         for pattern in self._patterns:
             self._asking.say(hub_wire.Subscribe(self._asking.next_id(), pattern))
         if self._patterns:
@@ -123,7 +119,7 @@ class RemoteSignals:
             size = len(memoryview(message.message))
             if isinstance(message, hub_wire.Event):
                 if self.last_seq is not None and message.seq <= self.last_seq:
-                    self._handled(size)  # it was replayed
+                    self._credit.handled(size)  # it was replayed
                     return
                 self.last_seq = message.seq
             try:
@@ -131,18 +127,8 @@ class RemoteSignals:
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 self.bad += 1
                 self._lost += 1
-                self._handled(size)
+                self._credit.handled(size)
                 return
             lost, self._lost = self._lost, 0
             self._queue.append((Signal(message.topic, value, lost), size))
             self._arrived.notify()
-
-    def _handled(self, size: int) -> None:
-        if self._stale:
-            self._stale -= 1  # of an earlier connection, which has taken its credit with it
-            return
-        self._read += 1
-        self._read_bytes += size
-        if self._read >= WINDOW // 2 or self._read_bytes >= CREDIT_BYTES:
-            self._asking.say(hub_wire.Credit(self._read))
-            self._read = self._read_bytes = 0

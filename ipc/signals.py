@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regrow.ipc import hub_wire
+from regrow.ipc.credit import WINDOW, Credit
 from regrow.ipc.errors import Backpressure, BadRequest, DeliveryTimeout, MessageError
 from regrow.ipc.mailbox import Signal
 from regrow.ipc.recorder import Recorder
@@ -33,14 +34,8 @@ if TYPE_CHECKING:
     from regrow.ipc.node import Node
 
 HUB = "the hub"
-WINDOW = 500
-"""Signals that may be on their way here, or wait here to be handled."""
-
 RECORDED_S = 1.0
 """How long a process that ends waits for its record to be gone; a hub drops those of the dead in any case."""
-
-CREDIT_BYTES = 1024 * 1024
-"""Credit is given back after half a window, or after so much: large signals are not to be many at a time."""
 
 
 class Answer:
@@ -87,8 +82,7 @@ class Signals:
         self._queue: deque[Signal] = deque()
         self._lost = 0
         self._sizes: deque[int] = deque()
-        self._stale = 0
-        self._read = self._read_bytes = 0
+        self._credit = Credit(lambda count: self._try(hub_wire.Credit(count)))
         self.last_seq: int | None = None
         """Events are known up to this number; None before the first subscription to any."""
         self.bad = 0
@@ -193,15 +187,7 @@ class Signals:
     def handled(self) -> None:
         """One signal, the oldest of those delivered, needs no room any more: let the hub send another."""
         with self._node.locked():
-            size = self._sizes.popleft() if self._sizes else 0
-            if self._stale:
-                self._stale -= 1  # of an earlier connection, which has taken its credit with it
-                return
-            self._read += 1
-            self._read_bytes += size
-            if self._read >= WINDOW // 2 or self._read_bytes >= CREDIT_BYTES:
-                self._try(hub_wire.Credit(self._read))
-                self._read = self._read_bytes = 0
+            self._credit.handled(self._sizes.popleft() if self._sizes else 0)
 
     def _handled_at_once(self) -> None:
         """The newest signal is handed to nobody: a double, or none that can be read."""
@@ -237,8 +223,7 @@ class Signals:
         self._is_up = True
         self._is_greeted = False
         self._subscribing.clear()
-        self._read = self._read_bytes = 0
-        self._stale = len(self._sizes)
+        self._credit.begin(len(self._sizes))
         if self._patterns:
             self._record()  # the daemon itself may have been started anew, with a new table
             self._try(hub_wire.Hello(hub_wire.VERSION, self._token))

@@ -68,17 +68,6 @@ def is_event_pattern(pattern: str) -> bool:
     return pattern.split(".", 1)[0] in (RESERVED, ONE, REST)
 
 
-def matches(pattern: str, topic: str) -> bool:
-    """Whether a subscription to `pattern` gets what is published under `topic`; both are valid."""
-    wanted, parts = pattern.split("."), topic.split(".")
-    if wanted[-1] == REST:
-        wanted.pop()
-        if len(parts) <= len(wanted):
-            return False
-        parts = parts[: len(wanted)]
-    return len(wanted) == len(parts) and all(want in (ONE, part) for want, part in zip(wanted, parts, strict=True))
-
-
 def topic_part(text: str) -> str:
     """`text` as a part of a topic: what cannot stand in one becomes `_`."""
     return re.sub(r"[\s.*>\x00-\x1f\x7f]", "_", text) or "_"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.ipc.hub_wire import Event, Lost, decode_from_hub, pack
-from regrow.ipc.topics import TopicError, check_pattern, check_topic, matches, topic_part
+from regrow.ipc.topics import ONE, REST, TopicError, check_pattern, check_topic, topic_part
 from regrow.workers.system.hub_board import Board, Subscriber
 from regrow.workers.system.hub_outlet import MAX_CREDIT, UNDERWAY_BYTES, Outlet
 from regrow.workers.system.hub_timers import Timers
@@ -28,6 +28,17 @@ PATTERNS = st.builds(
 )
 
 
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a subscription to `pattern` gets what is published under `topic`, as plainly as it can be said."""
+    wanted, parts = pattern.split("."), topic.split(".")
+    if wanted[-1] == REST:
+        wanted.pop()
+        if len(parts) <= len(wanted):
+            return False
+        parts = parts[: len(wanted)]
+    return len(wanted) == len(parts) and all(want in (ONE, part) for want, part in zip(wanted, parts, strict=True))
+
+
 @pytest.mark.parametrize(
     ("pattern", "topic", "expected"),
     [
@@ -39,6 +50,9 @@ PATTERNS = st.builds(
 def test_matching(pattern: str, topic: str, expected: bool) -> None:
     """`*` is one part, `>` one or more at the end."""
     assert matches(pattern, topic) is expected
+    subscriptions: Subscriptions[int] = Subscriptions()
+    subscriptions.add(pattern, 1)
+    assert list(subscriptions.subscribers(topic)) == [1] * expected
 
 
 def test_valid_topics_and_patterns() -> None:

@@ -53,7 +53,6 @@ class Board:
         self._subscriptions: Subscriptions[Subscriber] = Subscriptions()
         self._events: deque[Kept] = deque(maxlen=KEPT_EVENTS)
         self.last_seq = 0
-        self.published = 0
 
     def subscribe(self, subscriber: Subscriber, pattern: str) -> bool:
         """Idempotent; False when it has too many already."""
@@ -83,7 +82,6 @@ class Board:
         for subscriber in subscribers:
             if dropped := subscriber.outlet.put(frame):
                 self._on_lost(subscriber, dropped)
-        self.published += 1
         return len(subscribers)
 
     def happened(self, event: Event) -> None:

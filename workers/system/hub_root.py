@@ -64,10 +64,6 @@ class RootLink:
         self._closed = False
         self.last_seq = 0
 
-    @property
-    def is_connected(self) -> bool:
-        return self._client is not None
-
     def connect(self) -> None:
         """Connect and ask for all events since the last one; try again later when the root cannot be reached."""
         if self._closed:
