@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from logger_process import LoggerProcess, forked, processor_ticks, reap, wait_readable, write_all, writer
 
+from regrow.workers.system import history
+from regrow.workers.system.history import Part, open_part, parts
 from regrow.workers.system.logs import Follower, log_path, logged_names, tail_lines
-from regrow.workers.system.rotation import rotate
+from regrow.workers.system.rotation import old_path, rotate
 
 Follow = Callable[..., Iterator[tuple[str, str]]]
 
@@ -166,6 +168,39 @@ def test_follow_misses_no_file(logs: Path, follow: Follow, rotations: int) -> No
         append(path, b"after %d\n" % number)
     expected = [f"{when} {number}" for number in range(rotations) for when in ("before", "after")]
     assert [line for _, line in islice(lines, 2 * rotations)] == expected
+
+
+def test_no_file_is_missed_while_two_rotations_pass(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gap of a rotation is met, and right above it that of the next: what is beyond is found all the same."""
+    path = logs / "a.log"
+    for number in range(6):
+        append(path, b"%d\n" % number)
+        rotate(str(path), 100)
+    append(path, b"now\n")
+    inodes = {entry.stat().st_ino for entry in logs.iterdir()}
+
+    def move(index: int) -> None:
+        os.rename(old_path(str(path), index), old_path(str(path), index + 1))
+
+    def look(wanted: str) -> Part | None:
+        if wanted.endswith(".3"):  # the gap is at 3
+            for index in (6, 5, 4, 3):
+                move(index)
+            monkeypatch.setattr(history, "open_part", look_above)
+        return open_part(wanted)
+
+    def look_above(wanted: str) -> Part | None:
+        monkeypatch.setattr(history, "open_part", open_part)
+        for index in (2, 1, 0):  # it ends; the next one begins, up to a gap at 4
+            move(index)
+        append(path, b"newer\n")
+        for index in (7, 6, 5, 4):
+            move(index)
+        return open_part(wanted)
+
+    monkeypatch.setattr(history, "open_part", look)
+    with parts(str(path)) as found:
+        assert inodes <= {part.inode for part in found}
 
 
 def test_follow_when_its_file_is_rotated_away(logs: Path, follow: Follow) -> None:

@@ -31,12 +31,19 @@ def parts(path: str) -> Iterator[list[Part]]:
     """
     Open the present file and its old ones, newest first; closed on leaving.
 
-    One missing number is passed over: a rotation that is under way, or was cut short, leaves such a gap.
+    One missing number is passed over: a rotation that is under way, or was cut short, leaves such a gap. It
+    travels downwards, so a second one is the end, unless another rotation has begun since: then we look again.
     """
     found: list[Part] = []
     try:
         index = missing = 0
-        while missing < 2:
+        rotation = _rotation(path)
+        while True:
+            if missing == 2:
+                before, rotation = rotation, _rotation(path)
+                if rotation == before:
+                    break
+                index, missing = index - 2, 0
             part = open_part(old_path(path, index))
             missing = 0 if part else missing + 1
             index += 1
@@ -48,6 +55,18 @@ def parts(path: str) -> Iterator[list[Part]]:
     finally:
         for part in found:
             os.close(part.fd)
+
+
+def _rotation(path: str) -> tuple[int, int]:
+    """Return what differs as soon as a rotation has ended: the two newest files; 0 for one that is missing."""
+    return _inode(path), _inode(old_path(path, 1))
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def open_part(path: str) -> Part | None:
