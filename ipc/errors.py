@@ -19,6 +19,12 @@ Between a process and the one that it sends to: each message ends as exactly one
     ├── RemoteError           the handler raised what belongs to its callers: `type` and `text`
     ├── CallingSelf           a process called itself, and would have waited for itself
     └── Refused               the receiver said no, such as `shutdown` while it stops (a ControlError as well)
+
+Between a process and what is kept for it: nothing was changed when one of these is raised.
+
+    StoreError                the store did not do it; its text says what, where and what to do
+    ├── StoreFull             no room: the disk, a quota or the file size limit is full; goes on when there is some
+    └── StoreUnusable         it cannot be opened, read or written: damaged, of another version, without permission
 """
 
 from __future__ import annotations
@@ -205,3 +211,23 @@ class CallingSelf(MessageError):
     def __init__(self, to: str) -> None:
         super().__init__(f"{to} cannot call itself: it would wait for its own answer")
         self.to = to
+
+
+class StoreError(Exception):
+    """Anything that kept the store from doing what it was asked for; nothing was changed."""
+
+
+class StoreFull(StoreError):
+    """There is no room at `path`: what was to be kept is not, and what is there is whole."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"no room in the store {path}: {why}; make room there, and it goes on")
+        self.path = path
+
+
+class StoreUnusable(StoreError):
+    """The store at `path` cannot be used as it is."""
+
+    def __init__(self, path: str, why: str, remedy: str) -> None:
+        super().__init__(f"cannot use the store {path}: {why}; {remedy}")
+        self.path = path

@@ -173,6 +173,14 @@ class Names:
 
         return self._write(take)
 
+    def has_flag(self, key: bytes) -> bool:
+        """Whether `set_flag` was called with this key, which begins with a zero byte, by anybody."""
+        return bool(self._read(lambda txn: txn.get(key) is not None))
+
+    def set_flag(self, key: bytes) -> None:
+        """Leave a sign for all."""
+        self._write(lambda txn: txn.put(key, b""))
+
     def is_stale(self) -> bool:
         """Whether the daemon was started anew since, with a new table; then `reopen`."""
         return self._pid != os.getpid() or self._inode != _inode(self._path)

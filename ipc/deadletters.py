@@ -1,0 +1,103 @@
+"""
+Dead letters: posts that will not be handled as they are, kept with the evidence until somebody looks at them.
+
+Everything here works inside a transaction of whoever calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from regrow.ipc.posts import Box, Post, encode
+from regrow.ipc.store import Txn
+
+DEAD = b"d"
+
+
+class Cause(StrEnum):
+    """Why a post became a dead letter."""
+
+    ATTEMPTS = "attempts"
+    """Its handler has failed so often that it is taken for the reason."""
+
+    BAD_REQUEST = "bad_request"
+    """It fits no handler."""
+
+    REFUSED = "refused"
+    """Its handler has raised what belongs to the sender, who does not wait for it."""
+
+    EXPIRED = "expired"
+    """It was not handled in time."""
+
+
+class DeadLetter(Struct, frozen=True, array_like=True):
+    """`at` is in seconds since the epoch; `text` says more than the cause."""
+
+    to: str
+    post: Post
+    cause: Cause
+    at: float
+    text: str = ""
+
+
+_decoder = msgspec.msgpack.Decoder(DeadLetter)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def bury(txn: Txn, db: Any, letter: DeadLetter) -> int:
+    """Keep a letter; returns its number."""
+    number = (_last(txn, db) or 0) + 1
+    txn.put(_key(number), _encode(letter), db=db)
+    return number
+
+
+def listed(txn: Txn, db: Any) -> Iterator[tuple[int, DeadLetter]]:
+    """All of them, the oldest first."""
+    with txn.cursor(db=db) as cursor:
+        if cursor.set_range(DEAD):
+            for key, value in cursor.iternext():
+                if not key.startswith(DEAD):
+                    return
+                yield int.from_bytes(key[1:], "big"), _decoder.decode(value)
+
+
+def get(txn: Txn, db: Any, number: int) -> DeadLetter | None:
+    """The letter of this number; None when there is none."""
+    found = txn.get(_key(number), db=db)
+    return None if found is None else _decoder.decode(found)
+
+
+def drop(txn: Txn, db: Any, number: int) -> bool:
+    """Forget one; whether it was there."""
+    return bool(txn.delete(_key(number), db=db))
+
+
+def retry(txn: Txn, db: Any, number: int) -> tuple[DeadLetter, bool] | None:
+    """
+    Put one back at the end of its box, as if it had never been tried; it does not expire any more.
+
+    Returns:
+        The letter, and whether its box was empty; None when there is none of that number.
+    """
+    letter = get(txn, db, number)
+    if letter is None:
+        return None
+    drop(txn, db, number)
+    post = msgspec.structs.replace(letter.post, failures=(), expires_at=0.0)
+    return letter, Box(db, letter.to).put(txn, encode(post))
+
+
+def _last(txn: Txn, db: Any) -> int | None:
+    with txn.cursor(db=db) as cursor:
+        end = bytes([DEAD[0] + 1])
+        found = cursor.prev() if cursor.set_range(end) else cursor.last()
+        return int.from_bytes(cursor.key()[1:], "big") if found and cursor.key().startswith(DEAD) else None
+
+
+def _key(number: int) -> bytes:
+    return DEAD + number.to_bytes(8, "big")

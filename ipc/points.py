@@ -1,0 +1,62 @@
+"""
+Every place at which the end of a process is told apart from the end a moment earlier: where tests kill.
+
+In use, `hit` does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+
+class Point(StrEnum):
+    """Where a process may be killed; each is passed once for each transaction, message, timer or step."""
+
+    BEFORE_COMMIT = "before_commit"
+    """What is to be committed is known; no transaction is open."""
+
+    INSIDE_COMMIT = "inside_commit"
+    """All is in the transaction, bells have been rung, and the writers' lock is held."""
+
+    AFTER_COMMIT = "after_commit"
+    """It is in the store; nobody has been answered."""
+
+    POST_BEGUN = "post_begun"
+    """A post is about to be handled, and it is on record that it is."""
+
+    POST_HANDLED = "post_handled"
+    """The handler of a post has returned; nothing of it is in the store."""
+
+    REPLY_DUE = "reply_due"
+    """What a call has changed is in the store; its caller has no reply."""
+
+    TIMER_DUE = "timer_due"
+    """A timer is due and has not become a post."""
+
+    TIMER_FIRED = "timer_fired"
+    """It has."""
+
+    STEP_BEGUN = "step_begun"
+    """A step of a workflow is about to run."""
+
+    STEP_RETURNED = "step_returned"
+    """It has returned, and its result is not in the store."""
+
+    STEP_KEPT = "step_kept"
+    """It is."""
+
+
+_hook: Callable[[Point], None] | None = None
+
+
+def hit(point: Point) -> None:
+    """Say that this place is reached."""
+    if _hook is not None:
+        _hook(point)
+
+
+def install(hook: Callable[[Point], None] | None) -> None:
+    """Have `hook` called at each of them from now on, in this process and those that it forks."""
+    global _hook
+    _hook = hook

@@ -1,0 +1,173 @@
+"""
+Posting, for a process that has a node: whose box it goes into, and who is told.
+
+Source: architecture section 7; otp-rules S167-S174 on groups.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from regrow.ipc.bell import SUFFIX, ring
+from regrow.ipc.errors import BadRequest, NoProcess
+from regrow.ipc.groups import Address, ByKey, LeastOutstanding, partition
+from regrow.ipc.posts import BOX, MAX_WAITING, Box, check_id, written
+from regrow.ipc.store import Store, Txn
+from regrow.ipc.transaction import Outgoing, Transaction
+
+if TYPE_CHECKING:
+    from regrow.ipc.node import Node
+
+AGENTS = b"agents"
+"""In `meta`: the addresses in the daemon's file, each with the number of its replicas (0: it is in no group)."""
+
+MAIL = b"\0mail:"
+"""In the names table: this name has had posts, so whoever takes it looks for some."""
+
+
+class Posting:
+    """What a process needs to post; its store is opened when it is first needed."""
+
+    def __init__(self, node: Node, sender: str = "") -> None:
+        self._node = node
+        self._sender = sender
+        self._store: Store | None = None
+        self._known: set[str] = set()
+        self._room: dict[str, int] = {}
+        self._turns: dict[str, int] = {}
+
+    @property
+    def store(self) -> Store:
+        """Raises StoreUnusable."""
+        if self._store is None:
+            self._store = Store.open(self._node.run_dir)
+        return self._store
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything was kept or looked up yet."""
+        return self._store is not None
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def write(
+        self,
+        to: str | Address,
+        handler: str,
+        args: Any,
+        kwargs: Any,
+        id: str | None = None,
+        expires: float | None = None,
+    ) -> Outgoing:
+        """
+        A post, ready to be committed. `expires` in seconds from now.
+
+        Raises:
+            NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError.
+        """
+        now = time.time()
+        name = self.address(to)
+        self._check_room(name)
+        own = uuid.uuid4().hex if id is None else check_id(name, id)
+        expires_at = 0.0 if expires is None else now + _seconds(name, expires, "expires")
+        post = written(name, handler, args, kwargs, self._sender, own, now, expires_at)
+        return Outgoing(name, post, own, id is not None, now)
+
+    def commit(self, transaction: Transaction) -> None:
+        """
+        Commit it, on its own.
+
+        Raises:
+            StoreError, Overtaken: nothing was changed.
+        """
+        store = self.store
+        store.write(lambda txn: transaction.apply(txn, store, self.ring))
+
+    def ring(self, name: str) -> None:
+        """Tell the owner of a box that it is no longer empty; inside the transaction that has put something there."""
+        node = self._node
+        with node.locked():
+            names = node.names
+            if names.is_stale():
+                names.reopen()
+            record = names.get(name)
+            if not names.has_flag(MAIL + name.encode()):
+                names.set_flag(MAIL + name.encode())
+        if record is not None:
+            ring(node.run_dir, record.mailbox + SUFFIX)
+
+    def address(self, to: str | Address) -> str:
+        """
+        The one name that a post goes to: of a group, the member that the address means, living or not.
+
+        Raises:
+            NoProcess: nothing of that name is known; BadRequest: the key cannot be encoded.
+        """
+        if isinstance(to, str) and to in self._known:
+            return to
+        group = to if isinstance(to, str) else to.group
+        replicas = self._replicas(group)
+        if not replicas:
+            self._known.add(group)
+            return group
+        if isinstance(to, ByKey):
+            try:
+                return f"{group}.{partition(to.key, replicas)}"
+            except TypeError as error:
+                raise BadRequest(group, f"cannot encode the key: {error}") from None
+        members = [f"{group}.{number}" for number in range(replicas)]
+        if isinstance(to, LeastOutstanding):
+            store = self.store
+            return store.read(lambda txn: min(members, key=lambda name: Box(store.messages, name).length(txn)))
+        turn = self._turns[group] = self._turns.get(group, -1) + 1
+        return members[turn % replicas]
+
+    def _replicas(self, name: str) -> int:
+        """How many members the group has; 0 for a name that is none."""
+        node = self._node
+        with node.locked():
+            if node.names.get(name) is not None:
+                return 0
+            if replicas := node.replicas(name):
+                return replicas
+        store = self.store
+
+        def look(txn: Txn) -> int | None:
+            known = msgspec.msgpack.decode(txn.get(AGENTS, b"\x80", db=store.meta), type=dict[str, int])
+            if name in known:
+                return known[name]
+            return 0 if txn.get(BOX + name.encode() + b"\0", db=store.messages) is not None else None
+
+        found = store.read(look)
+        if found is None:
+            raise NoProcess(name, "the daemon's file has no agent of that name, and none has been started under it")
+        return found
+
+    def _check_room(self, name: str) -> None:
+        """Look again only when what was free may be gone: others post as well."""
+        left = self._room.get(name, 0)
+        if left > 0:
+            self._room[name] = left - 1
+            return
+        store = self.store
+
+        def look(txn: Txn) -> int:
+            box = Box(store.messages, name)
+            box.check_room(txn)
+            return box.length(txn)
+
+        self._room[name] = min((MAX_WAITING - store.read(look)) // 16, 1000)
+
+
+def _seconds(to: str, value: float, what: str) -> float:
+    if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise BadRequest(to, f"{what} is a number of seconds from 0 up, not {value!r}")
+    return float(value)

@@ -1,0 +1,225 @@
+"""
+Posts: messages that are kept until they have taken effect, each in the box of the name that it is for.
+
+Everything here works inside a transaction of whoever calls it. A box is in the order of its commits; a post keeps its
+place in it until it is taken out.
+
+Source: architecture section 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from regrow.ipc.errors import Backpressure, BadRequest
+from regrow.ipc.store import Txn
+
+MAX_WAITING = 1_000_000
+"""Posts in one box; one more is refused with Backpressure."""
+
+MAX_ID_BYTES = 200
+MAX_TEXT = 16_000
+"""Characters of a traceback that are kept with a post."""
+
+WAITING, SEEN, SEEN_BY_TIME, BOX = b"q", b"i", b"j", b"b"
+
+_MAX_BYTES = 16 * 1024 * 1024
+
+
+class Failure(Struct, frozen=True, array_like=True):
+    """
+    An attempt that has come to nothing. `at` is in seconds since the epoch; `reason` as in a `last_exit`; `text` says
+    more, such as a traceback.
+    """
+
+    incarnation: int
+    at: float
+    reason: str
+    text: str = ""
+
+
+class Post(Struct, frozen=True, array_like=True):
+    """
+    One message. `args` is an encoded array, `kwargs` an encoded map; `sender` the agent that has posted it, "" a client.
+
+    `at` and `expires_at` are in seconds since the epoch; 0: it does not expire.
+    """
+
+    handler: str
+    args: Raw
+    kwargs: Raw
+    sender: str = ""
+    id: str = ""
+    at: float = 0.0
+    expires_at: float = 0.0
+    failures: tuple[Failure, ...] = ()
+
+
+_decoder = msgspec.msgpack.Decoder(Post)
+_encoder = msgspec.msgpack.Encoder()
+_message = msgspec.msgpack.Encoder().encode
+
+
+def decode(value: bytes) -> Post:
+    """A post as it was kept; raises msgspec.MsgspecError: it is damaged."""
+    return _decoder.decode(value)
+
+
+def encode(post: Post) -> bytes:
+    """A post as it is kept."""
+    return _encoder.encode(post)
+
+
+def written(to: str, handler: str, args: Any, kwargs: Any, sender: str, id: str, at: float, expires_at: float) -> bytes:
+    """
+    A post as it is kept.
+
+    Raises:
+        BadRequest: it cannot be encoded, or is too large.
+    """
+    try:
+        post = _message((handler, args, kwargs, sender, id, at, expires_at))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadRequest(to, f"cannot encode the arguments of {handler}: {error}") from None
+    if len(post) > _MAX_BYTES:
+        raise BadRequest(to, f"the message has {len(post)} bytes, {_MAX_BYTES} are the limit")
+    return post
+
+
+def check_id(to: str, id: object) -> str:
+    """
+    An id as it may be.
+
+    Raises:
+        BadRequest.
+    """
+    if type(id) is not str or not 0 < len(id.encode(errors="surrogatepass")) <= MAX_ID_BYTES or "\0" in id:
+        raise BadRequest(to, f"an id is a text of 1 to {MAX_ID_BYTES} bytes, not {id!r:.100}")
+    return id
+
+
+class Box:
+    """
+    The box of one name. Ordinals are its order: of a post in it, never used twice.
+
+    Args:
+        db: the store's `messages`.
+    """
+
+    __slots__ = ("_db", "_end", "_first", "_name", "name")
+
+    def __init__(self, db: Any, name: str) -> None:
+        self._db = db
+        self.name = name
+        self._name = name.encode() + b"\0"
+        self._first = WAITING + self._name
+        self._end = WAITING + name.encode() + b"\1"
+
+    def put(self, txn: Txn, post: bytes) -> bool:
+        """Add a post at the end; returns whether the box was empty, and its owner is to be told."""
+        last = self._last(txn)
+        if last is None:
+            ordinal = txn.id() << 16
+            if txn.get(BOX + self._name, db=self._db) is None:
+                txn.put(BOX + self._name, b"", db=self._db)
+        else:
+            ordinal = last + 1
+        txn.put(self._first + ordinal.to_bytes(8, "big"), post, db=self._db)
+        return last is None
+
+    def put_once(self, txn: Txn, post: bytes, id: str, at: float) -> bool | None:
+        """The same, unless a post with this id was ever put here: then None."""
+        key = self._name + id.encode()
+        if txn.get(SEEN + key, db=self._db) is not None:
+            return None
+        time = int(at * 1e6).to_bytes(8, "big")
+        txn.put(SEEN + key, time, db=self._db)
+        txn.put(SEEN_BY_TIME + time + key, b"", db=self._db)
+        return self.put(txn, post)
+
+    def after(self, txn: Txn, ordinal: int, count: int) -> list[tuple[int, bytes]]:
+        """Up to `count` posts behind this ordinal (-1: from the first one on), in order."""
+        with txn.cursor(db=self._db) as cursor:
+            if not cursor.set_range(self._first + (ordinal + 1).to_bytes(8, "big")):
+                return []
+            first, found = self._first, []
+            for key, value in cursor.iternext():
+                if not key.startswith(first):
+                    break
+                found.append((int.from_bytes(key[-8:], "big"), value))
+                if len(found) >= count:
+                    break
+            return found
+
+    def get(self, txn: Txn, ordinal: int) -> bytes | None:
+        found: bytes | None = txn.get(self._key(ordinal), db=self._db)
+        return found
+
+    def replace(self, txn: Txn, ordinal: int, post: Post) -> None:
+        """Put another in its place."""
+        txn.put(self._key(ordinal), encode(post), db=self._db)
+
+    def take(self, txn: Txn, ordinal: int) -> bool:
+        """Take one out; whether it was there."""
+        return bool(txn.delete(self._key(ordinal), db=self._db))
+
+    def length(self, txn: Txn) -> int:
+        """How many wait; more by the gaps that posts have left which were taken out of the middle."""
+        with txn.cursor(db=self._db) as cursor:
+            if not cursor.set_range(self._first) or not cursor.key().startswith(self._first):
+                return 0
+            first = int.from_bytes(cursor.key()[-8:], "big")
+        last = self._last(txn)
+        return 0 if last is None else last - first + 1
+
+    def check_room(self, txn: Txn) -> None:
+        """
+        See that there is room for one more.
+
+        Raises:
+            Backpressure.
+        """
+        length = self.length(txn)
+        if length >= MAX_WAITING:
+            raise Backpressure(self.name, length, MAX_WAITING, "its box")
+
+    def _key(self, ordinal: int) -> bytes:
+        return self._first + ordinal.to_bytes(8, "big")
+
+    def _last(self, txn: Txn) -> int | None:
+        with txn.cursor(db=self._db) as cursor:
+            found = cursor.prev() if cursor.set_range(self._end) else cursor.last()
+            if not found:
+                return None
+            key: bytes = cursor.key()
+            return int.from_bytes(key[-8:], "big") if key.startswith(self._first) else None
+
+
+def boxes(txn: Txn, db: Any) -> Iterator[str]:
+    """The names for which anything was ever posted, sorted."""
+    with txn.cursor(db=db) as cursor:
+        if cursor.set_range(BOX):
+            for key in cursor.iternext(values=False):
+                if not key.startswith(BOX):
+                    return
+                yield key[1:-1].decode()
+
+
+def forget_ids(txn: Txn, db: Any, before: float, limit: int) -> int:
+    """Forget up to `limit` ids of posts that were put in before this time (seconds since the epoch); how many."""
+    end = SEEN_BY_TIME + int(before * 1e6).to_bytes(8, "big")
+    with txn.cursor(db=db) as cursor:
+        old: list[bytes] = []
+        if cursor.set_range(SEEN_BY_TIME):
+            for key in cursor.iternext(values=False):
+                if key >= end or len(old) >= limit:
+                    break
+                old.append(key)
+    for key in old:
+        txn.delete(key, db=db)
+        txn.delete(SEEN + key[9:], db=db)
+    return len(old)

@@ -1,0 +1,176 @@
+"""
+What is to be committed together: changes of state, posts, and whatever else belongs to them.
+
+It lies in memory until then, so nobody waits for whoever takes long; reads of the state see it.
+
+Source: architecture section 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeAlias
+
+from regrow.ipc.posts import Box
+from regrow.ipc.store import Store, Txn
+
+CHUNK = 256
+"""Rows read at once while somebody iterates: no read transaction is open in between."""
+
+Ring: TypeAlias = Callable[[str], None]
+"""Tells a name that its box is no longer empty; called inside the transaction."""
+
+
+class Overtaken(Exception):
+    """Somebody else has changed what this transaction has read and shares with others; nothing was changed."""
+
+
+class Outgoing:
+    """A post on its way into the box of `to`; with an `id` that counts if `once`."""
+
+    __slots__ = ("at", "id", "once", "post", "to")
+
+    def __init__(self, to: str, post: bytes, id: str, once: bool, at: float) -> None:
+        self.to = to
+        self.post = post
+        self.id = id
+        self.once = once
+        self.at = at
+
+
+class Transaction:
+    """
+    An overlay on the store, or on another transaction that it will become part of.
+
+    `puts` are rows of the state, None for one that is to be gone. `seen` are rows that others may change, as they were
+    read. `then` is called with the open transaction, last.
+    """
+
+    __slots__ = ("parent", "posts", "puts", "seen", "then")
+
+    def __init__(self, parent: Transaction | None = None) -> None:
+        self.parent = parent
+        self.puts: dict[bytes, bytes | None] = {}
+        self.posts: list[Outgoing] = []
+        self.then: list[Callable[[Txn], None]] = []
+        self.seen: dict[bytes, bytes | None] = {}
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self.puts or self.posts or self.then)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.puts.clear()
+        self.posts.clear()
+        self.then.clear()
+        self.seen.clear()
+
+    def absorb(self, part: Transaction) -> None:
+        """Take over what a part of this one was to change; the part is empty afterwards."""
+        self.puts.update(part.puts)
+        self.posts += part.posts
+        self.then += part.then
+        self.seen.update(part.seen)
+        part.clear()
+
+    def get(self, store: Store, key: bytes, *, shared: bool = False) -> bytes | None:
+        """A row as it would be after the commit. `shared`: others may change it, which the commit will look for."""
+        layer: Transaction | None = self
+        while layer is not None:
+            if key in layer.puts:
+                return layer.puts[key]
+            layer = layer.parent
+        found: bytes | None = store.read(lambda txn: txn.get(key, db=store.state))
+        if shared:
+            self.seen.setdefault(key, found)
+        return found
+
+    def scan(
+        self, store: Store, first: bytes, end: bytes, *, reverse: bool = False, shared: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """
+        Rows with `first` <= key < `end`, as they would be after the commit; rows may be put meanwhile.
+        """
+        while True:
+            rows = store.read(partial(_chunk, db=store.state, first=first, end=end, reverse=reverse))
+            if shared:
+                for key, value in rows:
+                    self.seen.setdefault(key, value)
+            full = len(rows) >= CHUNK
+            low, high = first, end
+            if full:
+                low, high = (rows[-1][0], end) if reverse else (first, rows[-1][0] + b"\0")
+            merged = self._laid_over(rows, low, high)
+            for key in sorted(merged, reverse=reverse):
+                yield key, merged[key]
+            if not full:
+                return
+            first, end = (first, low) if reverse else (high, end)
+
+    def _laid_over(self, rows: list[tuple[bytes, bytes]], first: bytes, end: bytes) -> dict[bytes, bytes]:
+        layers = []
+        layer: Transaction | None = self
+        while layer is not None:
+            layers.append(layer.puts)
+            layer = layer.parent
+        merged: dict[bytes, bytes] = dict(rows)
+        for puts in reversed(layers):
+            for key, value in puts.items():
+                if first <= key < end:
+                    if value is None:
+                        merged.pop(key, None)
+                    else:
+                        merged[key] = value
+        return merged
+
+    def apply(self, txn: Txn, store: Store, ring: Ring) -> None:
+        """
+        Do it, inside an open transaction of the store.
+
+        Raises:
+            Overtaken.
+        """
+        state = store.state
+        for key, seen in self.seen.items():
+            if txn.get(key, db=state) != seen:
+                raise Overtaken
+        for key, value in self.puts.items():
+            if value is None:
+                txn.delete(key, db=state)
+            else:
+                txn.put(key, value, db=state)
+        self._post(txn, store, ring)
+        for then in self.then:
+            then(txn)
+
+    def _post(self, txn: Txn, store: Store, ring: Ring) -> None:
+        boxes: dict[str, Box] = {}
+        for out in self.posts:
+            box = boxes.get(out.to)
+            if box is None:
+                box = boxes[out.to] = Box(store.messages, out.to)
+            was_empty = box.put_once(txn, out.post, out.id, out.at) if out.once else box.put(txn, out.post)
+            if was_empty:
+                ring(out.to)
+
+
+def _chunk(txn: Txn, db: object, first: bytes, end: bytes, reverse: bool) -> list[tuple[bytes, bytes]]:
+    rows: list[tuple[bytes, bytes]] = []
+    with txn.cursor(db=db) as cursor:
+        if reverse:
+            found = cursor.prev() if cursor.set_range(end) else cursor.last()
+            each = cursor.iterprev() if found else iter(())
+        else:
+            each = cursor.iternext() if cursor.set_range(first) else iter(())
+        for key, value in each:
+            if not first <= key < end:
+                break
+            rows.append((key, value))
+            if len(rows) >= CHUNK:
+                break
+    return rows
+
+
+__all__ = ["CHUNK", "Outgoing", "Overtaken", "Ring", "Transaction"]
