@@ -20,6 +20,10 @@ Between a process and the one that it sends to: each message ends as exactly one
     ├── CallingSelf           a process called itself, and would have waited for itself
     └── Refused               the receiver said no, such as `shutdown` while it stops (a ControlError as well)
 
+In an agent, about its own state; it is for the author of the agent to act on:
+
+    BadState                  a key or value that state cannot hold, or that is stored and is not what the code expects
+
 Between a process and what is kept for it: nothing was changed when one of these is raised.
 
     StoreError                the store did not do it; its text says what, where and what to do
@@ -230,4 +234,22 @@ class StoreUnusable(StoreError):
 
     def __init__(self, path: str, why: str, remedy: str) -> None:
         super().__init__(f"cannot use the store {path}: {why}; {remedy}")
+        self.path = path
+
+
+class BadState(ValueError):
+    """
+    State cannot hold this, or holds what the code does not expect; nothing was changed.
+
+    `key` is the key, and `path` the place inside its value, as in `$.lines[2]`: empty when it is about the key itself
+    or about all of the value.
+    """
+
+    def __init__(self, key: object, text: str, path: str = "") -> None:
+        shown = repr(key)
+        shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
+        place = f" at {path}" if path not in ("", "$") else ""
+        super().__init__(f"cannot use state[{shown}]{place}: {text}")
+        self.key = key
+        self.text = text
         self.path = path
