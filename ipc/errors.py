@@ -241,15 +241,16 @@ class BadState(ValueError):
     """
     State cannot hold this, or holds what the code does not expect; nothing was changed.
 
-    `key` is the key, and `path` the place inside its value, as in `$.lines[2]`: empty when it is about the key itself
-    or about all of the value.
+    `key` is the key (None: it is about all of the state), and `path` the place inside its value, as in `$.lines[2]`:
+    empty when it is about the key itself.
     """
 
     def __init__(self, key: object, text: str, path: str = "") -> None:
         shown = repr(key)
         shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
+        what = "the state" if key is None else f"state[{shown}]"
         place = f" at {path}" if path not in ("", "$") else ""
-        super().__init__(f"cannot use state[{shown}]{place}: {text}")
+        super().__init__(f"cannot use {what}{place}: {text}")
         self.key = key
         self.text = text
         self.path = path

@@ -108,7 +108,7 @@ def prefix_range(prefix: str | bytes | tuple[Element, ...], limit: int = STORE_K
     if isinstance(prefix, tuple):
         above = encode_all(prefix, limit - 1)
         return above + FIRST, above + END
-    if not isinstance(prefix, str | bytes):
+    if not isinstance(prefix, str | bytes):  # whatever a caller without types gives
         raise BadState(prefix, f"a prefix is a str, bytes or a tuple, not {_article(prefix)}")
     first = _element(prefix, prefix)[:-1]
     if len(first) > limit:
@@ -122,7 +122,7 @@ def end_behind(key: Key, limit: int = STORE_KEY_BYTES) -> bytes:
     return encoded + b"\0" if len(encoded) < limit else _after(encoded)
 
 
-def _element(element: Element, key: object) -> bytes:
+def _element(element: object, key: object) -> bytes:
     if isinstance(element, str):
         try:
             text = element.encode()

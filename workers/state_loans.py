@@ -129,7 +129,7 @@ class Passing:
         self._last: list[Loan] = []
 
     def went(self, loan: Loan) -> None:
-        """Keep an object in view that was handed out. The caller's loop still refers to it when it asks for the next one."""
+        """Keep an object in view: the caller's loop still refers to it when it asks for the next one."""
         self._last.append(loan)
         if len(self._last) > 2:
             before = self._last.pop(0)

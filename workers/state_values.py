@@ -157,14 +157,14 @@ def _altered(value: Any, back: Any, path: str) -> tuple[str, Any, Any] | None:
     if isinstance(value, dict) and isinstance(back, dict):
         if value.keys() != back.keys():
             odd = next((pair for pair in zip(value, back, strict=False) if pair[0] != pair[1]), None)
-            return (f"{path}, a key", *odd) if odd else None
-        pairs = [(f"{path}[{key!r}]", value[key], back[key]) for key in value]
+            return (f"{path}, a key", *odd) if odd else None  # keys that are a NaN
+        parts = [(value[key], back[key], f"{path}[{key!r}]") for key in value]
     elif isinstance(value, list) and isinstance(back, list):
-        pairs = [(f"{path}[{index}]", *pair) for index, pair in enumerate(zip(value, back, strict=False))]
+        parts = [(*pair, f"{path}[{index}]") for index, pair in enumerate(zip(value, back, strict=False))]
     else:
         is_same = isinstance(value, type(back)) and (value == back or value != value)  # a NaN
         return None if is_same else (path, value, back)
-    return next((found for place, *pair in pairs if (found := _altered(*pair, place)) is not None), None)
+    return next((found for part in parts if (found := _altered(*part)) is not None), None)
 
 
 def _advice(value: Any) -> str:
