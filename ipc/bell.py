@@ -64,28 +64,39 @@ class Bell:
             pass  # the whole run_dir is gone, or somebody has tidied up
 
 
-class _Rope:
-    """The socket that this process rings others with."""
+class Rope:
+    """
+    What the bells of a daemon are rung with. Thread-safe; not for use in a forked process.
 
-    def __init__(self) -> None:
+    Args:
+        run_dir: the daemon's, which need not run.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self._path = os.path.join(run_dir, MBOX)
         self._lock = threading.Lock()
-        self._pid = 0
-        self._run_dir = ""
         self._folder_fd = -1
-        self._socket: socket.socket | None = None
-        os.register_at_fork(after_in_child=self._forked)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
-    def _forked(self) -> None:
-        self._lock = threading.Lock()
-
-    def pull(self, run_dir: str, file: str) -> bool:
+    def ring(self, file: str) -> bool:
+        """Ring the bell `file`; False when nobody is there to hear it. Never blocks, never raises."""
         with self._lock:
-            if self._socket is None or self._run_dir != run_dir:
-                self._turn_to(run_dir)
-            return self._pulled(file) or (self._is_elsewhere() and self._pulled(file))
+            try:
+                return self._rung(file) or (self._is_elsewhere() and self._rung(file))
+            except OSError:
+                return False
 
-    def _pulled(self, file: str) -> bool:
-        assert self._socket is not None
+    def close(self) -> None:
+        """Let go of it."""
+        with self._lock:
+            self._socket.close()
+            if self._folder_fd >= 0:
+                os.close(self._folder_fd)
+                self._folder_fd = -1
+
+    def _rung(self, file: str) -> bool:
+        if self._folder_fd < 0:
+            return False
         try:
             self._socket.sendto(b"\0", f"/proc/self/fd/{self._folder_fd}/{file}")
         except BlockingIOError:
@@ -95,27 +106,11 @@ class _Rope:
         return True
 
     def _is_elsewhere(self) -> bool:
-        """The daemon was started anew, with a new folder."""
-        before = os.fstat(self._folder_fd)
-        self._turn_to(self._run_dir)
-        return not os.path.samestat(before, os.fstat(self._folder_fd))
-
-    def _turn_to(self, run_dir: str) -> None:
-        if self._folder_fd >= 0:
-            os.close(self._folder_fd)
-        self._folder_fd = -1
-        self._folder_fd = os.open(os.path.join(run_dir, MBOX), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._run_dir = run_dir
-        if self._socket is None:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-
-
-_rope = _Rope()
-
-
-def ring(run_dir: str, file: str) -> bool:
-    """Ring the bell `file` of the daemon at `run_dir`; False when nobody is there to hear it."""
-    try:
-        return _rope.pull(run_dir, file)
-    except OSError:
-        return False
+        """Look for the folder: the daemon may have been started anew, with a new one."""
+        fd = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        before, self._folder_fd = self._folder_fd, fd
+        if before < 0:
+            return True
+        is_another = not os.path.samestat(os.fstat(before), os.fstat(fd))
+        os.close(before)
+        return is_another

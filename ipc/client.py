@@ -7,15 +7,21 @@ Source: contract section 4.
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from regrow.ipc.addresses import address_of, run_dir_of
 from regrow.ipc.control import ControlClient
 from regrow.ipc.node import Node
+from regrow.ipc.posting import Posting
+from regrow.ipc.transaction import Transaction
 from regrow.ipc.verbs import Verbs
 
 if TYPE_CHECKING:
+    from regrow.ipc.groups import Address
     from regrow.ipc.mailbox import Signal
     from regrow.ipc.signals import Signals
 
@@ -50,6 +56,8 @@ class Client(Verbs):
         self._control: ControlClient | None = None
         self._node = Node(run_dir_of(where, key))
         self._signals: Signals | None = None
+        self._posting = Posting(self._node)
+        self._open = threading.local()
 
     @property
     def run_dir(self) -> str:
@@ -61,6 +69,53 @@ class Client(Verbs):
         if self._control is None:
             self._control = ControlClient(self._node.run_dir)
         return Control(self._control)
+
+    def post(
+        self,
+        to: str | Address,
+        handler: str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        expires: float | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """
+        Send what takes effect exactly once, whoever is killed when; it is kept when this returns.
+
+        Args:
+            id: posts to one agent with the same id are one post; returned, or made up.
+            expires: seconds after which it becomes a dead letter instead.
+        Raises:
+            NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError: it was not kept.
+        """
+        out = self._posting.write(to, handler, args, kwargs, id, expires)
+        together = getattr(self._open, "transaction", None)
+        if together is not None:
+            together.posts.append(out)
+        else:
+            alone = Transaction()
+            alone.posts.append(out)
+            self._posting.commit(alone)
+        return out.id
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """
+        What this thread posts inside is kept at the end, all together; nothing of it when the block raises.
+
+        Raises:
+            StoreError: nothing was kept.
+        """
+        if getattr(self._open, "transaction", None) is not None:
+            raise RuntimeError("a transaction of this thread is open already")
+        together = self._open.transaction = Transaction()
+        try:
+            yield
+        finally:
+            self._open.transaction = None
+        if together:
+            self._posting.commit(together)
 
     def publish(self, topic: str, message: Any, *, timeout: float | None = None) -> int | None:
         """
@@ -102,6 +157,7 @@ class Client(Verbs):
             self._control.close()
         if self._signals is not None:
             self._signals.close()
+        self._posting.close()
         self._node.close()
 
     def __enter__(self) -> Self:

@@ -99,6 +99,11 @@ class Engine:
         self._turns: dict[str, int] = {}
         self._fresh_s = 0.0
 
+    @property
+    def mailbox_file(self) -> str:
+        """The file name of the own mailbox, "" for none."""
+        return self._file
+
     def locked(self) -> threading.RLock:
         """What must be held while the transport is used."""
         return self._lock

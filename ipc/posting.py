@@ -6,13 +6,14 @@ Source: architecture section 7; otp-rules S167-S174 on groups.
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regrow.ipc.bell import SUFFIX, ring
+from regrow.ipc.bell import SUFFIX
 from regrow.ipc.errors import BadRequest, NoProcess
 from regrow.ipc.groups import Address, ByKey, LeastOutstanding, partition
 from regrow.ipc.posts import BOX, MAX_WAITING, Box, check_id, written
@@ -36,15 +37,22 @@ class Posting:
         self._node = node
         self._sender = sender
         self._store: Store | None = None
+        self._pid = 0
         self._known: set[str] = set()
         self._room: dict[str, int] = {}
         self._turns: dict[str, int] = {}
 
     @property
     def store(self) -> Store:
-        """Raises StoreUnusable."""
-        if self._store is None:
+        """
+        As this process has it open.
+
+        Raises:
+            StoreUnusable.
+        """
+        if self._store is None or self._pid != os.getpid():  # a forked process opens it for itself
             self._store = Store.open(self._node.run_dir)
+            self._pid = os.getpid()
         return self._store
 
     @property
@@ -54,7 +62,7 @@ class Posting:
 
     def close(self) -> None:
         """Let go of the store."""
-        if self._store is not None:
+        if self._store is not None and self._pid == os.getpid():
             self._store.close()
             self._store = None
 
@@ -102,7 +110,7 @@ class Posting:
             if not names.has_flag(MAIL + name.encode()):
                 names.set_flag(MAIL + name.encode())
         if record is not None:
-            ring(node.run_dir, record.mailbox + SUFFIX)
+            self.store.ring(record.mailbox + SUFFIX)
 
     def address(self, to: str | Address) -> str:
         """
@@ -168,6 +176,6 @@ class Posting:
 
 
 def _seconds(to: str, value: float, what: str) -> float:
-    if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
         raise BadRequest(to, f"{what} is a number of seconds from 0 up, not {value!r}")
     return float(value)

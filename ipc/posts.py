@@ -44,7 +44,7 @@ class Failure(Struct, frozen=True, array_like=True):
 
 class Post(Struct, frozen=True, array_like=True):
     """
-    One message. `args` is an encoded array, `kwargs` an encoded map; `sender` the agent that has posted it, "" a client.
+    One message. `args` is an encoded array, `kwargs` an encoded map; `sender` is the agent that has posted it, or "".
 
     `at` and `expires_at` are in seconds since the epoch; 0: it does not expire.
     """
@@ -141,8 +141,8 @@ class Box:
         txn.put(SEEN_BY_TIME + time + key, b"", db=self._db)
         return self.put(txn, post)
 
-    def after(self, txn: Txn, ordinal: int, count: int) -> list[tuple[int, bytes]]:
-        """Up to `count` posts behind this ordinal (-1: from the first one on), in order."""
+    def after(self, txn: Txn, ordinal: int, count: int, size: int) -> list[tuple[int, bytes]]:
+        """Up to `count` posts of `size` bytes together, but one at least, behind this ordinal (-1: all), in order."""
         with txn.cursor(db=self._db) as cursor:
             if not cursor.set_range(self._first + (ordinal + 1).to_bytes(8, "big")):
                 return []
@@ -151,7 +151,8 @@ class Box:
                 if not key.startswith(first):
                     break
                 found.append((int.from_bytes(key[-8:], "big"), value))
-                if len(found) >= count:
+                size -= len(value)
+                if len(found) >= count or size <= 0:
                     break
             return found
 

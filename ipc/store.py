@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from regrow.config.spec import Durability
-from regrow.ipc.bell import ring
+from regrow.ipc.bell import Rope
 from regrow.ipc.errors import StoreError, StoreFull, StoreUnusable
 from regrow.ipc.points import Point, hit
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 class _Replaced(Exception):
     """It is to be opened anew."""
+
+
+class _Seen(Exception):
+    """What was to be seen; nothing is to be committed."""
 
 
 T = TypeVar("T")
@@ -81,7 +85,12 @@ class Store:
         self.run_dir = run_dir
         self._lock = threading.RLock()
         self._writing = False
-        self._open_env()
+        self._rope = Rope(run_dir)
+        try:
+            self._open_env()
+        except BaseException:
+            self._rope.close()
+            raise
 
     @staticmethod
     def open(run_dir: str) -> Store:
@@ -147,6 +156,23 @@ class Store:
             finally:
                 self._writing = False
 
+    def look(self, look: Callable[[Txn], T]) -> T:
+        """
+        What `look` makes of the state after all transactions that have begun: it waits for the one that is open.
+
+        Raises:
+            StoreError.
+        """
+        def only_look(txn: Txn) -> T:
+            raise _Seen(look(txn))
+
+        try:
+            self.write(only_look)
+        except _Seen as seen:
+            found: T = seen.args[0]
+            return found
+        raise AssertionError("it was looked at")
+
     def _write_once(self, change: Callable[[Txn], T]) -> T:
         hit(Point.BEFORE_COMMIT)
         signs = self._signs
@@ -157,7 +183,7 @@ class Store:
             result = change(txn)
             if not signs[0] and self.run_dir:
                 signs[0] = 1
-                ring(self.run_dir, KEEPER_BELL)
+                self.ring(KEEPER_BELL)
             hit(Point.INSIDE_COMMIT)
             txn.commit()
         except BaseException:
@@ -190,7 +216,7 @@ class Store:
 
     def _open_anew(self) -> None:
         """The daemon was started anew, perhaps with another level, or the store was replaced by another."""
-        self.shut()
+        self._close_env()
         if self.run_dir:
             info = read_info(self.run_dir)
             self.path, self.durability = info.path, info.durability
@@ -199,8 +225,16 @@ class Store:
     def shut(self) -> None:
         """Close it here, whoever else has it open; only for one that `open` has not given."""
         with self._lock:
-            self.env.close()
-            self._signs.close()
+            self._close_env()
+            self._rope.close()
+
+    def _close_env(self) -> None:
+        self.env.close()
+        self._signs.close()
+
+    def ring(self, bell: str) -> bool:
+        """Ring a bell of the daemon; False when nobody is there to hear it."""
+        return self._rope.ring(bell)
 
     def _grow(self) -> None:
         """The map is full: follow whoever has made it larger already, or double it."""
@@ -218,7 +252,7 @@ class Store:
         if number in _NO_ROOM:
             raise StoreFull(self.path, os.strerror(number)) from None
         if isinstance(error, lmdb.PanicError):  # a write to the file has failed before
-            self.shut()
+            self._close_env()
             self._open_env()
             return
         if number:
@@ -289,7 +323,8 @@ class _Stores:
     def _leave_to_parent(self) -> None:
         """What a forked process finds open was opened by its parent, and must not be used."""
         for store, _ in self._open.values():
-            store.env.close()
+            store._lock = threading.RLock()  # a thread that is not here may have held it
+            store.shut()
         self._open.clear()
         self._pid = os.getpid()
 

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from regrow.ipc.verbs import Verbs
 from regrow.workers.handlers import Handler
+from regrow.workers.once import once
+from regrow.workers.unit import current
 
 if TYPE_CHECKING:
     from regrow.ipc.aio import AsyncVerbs
     from regrow.ipc.down import Down
+    from regrow.ipc.groups import Address
     from regrow.ipc.node import Node
     from regrow.ipc.signals import Signals
+    from regrow.workers.state import State
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _MARK = "__regrow_handler__"
 HOOKS = ("init", "terminate", "on_down", "on_signal")
@@ -65,10 +71,12 @@ class Agent(Verbs):
     Class attributes:
         concurrency: how many `async def` handlers may be under way at once.
         replies: exceptions that are told to the caller as RemoteError. Any other one ends the agent: let it crash.
+        max_attempts: how often the handler of one post may fail before the post becomes a dead letter; 0: for ever.
     """
 
     concurrency: ClassVar[int] = 1
     replies: ClassVar[tuple[type[Exception], ...]] = ()
+    max_attempts: ClassVar[int] = 3
 
     _handlers: ClassVar[Mapping[str, Handler] | None] = {}
     _host: Host | None = None
@@ -143,6 +151,77 @@ class Agent(Verbs):
     def progress(self) -> None:
         """Say in the middle of long work that it goes forward (`watchdog`). Between messages this happens by itself."""
         self._hosted.progress()
+
+    # -- what it keeps -----------------------------------------------------------------------------
+
+    if TYPE_CHECKING:
+        state: Any
+        """What survives it: a mapping, or one object of the type that the class says (`state: Cart`)."""
+
+    else:
+
+        @property
+        def state(self):
+            unit = current("state")
+            return unit.state if unit.owner.whole is None else unit.owner.whole.value
+
+        @state.setter
+        def state(self, value):
+            whole = current("state").owner.whole
+            if whole is None:
+                raise AttributeError("`state` is a mapping: change what is in it, or say what it is (`state: Cart`)")
+            whole.value = value
+
+    @property
+    def group_state(self) -> State[Any]:
+        """What the replicas of a group keep together. A handler whose reads another has overtaken is run again."""
+        return current("group_state").group_state
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """
+        A part of a long handler: what was changed until its end is committed there. An exception undoes the part.
+
+        Raises:
+            StoreError: nothing was committed.
+        """
+        return current("transaction()").block()
+
+    def once(self, key: str, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """
+        What `function` returned when it was called under this key; it is called if it never was.
+
+        Its result is kept at once, whatever becomes of the handler, so an effect outside the store is not had twice. If
+        the process ends in the middle of it, it is called again: hand the key to whoever can tell the two apart.
+
+        Raises:
+            BadState: the result cannot be kept; StoreError; and whatever `function` raises, which is not kept.
+        """
+        return once(current("once()"), key, function, *args, **kwargs)
+
+    def post(
+        self,
+        to: str | Address,
+        handler: str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        expires: float | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """
+        Send what takes effect exactly once, whoever is killed when; it leaves when this handler commits.
+
+        Args:
+            id: posts to one agent with the same id are one post; returned, or made up.
+            expires: seconds after which it becomes a dead letter instead.
+        Raises:
+            NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError.
+        """
+        unit = current("post()")
+        out = unit.posting.write(to, handler, args, kwargs, id, expires)
+        unit.is_used = True
+        unit.transaction.posts.append(out)
+        return out.id
 
     # -- verbs besides those of a client -----------------------------------------------------------
 
@@ -233,6 +312,9 @@ def _check_attributes(agent: type[Agent]) -> None:
     concurrency: object = agent.concurrency
     if type(concurrency) is not int or concurrency < 1:
         raise TypeError(f"{agent.__name__}.concurrency must be a whole number from 1 up, not {concurrency!r}")
+    attempts: object = agent.max_attempts
+    if type(attempts) is not int or attempts < 0:
+        raise TypeError(f"{agent.__name__}.max_attempts must be a whole number from 0 up, not {attempts!r}")
     replies: Any = agent.replies
     if type(replies) is not tuple or not all(isinstance(one, type) and issubclass(one, Exception) for one in replies):
         raise TypeError(f"{agent.__name__}.replies must be a tuple of exception classes, not {replies!r}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import selectors
+import time
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from threading import get_ident
@@ -19,13 +20,17 @@ from typing import Any
 
 from regrow.ipc.aio import AsyncVerbs
 from regrow.ipc.down import Down
+from regrow.ipc.errors import StoreError
 from regrow.ipc.mailbox import Envelope, Item, Signal
 from regrow.ipc.node import CHAIN
+from regrow.ipc.points import Point, hit
+from regrow.ipc.transaction import Overtaken
 from regrow.workers.agent import Agent
 from regrow.workers.doorkeeper import Doorkeeper
 from regrow.workers.handlers import Handler
 from regrow.workers.place import Place
 from regrow.workers.runtime import Runtime
+from regrow.workers.unit import UNIT, Unit
 
 BATCH = 64
 """Messages begun before the loop looks at what else there is."""
@@ -49,10 +54,13 @@ class AsyncRuntime(Runtime):
         self._aio = AsyncVerbs(self.node, self.signals)
         self._pumps = False
         self._progressed = False
+        self._posts_run = False
+        self._is_turn_of_posts = True
 
     # the life of an agent
 
     def begin(self, args_json: str) -> None:
+        self.load_state()
         self.agent.__init__()  # type: ignore[misc]  # not before it knows its host
         init, values = self.arguments(args_json)
         self._await(init, self.agent, *values)
@@ -86,6 +94,8 @@ class AsyncRuntime(Runtime):
             result = hook(*args)
             if inspect.isawaitable(result):
                 await result
+            if self.unit.is_used:
+                self.unit.commit()
 
         self.loop.run_until_complete(run())
 
@@ -146,10 +156,14 @@ class AsyncRuntime(Runtime):
             for _ in range(BATCH):
                 if self.ending is not None or len(self._running) >= self._concurrency:
                     break
+                if self.posts.is_due and self._is_turn_of_posts:
+                    self._begin_posts()
+                    continue
+                self._is_turn_of_posts = not self._posts_run
                 item = self.node.receive(0.0)
                 if item is not None:
                     self._begin_item(item)
-                elif not self.node.mailbox.waiting:
+                elif not self.node.mailbox.waiting and not (self.posts.is_due and self._is_turn_of_posts):
                     break
             else:
                 self.loop.call_soon(self._pump)
@@ -157,9 +171,29 @@ class AsyncRuntime(Runtime):
             self._crash(error)
         self._pumps = False
 
+    def _begin_posts(self) -> None:
+        """Posts are handled one after the other, beside other messages where `concurrency` lets them."""
+        self._is_turn_of_posts = False
+        self._posts_run = True
+        self._start(self._handle_posts(), ())
+
+    async def _handle_posts(self) -> None:
+        try:
+            await self.handling.handle_some_async()
+        finally:
+            self._posts_run = False
+            self._is_turn_of_posts = True
+        left_s = self.posts.due_s - time.monotonic()
+        if left_s < float("inf"):
+            self.loop.call_later(max(left_s, 0.0), self._look_again)
+
+    def _look_again(self) -> None:
+        self.posts.look_again()
+        self._pump()
+
     def _begin_item(self, item: Item) -> None:
         if not isinstance(item, Envelope):
-            self._start(self._hear(item), ())
+            self._start(self._tell(item), ())
             return
         handler = self.handlers.get(item.handler)
         if handler is None or not handler.is_async:
@@ -177,23 +211,41 @@ class AsyncRuntime(Runtime):
         task.add_done_callback(self._on_done)
 
     async def _handle(self, item: Envelope, handler: Handler, values: tuple[Any, ...]) -> None:
+        unit = Unit(self.owner)
+        UNIT.set(unit)
         try:
             result = await handler.function(self.agent, *values)
+            if unit.is_used:
+                unit.commit()
         except self._replies as error:
+            unit.roll_back()
             self.answers.error(item, error)
         except SystemExit as error:
+            unit.roll_back()
             self.exits(error)
+        except StoreError as error:
+            unit.roll_back()
+            self.unkept(item, error)
+        except Overtaken:
+            await self._handle(item, handler, values)
         else:
             if item.is_call:
+                hit(Point.REPLY_DUE)
                 self.answers.result(item, handler, result)
 
-    async def _hear(self, item: Down | Signal) -> None:
+    async def _tell(self, item: Down | Signal) -> None:
+        unit = Unit(self.owner)
+        UNIT.set(unit)
         try:
             result = self.news.tell(item)
             if inspect.isawaitable(result):
                 await result
+            if unit.is_used:
+                unit.commit()
         except SystemExit as error:
             self.exits(error)
+        except Overtaken:
+            await self._tell(item)
 
     def exits(self, error: SystemExit) -> None:
         super().exits(error)

@@ -13,17 +13,24 @@ import regrow.workers.forkhooks  # isort: skip  # before anything loads threadin
 import gc
 import os
 import sys
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from regrow.config import exits
-from regrow.ipc.mailbox import Envelope, Item, unknown_handler
+from regrow.ipc.down import Down
+from regrow.ipc.errors import StoreError
+from regrow.ipc.mailbox import Envelope, Item, Signal, unknown_handler
 from regrow.ipc.node import CHAIN, Node
+from regrow.ipc.points import Point, hit
+from regrow.ipc.posting import Posting
 from regrow.ipc.signals import Signals
+from regrow.ipc.transaction import Overtaken
 from regrow.ipc.wire import SHUTDOWN
 from regrow.workers.agent import Agent, handlers_of, is_async
 from regrow.workers.answers import Answers, Complaints
+from regrow.workers.box import PostBox
 from regrow.workers.circles import Circles
 from regrow.workers.doorkeeper import Doorkeeper
 from regrow.workers.ending import ASKED, Ending, of_exit, of_reason
@@ -34,8 +41,11 @@ from regrow.workers.mismatch import BadArguments
 from regrow.workers.news import News
 from regrow.workers.notify import notify, ready, stopping
 from regrow.workers.place import Place, place
+from regrow.workers.posthandling import PostHandling
 from regrow.workers.stop_signals import StopSignals
+from regrow.workers.unit import UNIT, Owner, Unit
 from regrow.workers.watchdog import Watchdog
+from regrow.workers.whole import Whole, state_type
 
 if TYPE_CHECKING:
     from regrow.ipc.aio import AsyncVerbs
@@ -103,10 +113,17 @@ class Runtime:
         self.keeper = Doorkeeper(self.node, Circles(self.node).look, self.relieved)
         self.complaints = Complaints(self.name)
         self.answers = Answers(self.node, self.complaints)
+        self.posting = Posting(self.node, self.name)
+        self.owner = Owner(self.name, where.mailbox.group, self.posting, concurrent=agent.concurrency > 1)
+        self.unit = Unit(self.owner)
+        self.posts = PostBox(self.node, self.posting, self.incarnation, agent.max_attempts, self.complaints.make)
         self._replies = agent.replies
         self.agent = agent.__new__(agent)
         self.agent._host = self
         self.news = News(self.agent, self.signals, self.complaints)
+        self.handling = PostHandling(
+            self.agent, self.handlers, self.posts, self.owner, self.exits, lambda: self.ending is not None
+        )
 
     # the life of an agent
 
@@ -118,6 +135,7 @@ class Runtime:
             The exit status.
         """
         CHAIN.set((self.name,))
+        UNIT.set(self.unit)
         try:
             return self._live(args_json, started)
         except Exception as error:
@@ -126,7 +144,9 @@ class Runtime:
             raise
         finally:
             self.keeper.close()
+            self.posts.close()
             self.node.close()
+            self.posting.close()
 
     def _live(self, args_json: str, started: Callable[[], None]) -> int:
         try:
@@ -136,6 +156,7 @@ class Runtime:
             return exits.DONE
         with StopSignals(self.node, self._asked_to_stop):
             self.node.announce()
+            self.posts.begin()
             started()
             ready()
             self.serve()
@@ -149,9 +170,20 @@ class Runtime:
 
     def begin(self, args_json: str) -> None:
         """Make the agent. Until it is made, a stop signal ends it as it would any process."""
+        self.load_state()
         self.agent.__init__()  # type: ignore[misc]  # not before it knows its host
         init, values = self.arguments(args_json)
         init(self.agent, *values)
+        if self.unit.is_used:
+            self.unit.commit()
+
+    def load_state(self) -> None:
+        """The state, where the class says that it is one object."""
+        kind = state_type(type(self.agent))
+        if kind is not None:
+            self.owner.whole = Whole(kind, self.unit.rows)
+            self.owner.whole.load()
+            self.unit.is_used = True
 
     def arguments(self, args_json: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """
@@ -169,10 +201,13 @@ class Runtime:
     def serve(self) -> None:
         """Handle what comes, until there is a reason to end."""
         receive, handle, watchdog, keeper = self.node.receive, self.handle, self.watchdog, self.keeper
-        timeout_s = None
+        posts, handling, waiting, never_s = self.posts, self.handling, self.node.mailbox.waiting, float("inf")
         while self.ending is None:
-            if watchdog.interval_s:
-                timeout_s = watchdog.turn_s()
+            timeout_s = watchdog.turn_s() if watchdog.interval_s else None
+            if posts.is_due:
+                timeout_s = 0.0
+            elif posts.due_s != never_s:
+                timeout_s = posts.until_due_s(timeout_s)
             item = receive(timeout_s)
             if item is not None:
                 keeper.task = item
@@ -180,6 +215,8 @@ class Runtime:
                     keeper.unpark()
                 handle(item)
                 keeper.task = None
+            if posts.is_due and (not waiting or time.monotonic() >= handling.next_s):
+                handling.handle_some(self.unit, keeper)
 
     def end(self) -> None:
         """Refuse what was not begun, run `terminate`, and only then answer the call that has stopped us (S193)."""
@@ -189,6 +226,8 @@ class Runtime:
             self.keeper.task = self.ending
             self.keeper.unpark()
             self.agent.terminate(self.ending.reason)
+            if self.unit.is_used:
+                self.unit.commit()
             self.keeper.task = None
         self.leave()
 
@@ -239,32 +278,56 @@ class Runtime:
     def handle(self, item: Item) -> None:
         """Do what it asks for."""
         if not isinstance(item, Envelope):
-            try:
-                self.news.tell(item)
-            except SystemExit as error:
-                self.exits(error)
+            self._hear(item)
             return
-        handler = self.handlers.get(item.handler)
-        if handler is None:
-            text = unknown_handler(item.handler, type(self.agent).__name__, self.handlers)
-            self.answers.bad(item, BadArguments("", text))
-            return
-        values = self.read(handler, item)
-        if values is None:
+        handler = self.handlers.get(item.handler) or self._no_handler(item)
+        values = self.read(handler, item) if handler is not None else None
+        if handler is None or values is None:
             return
         if item.chain:
             CHAIN.set((*item.chain, self.name))
+        unit = self.unit
         try:
             result = handler.function(self.agent, *values)
+            if unit.is_used:
+                unit.commit()
         except self._replies as error:
+            unit.roll_back()
             self.answers.error(item, error)
         except SystemExit as error:
+            unit.roll_back()
             self.exits(error)
+        except (StoreError, Overtaken) as error:
+            unit.roll_back()
+            if isinstance(error, StoreError):
+                self.unkept(item, error)
+            else:
+                self.handle(item)
         else:
             if item.is_call:
+                hit(Point.REPLY_DUE)
                 self.answers.result(item, handler, result)
         if item.chain:
             CHAIN.set((self.name,))
+
+    def unkept(self, item: Envelope, error: StoreError) -> None:
+        """What the handler has changed could not be kept, and is undone: its caller hears of it, and the log."""
+        self.answers.error(item, error)
+        self.complaints.make(f"what {item.handler} has changed is undone: {error}", to_supervisor=True)
+
+    def _hear(self, item: Down | Signal) -> None:
+        unit = self.unit
+        try:
+            self.news.tell(item)
+            if unit.is_used:
+                unit.commit()
+        except SystemExit as error:
+            unit.roll_back()
+            self.exits(error)
+
+    def _no_handler(self, item: Envelope) -> None:
+        text = unknown_handler(item.handler, type(self.agent).__name__, self.handlers)
+        self.answers.bad(item, BadArguments("", text))
 
     def read(self, handler: Handler, item: Envelope) -> tuple[Any, ...] | None:
         """The arguments; None when they do not fit, which has been said then."""

@@ -1,0 +1,46 @@
+"""
+Which post an agent is handling, where its successor finds it: a page that outlives the process, and costs no commit.
+
+After a power-off it may say nothing; a post that ends the machine is not told from one that does not.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+
+_SLOT = struct.Struct("<Q")
+SIZE = 16
+
+
+class Begun:
+    """
+    The page of one agent, made when it is missing.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, folder: str, name: str) -> None:
+        fd = os.open(os.path.join(folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if os.fstat(fd).st_size < SIZE:
+                os.truncate(fd, SIZE)
+            self._page = mmap.mmap(fd, SIZE)
+        finally:
+            os.close(fd)
+
+    @property
+    def ordinal(self) -> int:
+        """The post that was begun last; 0: none."""
+        found: int = _SLOT.unpack_from(self._page, 0)[0]
+        return found
+
+    @ordinal.setter
+    def ordinal(self, value: int) -> None:
+        _SLOT.pack_into(self._page, 0, value)
+
+    def close(self) -> None:
+        """Unmap it; what it says stays."""
+        self._page.close()

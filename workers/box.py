@@ -1,0 +1,315 @@
+"""
+The posts to an agent: taken from its box one after the other, each until it has taken effect.
+
+Several in a row are committed together: what they change, and that they are done. A post whose handler has failed is
+tried again, later each time, and becomes a dead letter when it has failed too often.
+
+Source: architecture section 7.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regrow.ipc.bell import SUFFIX, Bell
+from regrow.ipc.deadletters import Cause, DeadLetter, bury
+from regrow.ipc.errors import StoreError
+from regrow.ipc.explain import last_exit
+from regrow.ipc.points import Point, hit
+from regrow.ipc.posting import MAIL, Posting
+from regrow.ipc.posts import MAX_TEXT, Box, Failure, Post, decode
+from regrow.ipc.store import Txn
+from regrow.ipc.transaction import Transaction
+from regrow.workers.begun import Begun
+
+if TYPE_CHECKING:
+    from regrow.ipc.node import Node
+
+BATCH_S = 0.005
+"""For how long posts are handled before what they have done is committed."""
+
+READ, READ_BYTES = 256, 4 * 1024 * 1024
+"""Posts taken from the store at once."""
+
+BATCH_ROWS = 2_000
+"""Changes of state that are committed together at most, unless a single post makes more."""
+
+AGAIN_S = 1.0
+"""When the store was full or broken, how long until the next try."""
+
+FORGIVEN = frozenset({"stopped", "shutdown", "normal"})
+"""Ends that are nobody's fault: an attempt that was cut short by one does not count."""
+
+BEGUN = "begun"
+
+
+class Entry:
+    """A post in hand."""
+
+    __slots__ = ("ordinal", "post")
+
+    def __init__(self, ordinal: int, post: Post) -> None:
+        self.ordinal = ordinal
+        self.post = post
+
+
+class PostBox:
+    """
+    `is_due` says that something may be in it; `due_s` (monotonic) when there is in any case, after a failure.
+
+    Args:
+        complain: is told of what nobody else is.
+    """
+
+    def __init__(
+        self, node: Node, posting: Posting, incarnation: int, max_attempts: int, complain: Callable[[str], None]
+    ) -> None:
+        self.name = node.name
+        self.is_due = False
+        self.due_s = float("inf")
+        self.batch = Transaction()
+        self._node = node
+        self._posting = posting
+        self._incarnation = incarnation
+        self._max_attempts = max_attempts
+        self._complain = complain
+        self._fetched: deque[tuple[int, bytes]] = deque()
+        self._last = -1
+        self._done: list[int] = []
+        self._until_s = 0.0
+        self._begun: Begun | None = None
+        self._bell = Bell(node.run_dir, node.mailbox_file + SUFFIX)
+        node.watch(self._bell.fileno(), self)
+
+    # being told
+
+    def heard(self) -> None:
+        """The bell has rung; called under the node's lock by whichever thread has noticed."""
+        if self._bell.heard():
+            self.is_due = True
+            self._node.wake()
+            if (callback := self._node.inbox.callback) is not None:
+                callback()
+
+    def dropped(self) -> None:
+        """The node watches no more."""
+
+    def begin(self) -> None:
+        """
+        Look for posts that have come before this incarnation, and for what the last one has left undone.
+
+        Raises:
+            StoreError.
+        """
+        if self._node.names.has_flag(MAIL + self.name.encode()):
+            self._recover()
+            self.is_due = True
+
+    def close(self) -> None:
+        """Take the bell down; the posts stay."""
+        self._node.unwatch(self._bell.fileno())
+        self._bell.close()
+        if self._begun is not None:
+            self._begun.close()
+
+    # one post after the other
+
+    def next(self) -> Entry | None:
+        """
+        The next post to be handled, on record as begun; None when there is none, or none yet.
+
+        Raises:
+            StoreError.
+        """
+        while True:
+            if not self._fetched and (self._done or not self._fetch()):
+                return None  # what is done is in the box until it is committed
+            ordinal, value = self._fetched[0]
+            post = decode(value)
+            if not self._is_ripe(post):
+                self._fetched.clear()
+                return None
+            self._fetched.popleft()
+            self._last = ordinal
+            entry = Entry(ordinal, post)
+            if not self._done:
+                self._until_s = time.monotonic() + BATCH_S
+            if post.expires_at and time.time() > post.expires_at:
+                self.bury(entry, Cause.EXPIRED)
+                continue
+            self._mark(ordinal)
+            hit(Point.POST_BEGUN)
+            return entry
+
+    def done(self, entry: Entry, work: Transaction) -> None:
+        """Its handler has returned: what it has changed is part of the batch."""
+        hit(Point.POST_HANDLED)
+        self.batch.absorb(work)
+        self._done.append(entry.ordinal)
+
+    def bury(self, entry: Entry, cause: Cause, text: str = "") -> None:
+        """Make a dead letter of it, with the batch."""
+        letter = DeadLetter(self.name, entry.post, cause, time.time(), text[-MAX_TEXT:])
+        store = self._posting.store
+
+        def put_away(txn: Txn) -> None:
+            bury(txn, store.messages, letter)
+
+        self.batch.then.append(put_away)
+        self._done.append(entry.ordinal)
+        self._complain(f"a post to {entry.post.handler} is a dead letter now ({cause}): see `regrow dead list`")
+
+    def is_batch_over(self) -> bool:
+        """Whether it is time to commit."""
+        return time.monotonic() >= self._until_s or len(self.batch.puts) >= BATCH_ROWS
+
+    def commit(self) -> None:
+        """
+        Commit the batch, and look whether there is more.
+
+        Raises:
+            StoreError, Overtaken: nothing was changed; `give_up` has it all done again.
+        """
+        if not self._done and not self.batch:
+            return
+        store = self._posting.store
+        box = Box(store.messages, self.name)
+
+        def change(txn: Txn) -> list[tuple[int, bytes]]:
+            self.batch.apply(txn, store, self._posting.ring)
+            for ordinal in self._done:
+                box.take(txn, ordinal)
+            return [] if self._fetched else box.after(txn, self._last, READ, READ_BYTES)
+
+        self.is_due = False  # from here on, whoever finds the box empty rings
+        self._fetched.extend(store.write(change))
+        self.batch.clear()
+        self._done.clear()
+        if self._fetched:
+            self.is_due = True
+
+    def give_up(self, error: StoreError | None = None) -> None:
+        """Forget the batch: its posts are where they were, and are taken again, a while after an error."""
+        self.batch.clear()
+        self._done.clear()
+        self._fetched.clear()
+        self.is_due = True
+        if error is not None:
+            self._complain(f"posts wait: {error}")
+            self._later(AGAIN_S)
+
+    def fail(self, entry: Entry, reason: str, text: str) -> None:
+        """
+        The handler of `entry` has raised, which ends the agent: commit what was done before, and the failure.
+
+        Raises:
+            StoreError.
+        """
+        failure = Failure(self._incarnation, time.time(), reason, text[-MAX_TEXT:])
+        self._note(entry, failure)
+        self.commit()
+        self._mark(0)
+
+    def _note(self, entry: Entry, failure: Failure) -> None:
+        """Put the failure on record, and the post away if it was one too many."""
+        post = msgspec.structs.replace(entry.post, failures=(*entry.post.failures, failure))
+        if len(post.failures) >= self._max_attempts > 0:
+            self.bury(Entry(entry.ordinal, post), Cause.ATTEMPTS, failure.text)
+            return
+        box = Box(self._posting.store.messages, self.name)
+        self.batch.then.append(lambda txn: box.replace(txn, entry.ordinal, post))
+
+    def _fetch(self) -> bool:
+        """Under the lock of whoever writes: what was rung for is there, or will never be."""
+        store = self._posting.store
+        box = Box(store.messages, self.name)
+        self.is_due = False
+        self._last = -1
+        self._fetched.extend(store.look(lambda txn: box.after(txn, -1, READ, READ_BYTES)))
+        if self._fetched:
+            self.is_due = True
+        return bool(self._fetched)
+
+    # failures
+
+    def _is_ripe(self, post: Post) -> bool:
+        """Whether enough time has passed since its last failure; those behind it wait for it."""
+        if not post.failures:
+            return True
+        delay_s = retry_delay_s(post)
+        left_s = min(post.failures[-1].at + delay_s - time.time(), delay_s)
+        if left_s <= 0:
+            return True
+        self._later(left_s)
+        return False
+
+    def _later(self, delay_s: float) -> None:
+        self.is_due = False
+        self.due_s = time.monotonic() + delay_s
+
+    def until_due_s(self, timeout_s: float | None) -> float:
+        """How long to wait for anything else, at most `timeout_s`; looks again when that is not at all."""
+        left_s = self.due_s - time.monotonic()
+        if left_s <= 0:
+            self.look_again()
+            return 0.0
+        return left_s if timeout_s is None else min(left_s, timeout_s)
+
+    def look_again(self) -> None:
+        """`due_s` has come."""
+        self.due_s = float("inf")
+        self.is_due = True
+
+    def _recover(self) -> None:
+        """Count the attempt in whose middle the last incarnation has ended."""
+        ordinal = self._page().ordinal
+        if not ordinal:
+            return
+        store = self._posting.store
+        box = Box(store.messages, self.name)
+        value = store.read(lambda txn: box.get(txn, ordinal))
+        if value is not None and (failure := self._how_it_ended()) is not None:
+            self._note(Entry(ordinal, decode(value)), failure)
+            self.commit()
+            self._fetched.clear()
+        self._mark(0)
+
+    def _how_it_ended(self) -> Failure | None:
+        """None when the post had no part in it: it was stopped, or all of the daemon has ended."""
+        if self._incarnation <= 1:
+            return None
+        found = last_exit(self._node.run_dir, self.name, self._incarnation - 1)
+        if found is None or found["reason"] in FORGIVEN:
+            return None
+        how = " ".join(str(found[key]) for key in ("signal", "code", "text") if found.get(key) is not None)
+        return Failure(self._incarnation - 1, found.get("at") or time.time(), found["reason"], how[-MAX_TEXT:])
+
+    def _mark(self, ordinal: int) -> None:
+        self._page().ordinal = ordinal
+
+    def _page(self) -> Begun:
+        if self._begun is None:
+            folder = os.path.join(os.path.dirname(self._posting.store.path), BEGUN)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            self._begun = Begun(folder, self.name)
+        return self._begun
+
+
+def retry_delay_s(post: Post) -> float:
+    """
+    How long a post waits after its last failure: 2 s, 4 s, … and at most 5 minutes.
+
+    That is longer than a supervisor's default `period` for as many restarts as its `intensity` allows, so that one bad
+    post, or one after the other, does not make it give up. The first end from outside is taken for an accident.
+    """
+    failures = post.failures
+    if len(failures) == 1 and failures[0].reason != "exception":
+        return 0.0
+    return float(min(2.0 ** min(len(failures), 9), 300.0))
+

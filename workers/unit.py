@@ -1,0 +1,186 @@
+"""
+A unit of work: what one handler changes, which is committed when it returns, or is gone.
+
+Source: architecture section 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from regrow.ipc.posting import Posting
+from regrow.ipc.transaction import Transaction
+from regrow.workers.state import State
+from regrow.workers.whole import Whole
+
+UNIT: ContextVar[Unit | None] = ContextVar("unit", default=None)
+"""That of the handler that runs now."""
+
+
+class Rows:
+    """The rows of one owner, as a unit sees them."""
+
+    __slots__ = ("_prefix", "_shared", "_unit")
+
+    def __init__(self, unit: Unit, owner: str, *, shared: bool) -> None:
+        self._unit = unit
+        self._prefix = owner.encode() + b"\0"
+        self._shared = shared
+
+    def get(self, key: bytes) -> bytes | None:
+        """A row, as it would be after the commit."""
+        unit = self._unit
+        return unit.transaction.get(unit.posting.store, self._prefix + key, shared=self._shared)
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        """Change a row, or remove it."""
+        self._unit.transaction.puts[self._prefix + key] = value
+
+    def scan(self, first: bytes, end: bytes | None, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Rows with `first` <= key < `end` in order."""
+        unit, prefix = self._unit, self._prefix
+        last = prefix[:-1] + b"\1" if end is None else prefix + end
+        cut = len(prefix)
+        rows = unit.transaction.scan(
+            unit.posting.store, prefix + first, last, reverse=reverse, shared=self._shared
+        )
+        for key, value in rows:
+            yield key[cut:], value
+
+
+class Owner:
+    """Whose work it is. `whole` is the agent's state where it is one object; `concurrent`: units may overlap."""
+
+    __slots__ = ("concurrent", "group", "name", "posting", "whole")
+
+    def __init__(self, name: str, group: str, posting: Posting, *, concurrent: bool) -> None:
+        self.name = name
+        self.group = group
+        self.posting = posting
+        self.concurrent = concurrent
+        self.whole: Whole[Any] | None = None
+
+
+class Unit:
+    """
+    One after the other may be done with the same one. `is_used` says that there may be something to commit.
+    """
+
+    __slots__ = ("_group_state", "_state", "is_used", "keep", "owner", "posting", "transaction")
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.posting = owner.posting
+        self.transaction = Transaction()
+        self.is_used = owner.whole is not None
+        self._state: State[Any] | None = None
+        self._group_state: State[Any] | None = None
+        self.keep = self.keep_alone
+        """Commits `transaction`; a post's is part of a larger one."""
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of the agent."""
+        return Rows(self, self.owner.name, shared=self.owner.concurrent)
+
+    @property
+    def state(self) -> State[Any]:
+        """The state of the agent."""
+        self.is_used = True
+        if self._state is None:
+            self._state = State(self.rows)
+        return self._state
+
+    @property
+    def group_state(self) -> State[Any]:
+        """The state that the members of its group share."""
+        self.is_used = True
+        if self._group_state is None:
+            self._group_state = State(Rows(self, self.owner.group, shared=True))
+        return self._group_state
+
+    def commit(self) -> None:
+        """
+        Commit what was changed.
+
+        Raises:
+            StoreError, Overtaken: nothing was changed, and it is to be rolled back.
+        """
+        self.settle()
+        self.keep()
+        self.begin()
+
+    def settle(self) -> None:
+        """Put what was changed in place into the transaction."""
+        for state in (self._state, self._group_state):
+            if state is not None:
+                state.settle()
+        if self.owner.whole is not None:
+            self.owner.whole.settle()
+
+    def roll_back(self) -> None:
+        """Forget what was changed."""
+        self.begin()
+        if self.owner.whole is not None:
+            self.owner.whole.reload()
+
+    def begin(self) -> None:
+        """Nothing is changed yet."""
+        self.transaction.clear()
+        self.is_used = self.owner.whole is not None
+        for state in (self._state, self._group_state):
+            if state is not None:
+                state.forget()
+
+    def keep_alone(self) -> None:
+        """Commit it for itself."""
+        if self.transaction:
+            self.posting.commit(self.transaction)
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """
+        A part that is committed at its end, with all that was changed before it; an exception undoes the part only.
+
+        Raises:
+            StoreError, Overtaken: nothing was committed.
+        """
+        self.settle()
+        outer = self.transaction
+        self.transaction = Transaction(outer)
+        self.is_used = True
+        try:
+            yield
+            self.settle()
+        except BaseException:
+            self.transaction = outer
+            self.forget_loans()
+            raise
+        inner, self.transaction = self.transaction, outer
+        outer.absorb(inner)
+        self.keep()
+        self.transaction.clear()
+
+    def forget_loans(self) -> None:
+        """What was handed out is read anew."""
+        for state in (self._state, self._group_state):
+            if state is not None:
+                state.forget()
+        if self.owner.whole is not None:
+            self.owner.whole.reload()
+
+
+def current(what: str) -> Unit:
+    """
+    The unit of the handler that runs now.
+
+    Raises:
+        RuntimeError: none does, in this thread or task.
+    """
+    unit = UNIT.get()
+    if unit is None:
+        raise RuntimeError(f"{what} belongs to a handler, and none runs here: not in a thread that one has started")
+    return unit
