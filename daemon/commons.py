@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from regrow.config.spec import AccessSpec, Kind, SupervisorSpec, WorkerSpec
-from regrow.daemon.linux import acl
+from regrow.ipc import acl
 
 NAMES, MBOX = "names", "mbox"
 TABLE = ("data.mdb", "lock.mdb")

@@ -18,7 +18,7 @@ from tree import SUP, Tree
 from regrow.config.spec import AccessSpec, Credentials, Kind, WorkerSpec
 from regrow.daemon import commons
 from regrow.daemon.commons import Members
-from regrow.daemon.linux import acl
+from regrow.ipc import acl
 
 AGENT, OPERATOR, STRANGER, GROUP = 54_321, 54_322, 54_323, 54_324
 

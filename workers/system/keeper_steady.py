@@ -1,0 +1,163 @@
+"""
+Steady points: states of the store that are certainly on disk, although no commit waits for the disk (level `system`).
+
+A read transaction that begins under the writers' lock pins the state as of then: LMDB writes over none of its pages
+as long as it is open. That state is brought to disk and its meta page written to `steady`; only then is the pin of the
+steady point before ended. So whenever the power goes, the pages that `steady` leads to are there, whole.
+
+Source: LMDB 0.9, mdb.c: mdb_find_oldest (a page is used anew only when it was freed before the oldest reader began),
+mdb_reader_check0 and mdb_mutex_failed (who dies with the writers' lock has the slots of all the dead cleared by the next
+writer, a dead keeper's pin among them).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from regrow.ipc.levels import DATA, SteadyFile
+from regrow.ipc.meta_page import Meta, read
+
+if TYPE_CHECKING:
+    import lmdb
+
+LONGEST_S = 0.2
+"""What has been committed is on disk after this time and that of one fsync."""
+
+SHORTEST_S = 0.01
+GROWTH_BYTES = 64 << 20
+"""Sooner, when the file would otherwise grow by more than this meanwhile: what is pinned cannot be used anew."""
+
+_CHUNK_BYTES = 1 << 20
+
+
+class SteadyPoints:
+    """
+    The steady points of an open environment; `step` is called between any two steps, for tests.
+
+    Nothing protects the steady point of an earlier keeper while there is none: its pin may be gone. So the first point
+    of each keeper is made with the writers' lock held throughout; no later one is.
+    """
+
+    def __init__(self, env: lmdb.Environment, folder: str, step: Callable[[str], None] = lambda _step: None) -> None:
+        self._env = env
+        self._step = step
+        self._pin: Any = None
+        self._file = SteadyFile(folder)
+        try:
+            self._data_fd = os.open(os.path.join(folder, DATA), os.O_RDWR | os.O_CLOEXEC)
+        except BaseException:
+            self._file.close()
+            raise
+        self._failed = False
+        self._made_s = time.monotonic()
+        self._bytes = 0
+        self.wait_s = LONGEST_S
+
+    def first(self) -> Meta:
+        """
+        Make the first one. Most of what is to be brought to disk is, before any writer has to wait.
+
+        Raises:
+            OSError, lmdb.Error, BadMeta: there is none, and the store must not be used at this level.
+        """
+        os.fdatasync(self._data_fd)
+        self._step("synced")
+        with self._env.begin(write=True) as lock:
+            self._step("locked")
+            pin, meta = self._pin_under(lock)
+            try:
+                os.fdatasync(self._data_fd)
+                self._step("synced under the lock")
+                self._file.write(meta)
+            except BaseException:
+                pin.abort()
+                raise
+            self._replace(pin)
+            lock.abort()
+        self._step("unlocked")
+        self._env.reader_check()  # the pin of an earlier keeper
+        return meta
+
+    def make(self, under_lock: Callable[[], None] = lambda: None) -> Meta:
+        """
+        Make the next one; `under_lock` is called when it is certain that all commits before are in it, and no later one.
+
+        Raises:
+            OSError, lmdb.Error: it is not made, the last one stays; to be tried again.
+        """
+        if self._failed:
+            self._write_anew()
+        with self._env.begin(write=True) as lock:
+            under_lock()
+            pin, meta = self._pin_under(lock)
+            lock.abort()
+        self._step("pinned")
+        try:
+            self._sync()
+            self._step("synced")
+            self._file.write(meta)
+            self._step("written")
+        except BaseException:
+            pin.abort()
+            raise
+        self._replace(pin)
+        self._step("replaced")
+        self._env.reader_check()  # whoever died while he read pins pages too
+        self._pace(meta)
+        return meta
+
+    def _pin_under(self, lock: Any) -> tuple[Any, Meta]:
+        pin = self._env.begin()
+        try:
+            txnid = pin.id()
+            if lock.id() != txnid + 1:
+                raise AssertionError(f"internal error: {lock.id()} does not follow {txnid}")
+            return pin, read(self._data_fd, txnid)
+        except BaseException:
+            pin.abort()
+            raise
+
+    def _replace(self, pin: Any) -> None:
+        before, self._pin = self._pin, pin
+        if before is not None:
+            before.abort()
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._data_fd)
+        except OSError:
+            self._failed = True
+            raise
+
+    def _write_anew(self) -> None:
+        """
+        Write all pages once more as they are.
+
+        After a failed fsync the kernel takes what it could not write for written: the next one would succeed, with
+        pages missing (fsync(2), errors). Piece by piece under the writers' lock, so that nobody waits for long.
+        """
+        size = os.fstat(self._data_fd).st_size
+        for at in range(0, size, _CHUNK_BYTES):
+            with self._env.begin(write=True) as lock:
+                os.pwrite(self._data_fd, os.pread(self._data_fd, min(_CHUNK_BYTES, size - at), at), at)
+                lock.abort()
+        os.fdatasync(self._data_fd)
+        self._failed = False
+
+    def _pace(self, meta: Meta) -> None:
+        """The next one comes so soon that the file cannot grow by much more than `GROWTH_BYTES` until then."""
+        now_s = time.monotonic()
+        rate = max(meta.file_bytes - self._bytes, 0) / max(now_s - self._made_s, 0.001)
+        self._made_s, self._bytes = now_s, meta.file_bytes
+        self.wait_s = max(SHORTEST_S, min(LONGEST_S, GROWTH_BYTES / rate)) if rate else LONGEST_S
+
+    def close(self) -> None:
+        """End the pin: only after the store was closed in order, or when somebody else takes over."""
+        if self._pin is not None:
+            self._pin.abort()
+            self._pin = None
+        os.close(self._data_fd)
+        self._file.close()
