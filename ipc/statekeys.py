@@ -5,7 +5,7 @@ A key is one element or a tuple of two and more; an element is a str, an int or 
 tuples; elements of different types are in the order bytes, int, str. The encoding of a key is the encodings of its
 elements behind each other. No element's encoding is the beginning of another's, so what is below a tuple is one range.
 
-Source: FoundationDB, design/tuple.md, for the order of integers and the zero byte within texts.
+Source: FoundationDB, design/tuple.md, for the order of integers; its texts are not free of prefixes, these are.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def encode(key: Key, limit: int = STORE_KEY_BYTES) -> bytes:
     Raises:
         BadState: it is no key, or longer than that.
     """
-    if type(key) is str and "\0" not in key and key.isascii():  # the same as below, for nearly all keys
+    if type(key) is str and key.isascii() and key.isprintable():  # the same as below, for nearly all keys
         encoded = b" %b\0" % key.encode()
     elif isinstance(key, tuple):
         if len(key) < 2:
@@ -128,13 +128,18 @@ def _element(element: object, key: object) -> bytes:
             text = element.encode()
         except UnicodeEncodeError as error:
             raise BadState(key, f"a text in it is not Unicode ({error.reason})") from None
-        return b"%c%b\0" % (_STR, text.replace(b"\0", b"\0\xff"))
+        return b"%c%b\0" % (_STR, _escaped(text))
     if isinstance(element, bytes):
-        return b"%c%b\0" % (_BYTES, element.replace(b"\0", b"\0\xff"))
+        return b"%c%b\0" % (_BYTES, _escaped(element))
     if isinstance(element, int) and not isinstance(element, bool):
         return _int(element, key)
     where = " in a tuple" if isinstance(key, tuple) else ""
     raise BadState(key, f"a key is a str, an int, bytes or a tuple of these, not {_article(element)}{where}")
+
+
+def _escaped(content: bytes) -> bytes:
+    """A zero byte is the end, so there is none inside; what stands for it is less than anything but the end."""
+    return content.replace(b"\1", b"\1\2").replace(b"\0", b"\1\1")
 
 
 def _int(number: int, key: object) -> bytes:
@@ -152,9 +157,7 @@ def _read(encoded: bytes, place: int) -> tuple[Element, int]:
     kind, place = encoded[place], place + 1
     if kind in (_STR, _BYTES):
         end = encoded.index(b"\0", place)
-        while encoded[end + 1 : end + 2] == b"\xff":
-            end = encoded.index(b"\0", end + 2)
-        content = encoded[place:end].replace(b"\0\xff", b"\0")
+        content = encoded[place:end].replace(b"\1\1", b"\0").replace(b"\1\2", b"\1")
         return (content.decode() if kind == _STR else content), end + 1
     size = kind - _ZERO
     end = place + abs(size)

@@ -1,0 +1,39 @@
+"""The rows of one owner in two dicts: what is committed, and what the present transaction has put."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+class FakeRows:
+    """Does what the rows of a transaction do; `reads` counts the rows that a scan has yielded."""
+
+    def __init__(self) -> None:
+        self.committed: dict[bytes, bytes] = {}
+        self.puts: dict[bytes, bytes | None] = {}
+        self.reads = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.puts[key] if key in self.puts else self.committed.get(key)
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        self.puts[key] = value
+
+    def scan(self, first: bytes, end: bytes | None, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        keys = sorted(self.committed.keys() | self.puts.keys(), reverse=reverse)
+        for key in keys:
+            if key >= first and (end is None or key < end) and (value := self.get(key)) is not None:
+                self.reads += 1
+                yield key, value
+
+    def commit(self) -> dict[bytes, bytes | None]:
+        """Make it last; returns what was put."""
+        puts, self.puts = self.puts, {}
+        self.committed.update({key: value for key, value in puts.items() if value is not None})
+        for key, value in puts.items():
+            if value is None:
+                self.committed.pop(key, None)
+        return puts
+
+    def roll_back(self) -> None:
+        self.puts = {}
