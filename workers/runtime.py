@@ -280,7 +280,7 @@ class Runtime:
         if not isinstance(item, Envelope):
             self._hear(item)
             return
-        handler = self.handlers.get(item.handler) or self._no_handler(item)
+        handler = self.handler_of(item)
         values = self.read(handler, item) if handler is not None else None
         if handler is None or values is None:
             return
@@ -325,9 +325,13 @@ class Runtime:
             unit.roll_back()
             self.exits(error)
 
-    def _no_handler(self, item: Envelope) -> None:
-        text = unknown_handler(item.handler, type(self.agent).__name__, self.handlers)
-        self.answers.bad(item, BadArguments("", text))
+    def handler_of(self, item: Envelope) -> Handler | None:
+        """What the message asks for; None: there is no such thing, which has been said then."""
+        handler = self.handlers.get(item.handler)
+        if handler is None:
+            text = unknown_handler(item.handler, type(self.agent).__name__, self.handlers)
+            self.answers.bad(item, BadArguments("", text))
+        return handler
 
     def read(self, handler: Handler, item: Envelope) -> tuple[Any, ...] | None:
         """The arguments; None when they do not fit, which has been said then."""

@@ -113,9 +113,18 @@ class Waiter(Agent):
         self.gates.setdefault(gate, asyncio.Event()).set()
 
     @handler
-    def open_later(self, gate: str, seconds: float) -> None:
+    def open_by(self, gate: str, fifo: str) -> None:
+        """The gate opens when something is written into the fifo."""
         event = self.gates.setdefault(gate, asyncio.Event())
-        asyncio.get_running_loop().call_later(seconds, event.set)
+        loop = asyncio.get_running_loop()
+        fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+
+        def open_gate() -> None:
+            loop.remove_reader(fd)
+            os.close(fd)
+            event.set()
+
+        loop.add_reader(fd, open_gate)
 
     @handler
     def begins_a_task(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,14 +62,25 @@ def test_one_at_a_time_by_default(house: House) -> None:
     assert [house.outcome(pending) for pending in steps] == [[number, 1] for number in range(20)]
 
 
+def key_to(house: House, gate: str) -> Path:
+    """A fifo that opens a gate of `agent` when something is written into it."""
+    fifo = house.folder / "key"
+    os.mkfifo(fifo)
+    house.call("agent", "open_by", gate, str(fifo))
+    return fifo
+
+
 def test_stop_waits_for_all_that_run(house: House) -> None:
     """Handlers under way finish and are answered, what waits is refused, `terminate` runs last."""
     agent = house.start("fleet:Waiter")
-    house.call("agent", "open_later", "gate 0", 0.3)
+    fifo = key_to(house, "gate 0")
     first, second = house.submit("agent", "wait", "gate 0"), house.submit("agent", "wait", "gate 0")
     while house.call("agent", "inside_now")[0] < 2:
         pass
-    assert agent.stop() == 0
+    agent.signal(signal.SIGTERM)
+    agent.await_said("STOPPING")
+    fifo.write_text("open")
+    assert agent.wait() == 0
     assert [house.outcome(pending) for pending in (first, second)] == ["hello gate 0"] * 2
     assert agent.printed() == "terminate(shutdown)\n"
 
@@ -74,13 +88,15 @@ def test_stop_waits_for_all_that_run(house: House) -> None:
 def test_refused_while_the_rest_finishes(house: House) -> None:
     """What comes after the stop has begun is refused at once, though handlers still run."""
     agent = house.start("fleet:Waiter")
-    house.call("agent", "open_later", "gate 0", 0.5)
+    fifo = key_to(house, "gate 0")
     first = house.submit("agent", "wait", "gate 0")
-    assert house.call("agent", "ends") == "the last word" or first.done
+    last = house.submit("agent", "ends")
     agent.await_said("STOPPING")
     with pytest.raises((Refused, NoProcess, ProcessDown)):
         house.call("agent", "inside_now")
+    fifo.write_text("open")
     assert house.outcome(first) == "hello gate 0"
+    assert house.outcome(last) == "the last word"
     assert agent.wait() == 0
 
 
