@@ -71,8 +71,7 @@ class State(MutableMapping[Key, V], Generic[V]):
         encoded = self._values.write(value, row)
         self._rows.put(row, encoded)
         loans = self._loans
-        if loans.held:
-            loans.drop(row)
+        loans.drop(row)
         if type(value) not in IMMUTABLE and is_mutable(value):
             loans.lend(Loan(row, value, encoded, self._values))
 
@@ -101,6 +100,7 @@ class State(MutableMapping[Key, V], Generic[V]):
                 raise BadState(statekeys.decode(row), f"a {type(number).__name__} is no number that can be added")
         new: Any = old + n
         self._rows.put(row, self._values.write(new, row))
+        self._loans.drop(row)
         return new  # type: ignore[no-any-return]  # two numbers were added
 
     # -- many keys ---------------------------------------------------------------------------------
@@ -141,6 +141,8 @@ class State(MutableMapping[Key, V], Generic[V]):
             first: the first key, whether there is such a one or not.
             last: the last key. What is below it, such as ("a", 1) below "a", comes behind it.
             reverse: from the last to the first.
+
+        Keys may be assigned to and deleted meanwhile; whether one that is new comes up is not said.
 
         Raises:
             BadState: what was given is no key, or no prefix.
@@ -214,14 +216,14 @@ class State(MutableMapping[Key, V], Generic[V]):
     def keys_in(self, span: Span) -> Iterator[Key]:
         """The keys in a part of this state."""
         above = len(self._above)
-        for row, _ in self._rows.scan(span.first, span.end, reverse=span.reverse):
+        for row, _ in self._scan(span):
             yield statekeys.decode(row[above:])
 
     def items_in(self, span: Span) -> Iterator[tuple[Key, V]]:
         """The pairs in a part of this state; how a large one is held back: Passing."""
         above, held = len(self._above), self._loans.held
         passing = Passing(self._loans, self._rows)
-        for row, stored in self._rows.scan(span.first, span.end, reverse=span.reverse):
+        for row, stored in self._scan(span):
             if row in held:
                 yield statekeys.decode(row[above:]), self._lent(row, stored)
                 continue
@@ -249,6 +251,16 @@ class State(MutableMapping[Key, V], Generic[V]):
         if last is not None:
             end = min(end, statekeys.end_behind(last, self._limit))
         return Span(self._above + start, self._above + end, reverse)
+
+    def _scan(self, span: Span) -> Iterator[tuple[bytes, bytes]]:
+        """The rows in a part of this state; what has changed since the iteration began may have been read before."""
+        loans, rows = self._loans, self._rows
+        changes = loans.changes
+        for row, stored in rows.scan(span.first, span.end, reverse=span.reverse):
+            if loans.changes == changes:
+                yield row, stored
+            elif (now := rows.get(row)) is not None:
+                yield row, now
 
     def _loan(self, row: bytes) -> Loan | None:
         """What was handed out of this row already; what was as another type is put first, if it has changed."""

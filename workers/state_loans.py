@@ -62,11 +62,16 @@ class Loan:
 
 
 class Loans:
-    """The loans of one transaction, those of all namespaces. `held` has the latest of each row."""
+    """
+    The loans of one transaction, those of all namespaces. `held` has the latest of each row.
 
-    __slots__ = ("held", "replaced")
+    `changes` is another number whenever rows have changed otherwise than by what an iteration has itself put.
+    """
+
+    __slots__ = ("changes", "held", "replaced")
 
     def __init__(self) -> None:
+        self.changes = 0
         self.held: dict[bytes, Loan] = {}
         self.replaced: list[Loan] = []
 
@@ -79,7 +84,9 @@ class Loans:
 
     def drop(self, row: bytes) -> None:
         """A row was assigned to or deleted: what was handed out before is the state's no more."""
-        self.held.pop(row, None)
+        self.changes += 1
+        if self.held:
+            self.held.pop(row, None)
         if self.replaced:
             self.replaced = [loan for loan in self.replaced if loan.row != row]
 
@@ -97,6 +104,7 @@ class Loans:
         Raises:
             BadState: one cannot be stored, or one row was changed in two ways; nothing was put.
         """
+        self.changes += 1
         changes: dict[bytes, tuple[Loan, bytes]] = {}
         for loan in (*self.replaced, *self.held.values()):
             encoded = loan.changed()
@@ -112,6 +120,7 @@ class Loans:
 
     def forget(self) -> None:
         """Drop all: the transaction is over, or undone."""
+        self.changes += 1
         self.held.clear()
         self.replaced.clear()
 

@@ -99,7 +99,7 @@ def test_a_text_prefix_has_what_begins_with_it(prefix: str | bytes, key: Key, re
     longer = prefix + rest if isinstance(prefix, str) and isinstance(rest, str) else prefix  # of one type
     for each in (key, longer, (longer, 7)):
         begin = each[0] if isinstance(each, tuple) else each
-        matches = type(begin) is type(prefix) and begin[: len(prefix)] == prefix  # type: ignore[index]
+        matches = type(begin) is type(prefix) and begin[: len(prefix)] == prefix
         assert (first <= encode(each, ROOMY) < end) == matches
 
 

@@ -20,9 +20,10 @@ class FakeRows:
         self.puts[key] = value
 
     def scan(self, first: bytes, end: bytes | None, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        keys = sorted(self.committed.keys() | self.puts.keys(), reverse=reverse)
-        for key in keys:
-            if key >= first and (end is None or key < end) and (value := self.get(key)) is not None:
+        """As they are when it begins: the rows of a transaction are read many at once, too."""
+        both = {**self.committed, **self.puts}
+        for key in sorted(both, reverse=reverse):
+            if key >= first and (end is None or key < end) and (value := both[key]) is not None:
                 self.reads += 1
                 yield key, value
 

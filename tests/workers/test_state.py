@@ -431,8 +431,8 @@ def test_all_of_a_large_state_is_changed_in_a_loop(state: State[Any], rows: Fake
         state[number] = {"n": [number], "when": DAY}
     commit(state, rows)
     most = 0
-    for number, value in state.items():
-        value["n"].append(number)
+    for key, value in state.items():
+        value["n"].append(key)
         most = max(most, on_loan(state))
     assert most <= 4
     commit(state, rows)
@@ -445,14 +445,37 @@ def test_what_the_caller_keeps_of_an_iteration_stays_on_loan(state: State[Any], 
     for number in range(20):
         state[number] = {"deep": [[number]]}
     commit(state, rows)
-    kept = [value["deep"][0] for number, value in state.items() if number % 5 == 0]
-    whole = [value for number, value in state.items() if number % 5 == 1]
+    kept = [value["deep"][0] for value in state.values() if value["deep"][0][0] % 5 == 0]
+    whole = [value for value in state.values() if value["deep"][0][0] % 5 == 1]
     assert on_loan(state) < 12
     kept[2].append("part")
     whole[2]["whole"] = True
     commit(state, rows)
     assert state[10] == {"deep": [[10, "part"]]}
     assert state[11] == {"deep": [[11]], "whole": True}
+
+
+def test_a_state_changes_while_it_is_iterated(state: State[Any], rows: FakeRows) -> None:
+    """What was deleted does not come up, nor come back, and what was assigned comes up as it is."""
+    for number in range(6):
+        state[number] = [number]
+    commit(state, rows)
+    seen = []
+    for key, value in state.items():
+        if key == 0:
+            del state[1]
+            state[2], state[3] = "new", ["new"]
+            state[4].append("in place")
+            commit(state, rows)
+        value.append("seen") if isinstance(value, list) else None
+        seen.append((key, value))
+    assert seen == [(0, [0, "seen"]), (2, "new"), (3, ["new", "seen"]), (4, [4, "in place", "seen"]), (5, [5, "seen"])]
+    commit(state, rows)
+    assert dict(state.items()) == {0: [0], **dict(seen[1:])}
+    for key in state:
+        state.clear()
+        assert key == 0
+    assert not state
 
 
 def test_an_iteration_reads_no_further_than_it_is_asked(state: State[Any], rows: FakeRows) -> None:
