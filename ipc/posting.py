@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regrow.ipc.bell import SUFFIX
-from regrow.ipc.errors import BadRequest, NoProcess
+from regrow.ipc.errors import BadRequest, NoProcess, StoreUnusable, Unreachable
 from regrow.ipc.groups import Address, ByKey, LeastOutstanding, partition
 from regrow.ipc.posts import BOX, MAX_WAITING, Box, check_id, written
 from regrow.ipc.store import Store, Txn
@@ -100,15 +100,25 @@ class Posting:
         store.write(lambda txn: transaction.apply(txn, store, self.ring))
 
     def ring(self, name: str) -> None:
-        """Tell the owner of a box that it is no longer empty; inside the transaction that has put something there."""
+        """
+        Tell the owner of a box that it is no longer empty; inside the transaction that has put something there.
+
+        Raises:
+            StoreUnusable: the names table is gone, or full: nobody could be told.
+        """
+        import lmdb
+
         node = self._node
-        with node.locked():
-            names = node.names
-            if names.is_stale():
-                names.reopen()
-            record = names.get(name)
-            if not names.has_flag(MAIL + name.encode()):
-                names.set_flag(MAIL + name.encode())
+        try:
+            with node.locked():
+                names = node.names
+                if names.is_stale():
+                    names.reopen()
+                record = names.get(name)
+                if not names.has_flag(MAIL + name.encode()):
+                    names.set_flag(MAIL + name.encode())
+        except (lmdb.Error, Unreachable) as error:
+            raise StoreUnusable(self.store.path, f"{name} cannot be told: {error}", "see `regrow status`") from None
         if record is not None:
             self.store.ring(record.mailbox + SUFFIX)
 

@@ -251,6 +251,10 @@ class Store:
         number = _errno(error)
         if number in _NO_ROOM:
             raise StoreFull(self.path, os.strerror(number)) from None
+        if isinstance(error, lmdb.TxnFullError):
+            raise StoreUnusable(
+                self.path, "one transaction changes too much, some 500 MB", "commit in parts: with self.transaction()"
+            ) from None
         if isinstance(error, lmdb.PanicError):  # a write to the file has failed before
             self._close_env()
             self._open_env()

@@ -213,6 +213,11 @@ class AsyncRuntime(Runtime):
     async def _handle(self, item: Envelope, handler: Handler, values: tuple[Any, ...]) -> None:
         unit = Unit(self.owner)
         UNIT.set(unit)
+        while not await self._run_async(unit, handler, item, values):
+            pass
+
+    async def _run_async(self, unit: Unit, handler: Handler, item: Envelope, values: tuple[Any, ...]) -> bool:
+        """Run it and commit; False when another has changed what it has read, and it is to run again."""
         try:
             result = await handler.function(self.agent, *values)
             if unit.is_used:
@@ -223,29 +228,39 @@ class AsyncRuntime(Runtime):
         except SystemExit as error:
             unit.roll_back()
             self.exits(error)
+        except Overtaken:
+            unit.roll_back()
+            return False
         except StoreError as error:
             unit.roll_back()
-            self.unkept(item, error)
-        except Overtaken:
-            await self._handle(item, handler, values)
+            self.unkept(item.handler, error)
+            self.answers.error(item, error)
         else:
             if item.is_call:
                 hit(Point.REPLY_DUE)
                 self.answers.result(item, handler, result)
+        return True
 
     async def _tell(self, item: Down | Signal) -> None:
         unit = Unit(self.owner)
         UNIT.set(unit)
-        try:
-            result = self.news.tell(item)
-            if inspect.isawaitable(result):
-                await result
-            if unit.is_used:
-                unit.commit()
-        except SystemExit as error:
-            self.exits(error)
-        except Overtaken:
-            await self._tell(item)
+        hook = self.news.hook(item)
+        while hook is not None:
+            try:
+                result = hook()
+                if inspect.isawaitable(result):
+                    await result
+                if unit.is_used:
+                    unit.commit()
+                return
+            except SystemExit as error:
+                self.exits(error)
+                return
+            except Overtaken:
+                unit.roll_back()
+            except StoreError as error:
+                self.unkept("a hook", error)
+                return
 
     def exits(self, error: SystemExit) -> None:
         super().exits(error)

@@ -4,6 +4,8 @@ Deaths and signals that an agent hears of: each goes to its hook.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,10 +30,12 @@ class News:
         self._complaints = complaints
         self._type = _signal_type(type(agent))
 
-    def tell(self, item: Down | Signal) -> Any:
-        """Call the hook. A signal that is not what the hook takes is its publisher's fault, and is dropped."""
+    def hook(self, item: Down | Signal) -> Callable[[], Any] | None:
+        """
+        What is to be called. None for a signal that is not what the hook takes: its publisher's fault, and dropped.
+        """
         if isinstance(item, Down):
-            return self._agent.on_down(item)
+            return partial(self._agent.on_down, item)
         self._signals.handled()
         if item.lost:
             lost = f"{item.lost} before one of {item.topic}"
@@ -43,7 +47,7 @@ class News:
             except msgspec.ValidationError as error:
                 self._complaints.make("a signal of {} is dropped: {}: {}".format(item.topic, *mismatch(error)))
                 return None
-        return self._agent.on_signal(item.topic, message)
+        return partial(self._agent.on_signal, item.topic, message)
 
 
 def _signal_type(agent: type[Agent]) -> Any:

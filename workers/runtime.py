@@ -173,9 +173,13 @@ class Runtime:
         self.load_state()
         self.agent.__init__()  # type: ignore[misc]  # not before it knows its host
         init, values = self.arguments(args_json)
-        init(self.agent, *values)
-        if self.unit.is_used:
-            self.unit.commit()
+        while True:
+            init(self.agent, *values)
+            try:
+                self.unit.commit()
+                return
+            except Overtaken:
+                self.unit.roll_back()
 
     def load_state(self) -> None:
         """The state, where the class says that it is one object."""
@@ -286,6 +290,13 @@ class Runtime:
             return
         if item.chain:
             CHAIN.set((*item.chain, self.name))
+        while not self._run(handler, item, values):
+            pass
+        if item.chain:
+            CHAIN.set((self.name,))
+
+    def _run(self, handler: Handler, item: Envelope, values: tuple[Any, ...]) -> bool:
+        """Run it and commit; False when another process has changed what it has read, and it is to run again."""
         unit = self.unit
         try:
             result = handler.function(self.agent, *values)
@@ -297,33 +308,42 @@ class Runtime:
         except SystemExit as error:
             unit.roll_back()
             self.exits(error)
-        except (StoreError, Overtaken) as error:
+        except Overtaken:
             unit.roll_back()
-            if isinstance(error, StoreError):
-                self.unkept(item, error)
-            else:
-                self.handle(item)
+            return False
+        except StoreError as error:
+            unit.roll_back()
+            self.unkept(item.handler, error)
+            self.answers.error(item, error)
         else:
             if item.is_call:
                 hit(Point.REPLY_DUE)
                 self.answers.result(item, handler, result)
-        if item.chain:
-            CHAIN.set((self.name,))
+        return True
 
-    def unkept(self, item: Envelope, error: StoreError) -> None:
-        """What the handler has changed could not be kept, and is undone: its caller hears of it, and the log."""
-        self.answers.error(item, error)
-        self.complaints.make(f"what {item.handler} has changed is undone: {error}", to_supervisor=True)
+    def unkept(self, what: str, error: StoreError) -> None:
+        """What a handler has changed could not be kept, and is undone: the log hears of it, and the status line."""
+        self.complaints.make(f"what {what} has changed is undone: {error}", to_supervisor=True)
 
     def _hear(self, item: Down | Signal) -> None:
         unit = self.unit
-        try:
-            self.news.tell(item)
-            if unit.is_used:
-                unit.commit()
-        except SystemExit as error:
-            unit.roll_back()
-            self.exits(error)
+        hook = self.news.hook(item)
+        while hook is not None:
+            try:
+                hook()
+                if unit.is_used:
+                    unit.commit()
+                return
+            except SystemExit as error:
+                unit.roll_back()
+                self.exits(error)
+                return
+            except Overtaken:
+                unit.roll_back()
+            except StoreError as error:
+                unit.roll_back()
+                self.unkept("a hook", error)
+                return
 
     def handler_of(self, item: Envelope) -> Handler | None:
         """What the message asks for; None: there is no such thing, which has been said then."""
