@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from regrow.ipc.down import Down as Down
     from regrow.ipc.errors import Ambiguous as Ambiguous
     from regrow.ipc.errors import Backpressure as Backpressure
+    from regrow.ipc.errors import BadState as BadState
     from regrow.ipc.errors import BadRequest as BadRequest
     from regrow.ipc.errors import CallingSelf as CallingSelf
     from regrow.ipc.errors import CallTimeout as CallTimeout
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from regrow.ipc.errors import ProcessDown as ProcessDown
     from regrow.ipc.errors import Refused as Refused
     from regrow.ipc.errors import RemoteError as RemoteError
+    from regrow.ipc.errors import StoreError as StoreError
+    from regrow.ipc.errors import StoreFull as StoreFull
+    from regrow.ipc.errors import StoreUnusable as StoreUnusable
     from regrow.ipc.errors import Unreachable as Unreachable
     from regrow.ipc.groups import by_key as by_key
     from regrow.ipc.groups import least_outstanding as least_outstanding
@@ -46,6 +50,7 @@ _HOMES = {
         "Ambiguous",
         "Backpressure",
         "BadRequest",
+        "BadState",
         "CallTimeout",
         "CallingSelf",
         "ControlTimeout",
@@ -55,6 +60,9 @@ _HOMES = {
         "ProcessDown",
         "Refused",
         "RemoteError",
+        "StoreError",
+        "StoreFull",
+        "StoreUnusable",
         "Unreachable",
     ),
     "groups": ("by_key", "least_outstanding", "round_robin"),

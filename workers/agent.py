@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 from regrow.ipc.verbs import Verbs
 from regrow.workers.handlers import Handler
 from regrow.workers.once import once
+from regrow.workers.state_type import check_state
 from regrow.workers.unit import current
 
 if TYPE_CHECKING:
@@ -289,6 +290,7 @@ def is_async(agent: type[Agent]) -> bool:
 
 def _compiled(agent: type[Agent]) -> dict[str, Handler]:
     """A method that overrides a handler is one too; `None` in its place takes the handler away."""
+    check_state(agent)
     marked = {
         name for base in agent.__mro__ for name, value in vars(base).items() if getattr(value, _MARK, False) is True
     }

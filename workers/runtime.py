@@ -26,6 +26,7 @@ from regrow.ipc.node import CHAIN, Node
 from regrow.ipc.points import Point, hit
 from regrow.ipc.posting import Posting
 from regrow.ipc.signals import Signals
+from regrow.ipc.statekeys import limit_of
 from regrow.ipc.transaction import Overtaken
 from regrow.ipc.wire import SHUTDOWN
 from regrow.workers.agent import Agent, handlers_of, is_async
@@ -42,10 +43,11 @@ from regrow.workers.news import News
 from regrow.workers.notify import notify, ready, stopping
 from regrow.workers.place import Place, place
 from regrow.workers.posthandling import PostHandling
+from regrow.workers.state_type import declared_state
 from regrow.workers.stop_signals import StopSignals
 from regrow.workers.unit import UNIT, Owner, Unit
 from regrow.workers.watchdog import Watchdog
-from regrow.workers.whole import Whole, state_type
+from regrow.workers.whole import Whole
 
 if TYPE_CHECKING:
     from regrow.ipc.aio import AsyncVerbs
@@ -183,9 +185,10 @@ class Runtime:
 
     def load_state(self) -> None:
         """The state, where the class says that it is one object."""
-        kind = state_type(type(self.agent))
-        if kind is not None:
-            self.owner.whole = Whole(kind, self.unit.rows)
+        declared = declared_state(type(self.agent))
+        self.owner.of = declared.of
+        if declared.whole is not None:
+            self.owner.whole = Whole(declared.whole, self.unit.rows, limit=limit_of(self.name))
             self.owner.whole.load()
             self.unit.is_used = True
 

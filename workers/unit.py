@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from regrow.ipc.posting import Posting
+from regrow.ipc.statekeys import limit_of
 from regrow.ipc.transaction import Transaction
 from regrow.workers.state import State
 from regrow.workers.whole import Whole
@@ -52,15 +53,19 @@ class Rows:
 
 
 class Owner:
-    """Whose work it is. `whole` is the agent's state where it is one object; `concurrent`: units may overlap."""
+    """
+    Whose work it is. `whole` is the agent's state where it is one object, `of` the type of its values where it is a
+    mapping; `concurrent`: units may overlap.
+    """
 
-    __slots__ = ("concurrent", "group", "name", "posting", "whole")
+    __slots__ = ("concurrent", "group", "name", "of", "posting", "whole")
 
-    def __init__(self, name: str, group: str, posting: Posting, *, concurrent: bool) -> None:
+    def __init__(self, name: str, group: str, posting: Posting, *, concurrent: bool, of: Any = Any) -> None:
         self.name = name
         self.group = group
         self.posting = posting
         self.concurrent = concurrent
+        self.of = of
         self.whole: Whole[Any] | None = None
 
 
@@ -91,7 +96,7 @@ class Unit:
         """The state of the agent."""
         self.is_used = True
         if self._state is None:
-            self._state = State(self.rows)
+            self._state = State(self.rows, self.owner.of, limit=limit_of(self.owner.name))
         return self._state
 
     @property
@@ -99,7 +104,10 @@ class Unit:
         """The state that the members of its group share."""
         self.is_used = True
         if self._group_state is None:
-            self._group_state = State(Rows(self, self.owner.group, shared=True))
+            group = self.owner.group
+            if not group:
+                raise RuntimeError(f"{self.owner.name} has no group to share a state with: it is not one of `replicas`")
+            self._group_state = State(Rows(self, group, shared=True), limit=limit_of(group))
         return self._group_state
 
     def commit(self) -> None:
@@ -163,6 +171,8 @@ class Unit:
         outer.absorb(inner)
         self.keep()
         self.transaction.clear()
+        if self._group_state is not None:
+            self._group_state.forget()  # from here on others may change it
 
     def forget_loans(self) -> None:
         """What was handed out is read anew."""
