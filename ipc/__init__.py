@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from regrow.ipc.down import Down as Down
     from regrow.ipc.errors import Ambiguous as Ambiguous
     from regrow.ipc.errors import Backpressure as Backpressure
-    from regrow.ipc.errors import BadState as BadState
     from regrow.ipc.errors import BadRequest as BadRequest
+    from regrow.ipc.errors import BadState as BadState
     from regrow.ipc.errors import CallingSelf as CallingSelf
     from regrow.ipc.errors import CallTimeout as CallTimeout
     from regrow.ipc.errors import ControlTimeout as ControlTimeout

@@ -9,14 +9,17 @@ from regrow.workers.notify import notify, progress, ready, status, stopping
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from regrow.workers.agent import Agent, handler
+    from regrow.workers.state import State
 
-__all__ = ["Agent", "Ignore", "handler", "notify", "progress", "ready", "status", "stopping"]
+__all__ = ["Agent", "Ignore", "State", "handler", "notify", "progress", "ready", "status", "stopping"]
+
+_HOMES = {"Agent": "agent", "handler": "agent", "State": "state"}
 
 
 def __getattr__(name: str) -> object:
     """Load what agents need only where one is written: functions and the logger do without (PEP 562)."""
-    if name in ("Agent", "handler"):
-        from regrow.workers import agent
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from importlib import import_module
 
-        return getattr(agent, name)
-    raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
