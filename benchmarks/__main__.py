@@ -29,6 +29,8 @@ NAMES = (
     "send",
     "publish",
     "task",
+    "state",
+    "post",
     "rivals",
 )
 HEADINGS = ("", "floor p50", "p99", "regrow p50", "p99", "ratio", "goal", "")

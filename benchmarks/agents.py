@@ -119,3 +119,69 @@ class Mouth(Agent):
         text = "x" * size
         for _ in range(count):
             self.publish("bench.signal", text)
+
+
+class Ledger(Placed):
+    """Keeps numbers, and says into the FIFO when as many posts have come as were expected."""
+
+    def init(self, fifo: str) -> None:
+        self.fifo = os.open(fifo, os.O_WRONLY)
+        self.goal = 0
+        self.state.get("total")
+        os.write(self.fifo, os.getpid().to_bytes(8, "little"))
+
+    @handler
+    def expect(self, count: int) -> None:
+        self.goal = self.state.get("total", 0) + count
+
+    @handler
+    def note(self, text: str) -> None:
+        if self.state.add("total", 1) == self.goal:
+            os.write(self.fifo, os.getpid().to_bytes(8, "little"))
+
+    @handler
+    def total(self) -> int:
+        return int(self.state.get("total", 0))
+
+    @handler
+    def keep(self, key: str) -> None:
+        self.state[key] = 1
+
+    @handler
+    def leave(self, key: str) -> None:
+        """Changes nothing."""
+
+    @handler
+    def reads(self, keys: list[str]) -> list[float]:
+        """Seconds that each read took."""
+        state, clock = self.state, time.perf_counter
+        taken = []
+        for key in keys:
+            began_s = clock()
+            state[key]
+            taken.append(clock() - began_s)
+        return taken
+
+    @handler
+    def posts(self, to: str, count: int, size: int) -> None:
+        """All of them together, with what this handler changes."""
+        text = "x" * size
+        for _ in range(count):
+            self.post(to, "note", text)
+        self.state.add("posted", count)
+
+
+class Asking(Placed):
+    """Calls a ledger, to see what it costs to keep something."""
+
+    @handler
+    def costs(self, to: str, keys: list[str]) -> tuple[list[float], list[float]]:
+        """Seconds of calls that change a key, and of calls that do not, by turns."""
+        clock = time.perf_counter
+        taken: tuple[list[float], list[float]] = ([], [])
+        for key in keys:
+            for verb, list_s in zip(("keep", "leave"), taken, strict=True):
+                began_s = clock()
+                self.call(to, verb, key)
+                list_s.append(clock() - began_s)
+        return taken

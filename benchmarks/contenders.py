@@ -88,16 +88,16 @@ class Floor:
 
 class Daemon:
     """
-    `regrow up` of a file in `directory`, in the foreground; constructed when all is ready.
+    `regrow up` of a file in `directory`, in the foreground; constructed when all is ready. `keys`: more of its table.
 
     Raises:
         RuntimeError: it is not ready within `TIMEOUT_S`, or has ended.
     """
 
-    def __init__(self, directory: Path, tables: str) -> None:
+    def __init__(self, directory: Path, tables: str, *keys: str) -> None:
         self.run_dir = directory / "run"
         file = directory / "bench.toml"
-        file.write_text(_daemon_table(directory) + tables)
+        file.write_text(_daemon_table(directory) + "".join(f"{key}\n" for key in keys) + tables)
         ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         address = directory / "ready.sock"
         ready.bind(str(address))

@@ -1,5 +1,5 @@
 """
-A process of raw_zmq.py, started and ended as a context manager.
+Processes that are told what to do by lines, started and ended as context managers.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import Self
 from benchmarks.contenders import HERE, TIMEOUT_S, clean_environ
 
 
-class Raw:
-    """`mode` is `server` or `driver`, on one processor where that is said; constructed when it is ready."""
+class Told:
+    """One of the programs here; constructed when it has said that it is ready."""
 
-    def __init__(self, mode: str, path: Path, processor: int | None = None) -> None:
-        where = () if processor is None else (str(processor),)
+    def __init__(self, program: str, *arguments: object) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "raw_zmq.py"), mode, str(path), *where],
+            [sys.executable, str(HERE / program), *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=clean_environ(),
@@ -48,3 +47,10 @@ class Raw:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.communicate(timeout=TIMEOUT_S)
+
+
+class Raw(Told):
+    """Bare pyzmq; `mode` is `server` or `driver`, on one processor where that is said."""
+
+    def __init__(self, mode: str, path: Path, processor: int | None = None) -> None:
+        super().__init__("raw_zmq.py", mode, path, *(() if processor is None else (processor,)))
