@@ -32,15 +32,6 @@ class Born(Struct, frozen=True):
     stacks_fd: int = -1
 
 
-class Outputs(Struct, frozen=True):
-    """Where a worker's streams go; both descriptors of the pipe are the caller's to close."""
-
-    stdout: Target
-    stderr: Target
-    read_fd: int = -1
-    write_fd: int = -1
-
-
 def worker(
     context: Context,
     spec: WorkerSpec,
@@ -48,13 +39,13 @@ def worker(
     *,
     shims: Shims,
     group: Group | None,
-    announce: Callable[[int], None],
+    output: Callable[[], int],
 ) -> Born:
     """
     Make a command, a function or an agent; `shims` are the supervisor's.
 
-    `announce` is given the read end of what the child will print, before there is a child, so that whoever reads
-    is not woken while it is being born.
+    `output` gives where to write what is logged, and is asked only where anything is; by then the other end of that
+    is where no death can harm it.
 
     Raises:
         SpawnError: there is no process, and no descriptor is left open.
@@ -62,15 +53,12 @@ def worker(
     env = child_environ(context, spec.env, name=spec.name, incarnation=incarnation)
     _personal(context, spec, env)
     stacks_fd, dump_fd = forked.stacks_pipe(spec)
-    outputs = Outputs(Target(), Target())
     try:
-        outputs = _outputs(context, spec)
-        if outputs.read_fd >= 0:
-            announce(outputs.read_fd)
+        stdout, stderr = _targets(context, spec, output)
         launch = Launch(
             env=env,
-            stdout=outputs.stdout,
-            stderr=outputs.stderr,
+            stdout=stdout,
+            stderr=stderr,
             stdin_fd=context.devnull[0],
             group=group,
             limits=spec.limits,
@@ -87,9 +75,8 @@ def worker(
             os.close(stacks_fd)
         raise
     finally:
-        for fd in (outputs.write_fd, dump_fd):
-            if fd >= 0:
-                os.close(fd)
+        if dump_fd >= 0:
+            os.close(dump_fd)
     return Born(pid, status_fd, env, stacks_fd)
 
 
@@ -117,21 +104,11 @@ def _personal(context: Context, spec: WorkerSpec, env: dict[str, str]) -> None:
         env.update({name: value for name, value in personal.items() if name not in spec.env})
 
 
-def _outputs(context: Context, spec: WorkerSpec) -> Outputs:
+def _targets(context: Context, spec: WorkerSpec, output: Callable[[], int]) -> tuple[Target, Target]:
+    """Where stdout and stderr of a worker go."""
     stderr = spec.stdout if spec.stderr.kind is OutputKind.STDOUT else spec.stderr
-    logged = OutputKind.LOG in (spec.stdout.kind, stderr.kind)
-    read_fd = write_fd = -1
-    if logged:
-        try:
-            read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-        except OSError as error:
-            raise SpawnError("make a pipe for its output", error.errno or 0) from None
-    return Outputs(
-        stdout=_target(context, spec.name, spec.stdout, write_fd, 1),
-        stderr=_target(context, spec.name, stderr, write_fd, 2),
-        read_fd=read_fd,
-        write_fd=write_fd,
-    )
+    write_fd = output() if OutputKind.LOG in (spec.stdout.kind, stderr.kind) else -1
+    return _target(context, spec.name, spec.stdout, write_fd, 1), _target(context, spec.name, stderr, write_fd, 2)
 
 
 def _target(context: Context, name: str, output: Output, write_fd: int, own_fd: int) -> Target:

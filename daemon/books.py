@@ -20,7 +20,6 @@ from regrow.daemon.channel import (
     ReplyUp,
     ReportUp,
     SnapshotUp,
-    StreamsUp,
     Up,
 )
 from regrow.daemon.core.effects import Report
@@ -52,16 +51,14 @@ class Books:
         self._failed_first = ""
         self._final_event: int | None = None
 
-    def send(self, message: Up, fds: tuple[int, ...] = ()) -> None:
-        """Take one message of the root's own runtime, or of any supervisor below; `fds` stay the caller's."""
+    def send(self, message: Up) -> None:
+        """Take one message of the root's own runtime, or of any supervisor below."""
         match message:
             case BatchUp():
                 for report in message.reports:
                     self._report(report)
             case ReplyUp():
                 self._root.answered(message)
-            case StreamsUp():
-                self._streams(message, fds)
             case DetailUp():
                 self._detail(message)
             case NoteUp():
@@ -74,12 +71,6 @@ class Books:
                 self._root.became_ready()
             case LastWordUp():
                 self.final_text = self.final_text or message.text
-
-    def _streams(self, message: StreamsUp, fds: tuple[int, ...]) -> None:
-        for stream, fd in zip(message.streams, fds, strict=False):
-            self._root.streams.take(stream.child, stream.incarnation, stream.rotation, stream.pattern, fd)
-        for stream in message.streams[len(fds) :]:
-            self._root.streams.lost(stream.child, "no free descriptors")
 
     def _take_stock(self, message: SnapshotUp) -> None:
         for name in take_stock(self._root.tree, message):
@@ -103,6 +94,7 @@ class Books:
         if cause is None and report.child:
             cause = self._outer_cause(message.supervisor, report)
         if report.child == SYSTEM and report.event == "stopping":
+            self._root.outputs.take_all()
             self._root.streams.hand_on_all()
         if report.child:
             self._forget_numbers(report)
@@ -229,8 +221,8 @@ class Books:
     def printed(self, child: str, incarnation: int, tail: str) -> None:
         self._root.tree.printed(child, incarnation, tail)
 
-    def matched(self, child: str, incarnation: int) -> None:
-        self._root.matched(child, incarnation)
+    def matched(self, supervisor: str, child: str, incarnation: int) -> None:
+        self._root.matched(supervisor, child, incarnation)
 
     def logger_note(self, event: str, child: str, text: str) -> None:
         name = child or "regrow.logger"

@@ -11,7 +11,6 @@ Source: unix(7).
 from __future__ import annotations
 
 import errno
-import os
 import select
 import socket
 from collections import deque
@@ -21,7 +20,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from regrow.config.spec import Kind, LogRotation
+from regrow.config.spec import Kind
 from regrow.daemon.core.effects import Code, Outcome, Report
 from regrow.daemon.core.events import Event
 from regrow.daemon.core.state import SlotState
@@ -32,9 +31,6 @@ QUEUE_LIMIT = 20_000
 
 MAX_PUT = 256
 """Reports kept back at most: whoever reads them has work to do meanwhile."""
-
-MAX_FDS = 64
-"""Descriptors in one packet; the kernel takes 253 (unix(7))."""
 
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 """The other end is gone: its end of file will be read next, and what was to be sent is of no use to anybody."""
@@ -71,19 +67,10 @@ class ReplyUp(Struct, frozen=True, tag=True):
     pid: int | None = None
 
 
-class Stream(Struct, frozen=True):
-    """What one incarnation of a child prints, and what is to become of it."""
+class NumbersUp(Struct, frozen=True, tag=True):
+    """Names and incarnations that are about to be made."""
 
-    child: str
-    incarnation: int
-    rotation: LogRotation
-    pattern: str = ""
-
-
-class StreamsUp(Struct, frozen=True, tag=True):
-    """The read ends of outputs come with this message, in the order of `streams`."""
-
-    streams: tuple[Stream, ...]
+    numbers: tuple[tuple[str, int], ...]
 
 
 class DetailUp(Struct, frozen=True, tag=True):
@@ -136,7 +123,7 @@ class SnapshotUp(Struct, frozen=True, tag=True):
     children: tuple[ChildNow, ...]
 
 
-Up: TypeAlias = ReadyUp | BatchUp | ReplyUp | StreamsUp | DetailUp | NoteUp | ForgottenUp | LastWordUp | SnapshotUp
+Up: TypeAlias = ReadyUp | BatchUp | ReplyUp | NumbersUp | DetailUp | NoteUp | ForgottenUp | LastWordUp | SnapshotUp
 
 
 class RequestDown(Struct, frozen=True, tag=True):
@@ -181,7 +168,7 @@ def pair() -> tuple[int, int]:
 
 class Channel:
     """
-    One end. `on_message(message, fds)` is called for each message; the receiver owns the descriptors.
+    One end. `on_message(message)` is called for each message.
 
     `on_closed()` is called once when the other end is gone, after everything it had sent was delivered;
     `on_recovered(dropped)` when the queue is empty after so many messages had to be dropped.
@@ -192,7 +179,7 @@ class Channel:
         loop: Loop,
         fd: int,
         receives: type[Up] | type[Down] | Any,
-        on_message: Callable[[Any, tuple[int, ...]], None],
+        on_message: Callable[[Any], None],
         on_closed: Callable[[], None],
     ) -> None:
         self._loop = loop
@@ -203,8 +190,7 @@ class Channel:
         self._on_message = on_message
         self._on_closed = on_closed
         self._partial = bytearray()
-        self._partial_fds: tuple[int, ...] = ()
-        self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._queue: deque[bytes] = deque()
         self._put: list[ReportUp] = []
         self._dropped = 0
         self.on_recovered: Callable[[int], None] = lambda _dropped: None
@@ -229,8 +215,8 @@ class Channel:
             self._put.clear()
             self.send(batch)
 
-    def send(self, message: Up | Down, fds: tuple[int, ...] = ()) -> None:
-        """Send, or queue, one message; duplicates of `fds` (at most `MAX_FDS`) go with it, they stay the caller's."""
+    def send(self, message: Up | Down) -> None:
+        """Send, or queue, one message."""
         if self.closed:
             return
         if self._put:
@@ -242,23 +228,20 @@ class Channel:
         packets = [data[at : at + PACKET] for at in range(0, len(data), PACKET)] or [b""]
         for index, packet in enumerate(packets):
             mark = _LAST if index == len(packets) - 1 else _MORE
-            self._send_packet(mark + packet, fds if index == 0 else ())
+            self._send_packet(mark + packet)
 
-    def _send_packet(self, packet: bytes, fds: tuple[int, ...]) -> None:
-        if self._queue or not self._try(packet, fds):
-            self._queue.append((packet, _kept(fds)))
+    def _send_packet(self, packet: bytes) -> None:
+        if self._queue or not self._try(packet):
+            self._queue.append(packet)
             self._loop.watch(self.fd, select.EPOLLIN | select.EPOLLOUT, self._ready)
 
-    def _try(self, packet: bytes, fds: tuple[int, ...]) -> bool:
+    def _try(self, packet: bytes) -> bool:
         try:
-            if fds:
-                socket.send_fds(self._socket, [packet], fds, socket.MSG_NOSIGNAL)
-            else:
-                self._socket.send(packet, socket.MSG_NOSIGNAL)
+            self._socket.send(packet, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno not in GONE:  # too many descriptors under way, no buffers: it passes
+            if error.errno not in GONE:  # no buffers: it passes
                 self._loop.call_later(SHORTAGE_RETRY_S, self._flush)
                 return False
         return True
@@ -270,8 +253,8 @@ class Channel:
             self._receive()
 
     def _flush(self) -> None:
-        while self._queue and self._try(*self._queue[0]):
-            _close(self._queue.popleft()[1])
+        while self._queue and self._try(self._queue[0]):
+            self._queue.popleft()
         if not self._queue and not self.closed:
             self._loop.watch(self.fd, select.EPOLLIN, self._ready)
             if self._dropped:
@@ -281,30 +264,28 @@ class Channel:
     def _receive(self) -> None:
         for _ in range(64):
             try:
-                data, fds, _, _ = socket.recv_fds(self._socket, PACKET + 1, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+                data = self._socket.recv(PACKET + 1)
             except BlockingIOError:
                 return
             except OSError:
-                data, fds = b"", []
+                data = b""
             if not data:
                 self.close()
                 self._on_closed()
                 return
-            self._packet(data, tuple(fds))
+            self._packet(data)
             if self.closed:
                 return
 
-    def _packet(self, data: bytes, fds: tuple[int, ...]) -> None:
-        self._partial_fds += fds
+    def _packet(self, data: bytes) -> None:
         if data[:1] == _MORE:
             self._partial += data[1:]
             return
         whole = bytes(self._partial) + data[1:] if self._partial else data[1:]
-        fds, self._partial_fds = self._partial_fds, ()
         self._partial.clear()
-        self._on_message(self._decode(whole), fds)
+        self._on_message(self._decode(whole))
 
-    def connect(self, on_message: Callable[[Any, tuple[int, ...]], None], on_closed: Callable[[], None]) -> None:
+    def connect(self, on_message: Callable[[Any], None], on_closed: Callable[[], None]) -> None:
         """Say who receives, where that was not known at first."""
         self._on_message = on_message
         self._on_closed = on_closed
@@ -330,22 +311,4 @@ class Channel:
             self.closed = True
             self._loop.unwatch(self.fd)
             self._socket.close()
-            for _, fds in self._queue:
-                _close(fds)
             self._queue.clear()
-
-
-def _kept(fds: tuple[int, ...]) -> tuple[int, ...]:
-    """Duplicates to be sent later; without free descriptors the message goes with fewer, and the receiver tells."""
-    kept: tuple[int, ...] = ()
-    try:
-        for fd in fds:
-            kept += (os.dup(fd),)
-    except OSError:
-        pass  # what is missing at the end of the list is missed by the receiver
-    return kept
-
-
-def _close(fds: tuple[int, ...]) -> None:
-    for fd in fds:
-        os.close(fd)

@@ -17,7 +17,8 @@ _OURS = ("REGROW_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "INVOCATION_ID", "J
 class Context(Struct, frozen=True):
     """
     `token` marks every process of this run. `environ` is what children inherit. `devnull` holds descriptors for
-    reading and for writing; `logger_fd` the logger's end of its channel, -1 where there is none.
+    reading and for writing; `logger_fd` the logger's end of its channel, `outputs_fd` where supervisors hand over
+    the pipes of their children (`pipes.Pipes`), -1 where there is none.
     `mailbox` are the ids that may talk to agents, as these read it (`u0,u1000,g27`).
     """
 
@@ -26,6 +27,7 @@ class Context(Struct, frozen=True):
     environ: Mapping[str, str]
     devnull: tuple[int, int]
     logger_fd: int = -1
+    outputs_fd: int = -1
     cgroup: str = ""
     record: bool = True
     mailbox: str = ""

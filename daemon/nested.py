@@ -46,7 +46,7 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
         parent_fd, child_fd = channel.pair()
     except OSError as error:
         raise SpawnError("make a channel", error.errno or 0) from None
-    keep = (child_fd, *context.devnull, *((context.logger_fd,) if spec.name == SYSTEM else ()))
+    keep = (child_fd, context.outputs_fd, *context.devnull, *((context.logger_fd,) if spec.name == SYSTEM else ()))
     path = f"{parent.path}/{spec.name}" if parent.path else spec.name
     incarnations = parent.relay.incarnations_below(spec.name)
     group = parent.spawner.group_of(spec.name)
@@ -68,8 +68,8 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
     process.status_fd = status_fd
     process.group = group
 
-    def heard(message: channel.Up, fds: tuple[int, ...]) -> None:
-        parent.relay.from_child(process, message, fds)
+    def heard(message: channel.Up) -> None:
+        parent.relay.from_child(process, message)
 
     process.channel = Channel(parent.loop, parent_fd, channel.Up, heard, lambda: None)
     return process
@@ -97,7 +97,7 @@ def run(
 
     try:
         loop = Loop()
-        up = Channel(loop, fd, channel.Down, lambda *_: None, lambda: None)
+        up = Channel(loop, fd, channel.Down, lambda _message: None, lambda: None)
         runtime = Runtime(context, loop, spec, path, up, incarnations, own, group)
         up.connect(runtime.relay.from_parent, runtime.abandon)
         up.on_recovered = runtime.recovered

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Callable
 
 from regrow.config.spec import LogRotation
-from regrow.daemon.channel import Stream
 from regrow.daemon.core.effects import Effect
 from regrow.daemon.core.events import Event
 from regrow.daemon.core.state import SupervisorState
 from regrow.daemon.loop import Loop, Timer
+from regrow.daemon.pipes import Stream
 from regrow.daemon.record import Recorder
 
 FLUSH_S = 0.02
@@ -36,13 +37,19 @@ class Recording:
         self._supervisor = supervisor
         self._recorder = Recorder(supervisor, self._write)
 
-    def open(self) -> tuple[Stream, int] | None:
-        """Make the pipe. Returns what the root must be given, or None when there are no descriptors for it."""
+    def open(self, hand_over: Callable[[Stream, int], None]) -> None:
+        """Make the pipe and give its read end away; when there is no room for that, there is no record."""
         try:
-            read_fd, self._fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
-            return None
-        return Stream(f"{self._supervisor}.steps", 0, ROTATION), read_fd
+            return
+        try:
+            hand_over(Stream(self._supervisor, f"{self._supervisor}.steps", 0, ROTATION), read_fd)
+            self._fd = write_fd
+        except OSError:
+            os.close(write_fd)
+        finally:
+            os.close(read_fd)
 
     def step(
         self, before: SupervisorState, event: Event, now_s: float, after: SupervisorState, effects: tuple[Effect, ...]

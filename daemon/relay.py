@@ -4,7 +4,6 @@ A supervisor between its parent and the supervisors below it: what is for others
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,11 @@ from regrow.daemon.channel import (
     Down,
     LastWordUp,
     MatchedDown,
+    NumbersUp,
     ReadyUp,
     ReplyUp,
     RequestDown,
     SnapshotUp,
-    StreamsUp,
     TellDown,
     Up,
 )
@@ -47,26 +46,22 @@ class Relay:
         self._inherited = inherited
         self._incarnations: dict[str, dict[str, int]] = {}
 
-    def from_child(self, process: Process, message: Up, fds: tuple[int, ...]) -> None:
+    def from_child(self, process: Process, message: Up) -> None:
         """A message of a nested supervisor: its own readiness and last word end here, the rest goes up."""
         runtime = self._runtime
-        try:
-            if isinstance(message, ReadyUp):
-                runtime.feed(ChildReady(process.name, process.incarnation))
-            elif isinstance(message, LastWordUp):
-                process.last_word = message
-            else:
-                self._learn(process, message)
-                runtime.upward.send(message, fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
+        if isinstance(message, ReadyUp):
+            runtime.feed(ChildReady(process.name, process.incarnation))
+        elif isinstance(message, LastWordUp):
+            process.last_word = message
+        else:
+            self._learn(process, message)
+            runtime.upward.send(message)
 
     def _learn(self, process: Process, message: Up) -> None:
         """
         Remember the numbers of incarnations below a supervisor, for when it must be made anew, and their sessions.
 
-        A pipe is announced before there is a child and a report is kept back for a moment: a supervisor that is
+        A number is told before there is a child and a report is kept back for a moment: a supervisor that is
         killed in between has used the number all the same.
         """
         numbers = self._incarnations.setdefault(process.name, {})
@@ -77,9 +72,8 @@ class Relay:
                         self._runtime.reaper.below(report.pid, gone=report.event != "starting")
                     if report.event == "starting":
                         numbers[report.child] = report.incarnation
-            case StreamsUp():
-                for stream in message.streams:
-                    numbers[stream.child] = stream.incarnation
+            case NumbersUp():
+                numbers.update(message.numbers)
             case SnapshotUp():
                 for child in message.children:
                     numbers[child.name] = child.incarnation
@@ -90,7 +84,7 @@ class Relay:
         """The newest incarnation of each name below a child supervisor, over all its own incarnations."""
         return {**self._inherited, **self._incarnations.get(supervisor, {})}
 
-    def from_parent(self, message: Down, _fds: tuple[int, ...] = ()) -> None:
+    def from_parent(self, message: Down) -> None:
         """A request for this supervisor or for one below it, or what all must know."""
         if isinstance(message, AdmitDown):
             self._runtime.context = replace(self._runtime.context, mailbox=message.mailbox)

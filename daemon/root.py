@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,6 +36,7 @@ from regrow.daemon.linux.identity import ROOT_NAME, Marker
 from regrow.daemon.linux.notify import notify
 from regrow.daemon.linux.takeover import Taken
 from regrow.daemon.loop import Loop
+from regrow.daemon.pipes import Arrivals
 from regrow.daemon.runtime import Runtime
 from regrow.daemon.streams import Streams
 from regrow.daemon.tell import complain
@@ -64,12 +66,14 @@ class Root:
         self.members = commons.members(plan.access, commons.workers_in(plan.root))
         unshared = commons.make(plan.daemon.run_dir, self.members)
         own_end, self._logger_end = _logger_channel()
+        arriving_fd, outputs_fd = channel.pair()
         context = Context(
             token=token,
             daemon=plan.daemon,
             environ=inheritable_environ(),
             devnull=_devnull(),
             logger_fd=self._logger_end,
+            outputs_fd=outputs_fd,
             mailbox=self.members.listed(),
         )
         books = Books(self)
@@ -77,6 +81,7 @@ class Root:
         self.streams = Streams(
             self.loop, own_end, plan.daemon.log_dir, books.printed, books.matched, books.logger_note
         )
+        self.outputs = Arrivals(self.loop, socket.socket(fileno=arriving_fd), self.streams.take)
         own = Marker(token, ROOT_NAME, 1)
         self.runtime = Runtime(context, self.loop, self._top, "", books, {}, own, group)
         if taken.killed:
@@ -177,10 +182,9 @@ class Root:
                 self.tree.announced.pop(number, None)
                 answer(ReplyUp(number, code=Code.SHUTDOWN, message=f"{supervisor} ended"))
 
-    def matched(self, child: str, incarnation: int) -> None:
-        node = self.tree.nodes.get(child)
-        if node is not None and node.parent is not None:
-            self.runtime.relay.from_parent(MatchedDown(self.tree.route(node.parent), child, incarnation))
+    def matched(self, supervisor: str, child: str, incarnation: int) -> None:
+        if supervisor in self.tree.nodes:
+            self.runtime.relay.from_parent(MatchedDown(self.tree.route(supervisor), child, incarnation))
 
     def start_child(self, supervisor: str, raw: Mapping[str, Any], by: str, answer: Answer) -> None:
         """Check the spec in a process of its own, unless its like was, then have `supervisor` start it."""

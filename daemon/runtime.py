@@ -8,6 +8,7 @@ It touches nothing but the kernel (architecture, principle 2).
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -70,8 +71,8 @@ HANGING = frozenset({ExitReason.WATCHDOG, ExitReason.LIVENESS, ExitReason.START_
 class Upward(Protocol):
     """Where a supervisor's messages go: the channel to its parent, or the root's own books."""
 
-    def send(self, message: Up, fds: tuple[int, ...] = ()) -> None:
-        """Deliver one message without waiting; duplicates of `fds` go with it."""
+    def send(self, message: Up) -> None:
+        """Deliver one message without waiting."""
 
     def put(self, message: ReportUp) -> None:
         """Deliver one message at the next `flush`, or before the next `send`; in order."""
@@ -103,7 +104,7 @@ class Runtime:
         self.processes: dict[str, Process] = {}
         self.end: End | None = None
         self.probes = ProbeProcesses(loop)
-        self.pipes = Pipes(upward.send)
+        self.pipes = Pipes(socket.socket(fileno=context.outputs_fd), upward.send)
         self.hearing = Hearing(self)
         self.spawner = Spawner(self, group)
         self.reaper = Reaper(self, own)
@@ -132,8 +133,8 @@ class Runtime:
         """Take up the supervisor's duties: listen, then start the children."""
         self.context = forked.prepare(self.context, self.spec, self.hearing.address)
         self.hearing.begin()
-        if self.context.record and (recording := self._recording.open()) is not None:
-            self.pipes.announce(*recording)
+        if self.context.record:
+            self._recording.open(self.pipes.hand_over)
         self.feed(Started())
 
     def feed(self, event: Event) -> None:

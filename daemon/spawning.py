@@ -5,25 +5,26 @@ Making the children: workers and supervisors, with their control groups, again a
 from __future__ import annotations
 
 import errno
-import os
 from typing import TYPE_CHECKING
 
 from regrow.config.spec import Limits, SupervisorSpec, WorkerSpec
 from regrow.daemon import birth, nested
-from regrow.daemon.channel import Stream
 from regrow.daemon.core.effects import Spawn
 from regrow.daemon.core.events import ChildReady, ChildUnhealthy, Exit, ExitReason, Spawned, SpawnFailed
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.health import Health
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.shim import Shims
+from regrow.daemon.pipes import Output, Stream
 from regrow.daemon.process import Process
 from regrow.daemon.stacks import Stacks
 
 if TYPE_CHECKING:
     from regrow.daemon.runtime import Runtime
 
-PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC})
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+
+PASSING = NO_DESCRIPTORS | {errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.ETOOMANYREFS}
 """Shortages of the machine: tried again until they pass, and not held against the child."""
 
 SHORTAGE_RETRY_S = 0.25
@@ -39,6 +40,7 @@ class Spawner:
         self._group = group
         self._shims = Shims()
         self._shortages: dict[str, Spawn] = {}
+        self._outputs: dict[str, Output] = {}
 
     def spawn(self, effect: Spawn) -> None:
         """Make the child and tell the core of it, or of the failure."""
@@ -61,6 +63,9 @@ class Spawner:
 
     def give_up(self, child: str) -> bool:
         """Try to make `child` no more; True when that was under way."""
+        output = self._outputs.pop(child, None)
+        if output is not None:
+            output.close()
         return self._shortages.pop(child, None) is not None
 
     def _make(self, effect: Spawn) -> Process:
@@ -71,24 +76,18 @@ class Spawner:
     def _worker(self, spec: WorkerSpec, incarnation: int) -> Process:
         runtime = self._runtime
         group = self.group_of(spec.name, spec.limits)
-        stream = Stream(spec.name, incarnation, spec.log, birth.pattern(spec))
-        kept: list[int] = []
-        again = spec.name in self._shortages  # the readers are not to be given a pipe for each attempt
+        output = self._output(spec, incarnation)
         try:
             born = birth.worker(
-                runtime.context,
-                spec,
-                incarnation,
-                shims=self._shims,
-                group=group,
-                announce=kept.append if again else lambda fd: runtime.pipes.announce(stream, fd),
+                runtime.context, spec, incarnation, shims=self._shims, group=group, output=output.open
             )
-        except SpawnError:
-            for fd in kept:
-                os.close(fd)
+        except SpawnError as error:
+            if error.errno not in PASSING or error.errno in NO_DESCRIPTORS:
+                output.close()
+            if error.errno in PASSING:
+                self._outputs[spec.name] = output
             raise
-        for fd in kept:
-            runtime.pipes.announce(stream, fd)
+        output.close()
         process = Process(spec.name, incarnation, spec, born.pid)
         process.status_fd = born.status_fd
         if born.stacks_fd >= 0:
@@ -105,6 +104,15 @@ class Spawner:
             lambda why: runtime.feed(ChildUnhealthy(process.name, process.incarnation, why)),
         )
         return process
+
+    def _output(self, spec: WorkerSpec, incarnation: int) -> Output:
+        """That of the last attempt to make this incarnation, if there was one."""
+        stream = Stream(self._runtime.spec.name, spec.name, incarnation, spec.log, birth.pattern(spec))
+        last = self._outputs.pop(spec.name, None)
+        if last is None or last.stream == stream:
+            return last or Output(self._runtime.pipes, stream)
+        last.close()
+        return Output(self._runtime.pipes, stream)
 
     def group_of(self, child: str, limits: Limits = NO_LIMITS) -> Group | None:
         """The control group of a child, made and limited, where this daemon has any."""

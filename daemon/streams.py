@@ -14,7 +14,7 @@ from collections.abc import Callable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from regrow.config.spec import LogRotation
+from regrow.daemon import pipes
 from regrow.daemon.loop import Loop, Timer
 from regrow.workers.system.log_protocol import (
     Closed,
@@ -41,6 +41,7 @@ HAND_ON_S = 0.005
 class Stream(Struct):
     """One pipe: whose output it carries, where that goes, and the root's hold on it."""
 
+    supervisor: str
     child: str
     incarnation: int
     fd: int
@@ -49,7 +50,7 @@ class Stream(Struct):
 
 class Streams:
     """
-    Every open output pipe. `printed(child, incarnation, tail)`, `matched(child, incarnation)` and
+    Every open output pipe. `printed(child, incarnation, tail)`, `matched(supervisor, child, incarnation)` and
     `note(event, child, text)` are called as the logger reports.
     """
 
@@ -59,7 +60,7 @@ class Streams:
         fd: int,
         log_dir: str,
         printed: Callable[[str, int, str], None],
-        matched: Callable[[str, int], None],
+        matched: Callable[[str, str, int], None],
         note: Callable[[str, str, str], None],
     ) -> None:
         self._loop = loop
@@ -76,31 +77,30 @@ class Streams:
         self._queue: deque[Open | Reopen] = deque()
         loop.watch(fd, select.EPOLLIN, self._ready)
 
-    def take(self, child: str, incarnation: int, rotation: LogRotation, pattern: str, fd: int) -> None:
-        """Hold the read end `fd` (the caller keeps its own copy) and have it read."""
+    def take(self, printed: pipes.Stream, fd: int) -> None:
+        """Hold the read end `fd` from now on and have it read; -1: there was no descriptor to spare for it."""
+        child = printed.child
+        if fd < 0:
+            self._not_held(child)
+            return
         message = Open(
             stream=self._next,
             name=child,
             path=os.path.join(self._log_dir, f"{child}.log"),
-            max_size_bytes=rotation.max_size_bytes,
-            keep=rotation.keep,
-            pattern=pattern,
+            max_size_bytes=printed.rotation.max_size_bytes,
+            keep=printed.rotation.keep,
+            pattern=printed.pattern,
         )
-        try:
-            held = os.dup(fd)
-        except OSError as error:
-            self.lost(child, error.strerror or str(error))
-            return
         if child in self._lost:
             self._lost.discard(child)
             self._note("fault_cleared", child, "its output is read again")
-        self._streams[self._next] = Stream(child, incarnation, held, message)
+        self._streams[self._next] = Stream(printed.supervisor, child, printed.incarnation, fd, message)
         self._next += 1
         self._send(message)
 
-    def lost(self, child: str, why: str) -> None:
-        """There was no descriptor to spare for the pipe of `child`: nobody reads what it prints."""
+    def _not_held(self, child: str) -> None:
         self._lost.add(child)
+        why = "no free descriptors"
         self._note("fault", child, f"its output cannot be read, it will be ended by SIGPIPE if it prints: {why}")
 
     def reopen(self) -> None:
@@ -183,7 +183,7 @@ class Streams:
                 stream.open = replace(stream.open, since=message.position)
             case Matched():
                 stream.open = replace(stream.open, pattern="")
-                self._matched(stream.child, stream.incarnation)
+                self._matched(stream.supervisor, stream.child, stream.incarnation)
             case Closed():
                 del self._streams[message.stream]
                 os.close(stream.fd)

@@ -21,6 +21,9 @@ ROOT = "regrow"
 
 MAX_TEXT = 8 * 1024
 
+MAX_EARLY = 100
+"""Last words of children that nobody has told of yet: pipes come by a shorter way than reports."""
+
 _STATE_AFTER = {
     "starting": "starting",
     "ready": "running",
@@ -72,6 +75,7 @@ class Tree:
     def __init__(self, user: SupervisorSpec, system: SupervisorSpec) -> None:
         self.nodes: dict[str, Node] = {}
         self.announced: dict[int, WorkerSpec] = {}
+        self._printed_early: dict[str, dict[int, str]] = {}
         self.tops = (user.name, system.name)
         self.leaving: Callable[[Node], None] = lambda _node: None
         self.ending: Callable[[str, int, dict[str, Any]], None] = lambda *_: None
@@ -221,9 +225,14 @@ class Tree:
     def printed(self, name: str, incarnation: int, tail: str) -> None:
         """What an incarnation had printed last: part of its `last_exit`, whichever of the two comes first."""
         node = self.nodes.get(name)
-        if node is None or not tail.strip():
+        if not tail.strip():
             return
         tail = tail.strip("\n")
+        if node is None:
+            self._printed_early[name] = {incarnation: tail}
+            if len(self._printed_early) > MAX_EARLY:
+                del self._printed_early[next(iter(self._printed_early))]
+            return
         last = node.last_exit
         if last is None or node.ended != incarnation:
             node.outputs = {incarnation: tail}
@@ -258,6 +267,7 @@ class Tree:
         path = self._path_below(supervisor, report.child)
         node = Node(report.child, kind, supervisor, spec, path, added=True, since=time.time())
         node.incarnation = report.incarnation
+        node.outputs = self._printed_early.pop(node.name, {})
         self.nodes[node.name] = node
         parent.children.append(node.name)
         return node

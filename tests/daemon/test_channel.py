@@ -19,8 +19,8 @@ class Ends:
         self.loop = Loop()
         parent, child = channel.pair()
         self.arrived: list[Up] = []
-        self.parent = Channel(self.loop, parent, Up, lambda message, _fds: self.arrived.append(message), lambda: None)
-        self.child = Channel(self.loop, child, channel.Down, lambda *_: None, lambda: None)
+        self.parent = Channel(self.loop, parent, Up, self.arrived.append, lambda: None)
+        self.child = Channel(self.loop, child, channel.Down, lambda _message: None, lambda: None)
 
     def reports(self) -> list[int]:
         """The numbers of the reports that have arrived, batch by batch."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import cast
 from unittest.mock import MagicMock
 
-from regrow.config.spec import Kind, LogRotation, SupervisorSpec
-from regrow.daemon.channel import BatchUp, ChildNow, ReportUp, SnapshotUp, Stream, StreamsUp, TellDown
+from regrow.config.spec import Kind, SupervisorSpec
+from regrow.daemon.channel import BatchUp, ChildNow, NumbersUp, ReportUp, SnapshotUp, TellDown
 from regrow.daemon.core.effects import Report
 from regrow.daemon.core.state import SlotState
 from regrow.daemon.process import Process
@@ -23,9 +23,9 @@ def test_numbers_are_known_before_they_are_reported() -> None:
     """A supervisor that is killed between making a child and telling of it does not use its number again."""
     runtime = MagicMock()
     made, sup = relay(runtime), Process("sup", 1, SupervisorSpec("sup"), 10)
-    made.from_child(sup, BatchUp((ReportUp("sup", 10, 0.0, Report(1, "starting", "a", 2, pid=11)),)), ())
-    made.from_child(sup, StreamsUp((Stream("a", 3, LogRotation()), Stream("b", 1, LogRotation()))), ())
-    made.from_child(sup, SnapshotUp("sup", (ChildNow("c", Kind.COMMAND, SlotState.RUNNING, 5, 13, 0),)), ())
+    made.from_child(sup, BatchUp((ReportUp("sup", 10, 0.0, Report(1, "starting", "a", 2, pid=11)),)))
+    made.from_child(sup, NumbersUp((("a", 3), ("b", 1))))
+    made.from_child(sup, SnapshotUp("sup", (ChildNow("c", Kind.COMMAND, SlotState.RUNNING, 5, 13, 0),)))
     assert made.incarnations_below("sup") == {"old": 7, "a": 3, "b": 1, "c": 5}
     assert [call.args for call in runtime.reaper.below.call_args_list] == [(11,), (13,)]
     assert runtime.upward.send.call_count == 3

@@ -26,46 +26,69 @@ from regrow.daemon.spawning import Spawner
 
 
 class Short:
-    """A machine that makes no process for some attempts; `announced` counts the pipes that readers were given."""
+    """A machine that makes no process for some attempts; `handed` counts the pipes that readers were given."""
 
-    def __init__(self, attempts: int) -> None:
+    def __init__(self, attempts: int, number: int = errno.EAGAIN) -> None:
         self.attempts = attempts
-        self.announced = 0
+        self.number = number
+        self.handed = 0
         self.retries: list[Callable[[], None]] = []
         self.runtime = MagicMock()
         self.runtime.spec = SupervisorSpec("sup")
         self.runtime.loop.call_later = lambda _delay_s, call: self.retries.append(call)
-        self.runtime.pipes.announce = self.announce
+        self.runtime.pipes.hand_over = self.hand_over
 
-    def announce(self, _stream: object, fd: int) -> None:
-        self.announced += 1
-        os.close(fd)
+    def hand_over(self, _stream: object, _fd: int) -> None:
+        self.handed += 1
 
-    def worker(self, *_arguments: object, announce: Callable[[int], None], **_keys: object) -> birth.Born:
+    def worker(self, *_arguments: object, output: Callable[[], int], **_keys: object) -> birth.Born:
         """What birth.worker does, as far as pipes go."""
-        read_fd, write_fd = os.pipe()
-        os.close(write_fd)
-        announce(read_fd)
+        os.fstat(output())
         if self.attempts:
             self.attempts -= 1
-            raise SpawnError("fork", errno.EAGAIN)
+            raise SpawnError("fork", self.number)
         return birth.Born(1, -1, {})
 
 
-def test_readers_are_not_given_a_pipe_for_each_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pipe of the first attempt is announced at once, the next is that of a child that lives."""
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Short:
+    """A machine that becomes able to make a process at the eleventh attempt."""
     short = Short(attempts=10)
     monkeypatch.setattr(birth, "worker", short.worker)
+    return short
+
+
+def test_readers_are_not_given_a_pipe_for_each_attempt(short: Short) -> None:
+    """That of the first attempt is kept for the child that lives."""
     spawner = Spawner(cast(Runtime, short.runtime), None)
     spawner.spawn(Spawn("a", 1, WorkerSpec("a", Kind.COMMAND)))
-    for _ in range(9):
+    for _ in range(10):
         short.retries.pop()()
-    assert short.announced == 1
-    short.retries.pop()()
-    assert short.announced == 2
+    assert short.handed == 1
     assert not short.retries
     spawned: Any = short.runtime.feed.call_args.args[0]
     assert (spawned.child, spawned.incarnation) == ("a", 1)
+
+
+def test_no_pipe_is_kept_while_descriptors_are_short(short: Short) -> None:
+    """Or else all who wait for descriptors would have them."""
+    short.number = errno.EMFILE
+    spawner = Spawner(cast(Runtime, short.runtime), None)
+    spawner.spawn(Spawn("a", 1, WorkerSpec("a", Kind.COMMAND)))
+    before = len(os.listdir("/proc/self/fd"))
+    short.retries.pop()()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert short.handed == 2
+
+
+def test_who_is_given_up_or_made_anew_leaves_no_pipe(short: Short) -> None:
+    """The next incarnation has a pipe of its own."""
+    spawner = Spawner(cast(Runtime, short.runtime), None)
+    spawner.spawn(Spawn("a", 1, WorkerSpec("a", Kind.COMMAND)))
+    spawner.spawn(Spawn("a", 2, WorkerSpec("a", Kind.COMMAND)))
+    assert short.handed == 2
+    assert spawner.give_up("a")
+    assert not spawner.lacks("a")
 
 
 @pytest.mark.parametrize("start", ["sequential", "parallel"])

@@ -8,7 +8,7 @@ from regrow.daemon.core.effects import Report
 from regrow.daemon.core.events import Exit, ExitReason
 from regrow.daemon.core.state import SlotState
 from regrow.daemon.stock import take_stock
-from regrow.daemon.tree import Tree
+from regrow.daemon.tree import MAX_EARLY, Tree
 
 
 def test_added_children_keep_their_own_specs() -> None:
@@ -21,6 +21,24 @@ def test_added_children_keep_their_own_specs() -> None:
         tree.apply("sup", Report(number, "child_added", name, extra=extra))
     assert [tree.nodes[name].spec for name in ("k", "k.2", "other.name")] == [first, second, dotted]
     assert not tree.announced
+
+
+def test_last_words_may_come_before_any_report() -> None:
+    """A child that came at run time has printed and ended; its pipe came by a shorter way than the reports."""
+    tree = Tree(SupervisorSpec("sup"), SupervisorSpec("regrow.system"))
+    tree.printed("k", 1, "last words\n")
+    for number in range(MAX_EARLY - 1):
+        tree.printed(f"never-told-of-{number}", 1, "lost")
+    tree.apply("sup", Report(1, "child_added", "k", extra={"kind": "command"}))
+    tree.apply("sup", Report(2, "starting", "k", 1, 9))
+    tree.apply("sup", Report(3, "exited", "k", 1, exit=Exit(ExitReason.EXIT, 1)))
+    last = tree.nodes["k"].last_exit
+    assert last is not None
+    assert last["text"] == "last words"
+    for number in range(MAX_EARLY):
+        tree.printed(f"told-of-too-late-{number}", 1, "lost")
+    tree.apply("sup", Report(4, "child_added", "never-told-of-0", extra={"kind": "command"}))
+    assert not tree.nodes["never-told-of-0"].outputs
 
 
 def test_snapshot_puts_right_what_lost_reports_left_wrong() -> None:
