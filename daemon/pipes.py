@@ -28,7 +28,7 @@ from regrow.daemon.loop import Loop
 MAX_NUMBERS = 64
 BATCH = 64
 
-PAUSE_S = 0.005
+PAUSE_S = 0.02
 """The root is not woken for each of many children that are being made: pipes hold what they print meanwhile."""
 
 

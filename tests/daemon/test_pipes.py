@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import select
 import socket
 from collections.abc import Iterator
 from itertools import count
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -15,7 +18,7 @@ from regrow.daemon import channel
 from regrow.daemon.channel import NumbersUp
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.loop import Loop
-from regrow.daemon.pipes import BATCH, MAX_NUMBERS, Arrivals, Output, Pipes, Stream
+from regrow.daemon.pipes import BATCH, MAX_NUMBERS, PAUSE_S, Arrivals, Output, Pipes, Stream
 
 
 class Ends:
@@ -113,6 +116,37 @@ def test_there_is_no_child_when_the_root_has_no_room(ends: Ends) -> None:
     output.close()
     ends.root.take_all()
     assert ends.arrived[-1] == ("b", b"once")
+
+
+def test_the_root_rests_while_more_are_to_come() -> None:
+    """It is not woken for each of many, but at once for a line that somebody waits for."""
+    loop = MagicMock()
+    taken: list[str] = []
+
+    def take(stream: Stream, fd: int) -> None:
+        taken.append(stream.child)
+        os.close(fd)
+
+    with contextlib.ExitStack() as stack:
+        root_end, end = (stack.enter_context(socket.socket(fileno=fd)) for fd in channel.pair())
+        root_end.setblocking(False)
+        Arrivals(loop, root_end, take)
+        pipes = Pipes(end, lambda _numbers: None)
+        ready = loop.watch.call_args.args[2]
+        with pipes.several(2):
+            born(pipes, "a")
+            ready(select.EPOLLIN)
+            assert loop.unwatch.call_count == 1
+            delay_s, listen = loop.call_later.call_args.args
+            assert delay_s == PAUSE_S
+            listen()
+            assert loop.watch.call_count == 2
+            output = Output(pipes, Stream("sup", "b", 1, LogRotation(), "a line"))
+            stack.callback(output.close)
+            output.open()
+            ready(select.EPOLLIN)
+        assert loop.unwatch.call_count == 1
+        assert taken == ["a", "b"]
 
 
 def test_what_is_too_long_for_a_packet_is_refused(ends: Ends) -> None:
