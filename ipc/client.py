@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from regrow.ipc.signals import Signals
 
 
+class _Open(threading.local):
+    """What is open in each thread."""
+
+    transaction: Transaction | None = None
+
+
 class Client(Verbs):
     """
     Talks to the daemon whose run_dir this is; `$REGROW_RUN_DIR`, or the only one running, when it is not said.
@@ -57,7 +63,7 @@ class Client(Verbs):
         self._node = Node(run_dir_of(where, key))
         self._signals: Signals | None = None
         self._posting = Posting(self._node)
-        self._open = threading.local()
+        self._open = _Open()
 
     @property
     def run_dir(self) -> str:
@@ -90,7 +96,7 @@ class Client(Verbs):
             NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError: it was not kept.
         """
         out = self._posting.write(to, handler, args, kwargs, id, expires)
-        together = getattr(self._open, "transaction", None)
+        together = self._open.transaction
         if together is not None:
             together.posts.append(out)
         else:
@@ -107,7 +113,7 @@ class Client(Verbs):
         Raises:
             StoreError: nothing was kept.
         """
-        if getattr(self._open, "transaction", None) is not None:
+        if self._open.transaction is not None:
             raise RuntimeError("a transaction of this thread is open already")
         together = self._open.transaction = Transaction()
         try:

@@ -6,9 +6,9 @@ Source: architecture section 7; otp-rules S167-S174 on groups.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,6 +28,27 @@ AGENTS = b"agents"
 
 MAIL = b"\0mail:"
 """In the names table: this name has had posts, so whoever takes it looks for some."""
+
+
+class _Ids:
+    """Ids that nobody else makes up: a random beginning for each process, and a number behind it."""
+
+    def __init__(self) -> None:
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._start = ""
+        self._numbers = itertools.count()
+
+    def next(self) -> str:
+        """Another one."""
+        if not self._start:
+            self._start = os.urandom(12).hex()
+        return f"{self._start}{next(self._numbers):x}"
+
+
+_ids = _Ids()
 
 
 class Posting:
@@ -82,9 +103,10 @@ class Posting:
             NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError.
         """
         now = time.time()
-        name = self.address(to)
-        self._check_room(name)
-        own = uuid.uuid4().hex if id is None else check_id(name, id)
+        name = to if type(to) is str and to in self._known else self.address(to)
+        left = self._room.get(name, 0)
+        self._room[name] = left - 1 if left > 0 else self._room_of(name)
+        own = _ids.next() if id is None else check_id(name, id)
         expires_at = 0.0 if expires is None else now + _seconds(name, expires, "expires")
         post = written(name, handler, args, kwargs, self._sender, own, now, expires_at)
         return Outgoing(name, post, own, id is not None, now)
@@ -129,8 +151,6 @@ class Posting:
         Raises:
             NoProcess: nothing of that name is known; BadRequest: the key cannot be encoded.
         """
-        if isinstance(to, str) and to in self._known:
-            return to
         group = to if isinstance(to, str) else to.group
         replicas = self._replicas(group)
         if not replicas:
@@ -169,12 +189,8 @@ class Posting:
             raise NoProcess(name, "the daemon's file has no agent of that name, and none has been started under it")
         return found
 
-    def _check_room(self, name: str) -> None:
-        """Look again only when what was free may be gone: others post as well."""
-        left = self._room.get(name, 0)
-        if left > 0:
-            self._room[name] = left - 1
-            return
+    def _room_of(self, name: str) -> int:
+        """How many posts may be written before somebody looks again: others post as well."""
         store = self.store
 
         def look(txn: Txn) -> int:
@@ -182,7 +198,7 @@ class Posting:
             box.check_room(txn)
             return box.length(txn)
 
-        self._room[name] = min((MAX_WAITING - store.read(look)) // 16, 1000)
+        return min((MAX_WAITING - store.read(look)) // 16, 1000)
 
 
 def _seconds(to: str, value: float, what: str) -> float:

@@ -119,27 +119,29 @@ class Box:
         self._first = WAITING + self._name
         self._end = WAITING + name.encode() + b"\1"
 
-    def put(self, txn: Txn, post: bytes) -> bool:
-        """Add a post at the end; returns whether the box was empty, and its owner is to be told."""
-        last = self._last(txn)
-        if last is None:
-            ordinal = txn.id() << 16
-            if txn.get(BOX + self._name, db=self._db) is None:
-                txn.put(BOX + self._name, b"", db=self._db)
-        else:
-            ordinal = last + 1
-        txn.put(self._first + ordinal.to_bytes(8, "big"), post, db=self._db)
+    def put(self, txn: Txn, *posts: bytes) -> bool:
+        """Add posts at the end; returns whether the box was empty, and its owner is to be told."""
+        first = self._first
+        with txn.cursor(db=self._db) as cursor:
+            last = self._last(cursor)
+            ordinal = txn.id() << 16 if last is None else last + 1
+            if len(posts) == 1:
+                cursor.put(first + ordinal.to_bytes(8, "big"), posts[0])
+            else:
+                cursor.putmulti([(first + each.to_bytes(8, "big"), post) for each, post in enumerate(posts, ordinal)])
+        if last is None and txn.get(BOX + self._name, db=self._db) is None:
+            txn.put(BOX + self._name, b"", db=self._db)
         return last is None
 
-    def put_once(self, txn: Txn, post: bytes, id: str, at: float) -> bool | None:
-        """The same, unless a post with this id was ever put here: then None."""
+    def is_new(self, txn: Txn, id: str, at: float) -> bool:
+        """Put on record that there is a post with this id; False when there ever was one."""
         key = self._name + id.encode()
         if txn.get(SEEN + key, db=self._db) is not None:
-            return None
+            return False
         time = int(at * 1e6).to_bytes(8, "big")
         txn.put(SEEN + key, time, db=self._db)
         txn.put(SEEN_BY_TIME + time + key, b"", db=self._db)
-        return self.put(txn, post)
+        return True
 
     def after(self, txn: Txn, ordinal: int, count: int, size: int) -> list[tuple[int, bytes]]:
         """Up to `count` posts of `size` bytes together, but one at least, behind this ordinal (-1: all), in order."""
@@ -174,8 +176,8 @@ class Box:
             if not cursor.set_range(self._first) or not cursor.key().startswith(self._first):
                 return 0
             first = int.from_bytes(cursor.key()[-8:], "big")
-        last = self._last(txn)
-        return 0 if last is None else last - first + 1
+            last = self._last(cursor)
+            return 0 if last is None else last - first + 1
 
     def check_room(self, txn: Txn) -> None:
         """
@@ -191,13 +193,12 @@ class Box:
     def _key(self, ordinal: int) -> bytes:
         return self._first + ordinal.to_bytes(8, "big")
 
-    def _last(self, txn: Txn) -> int | None:
-        with txn.cursor(db=self._db) as cursor:
-            found = cursor.prev() if cursor.set_range(self._end) else cursor.last()
-            if not found:
-                return None
-            key: bytes = cursor.key()
-            return int.from_bytes(key[-8:], "big") if key.startswith(self._first) else None
+    def _last(self, cursor: Any) -> int | None:
+        found = cursor.prev() if cursor.set_range(self._end) else cursor.last()
+        if not found:
+            return None
+        key: bytes = cursor.key()
+        return int.from_bytes(key[-8:], "big") if key.startswith(self._first) else None
 
 
 def boxes(txn: Txn, db: Any) -> Iterator[str]:

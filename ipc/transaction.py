@@ -62,17 +62,25 @@ class Transaction:
 
     def clear(self) -> None:
         """Begin anew."""
-        self.puts.clear()
-        self.posts.clear()
-        self.then.clear()
-        self.seen.clear()
+        if self.puts:
+            self.puts.clear()
+        if self.posts:
+            self.posts.clear()
+        if self.then:
+            self.then.clear()
+        if self.seen:
+            self.seen.clear()
 
     def absorb(self, part: Transaction) -> None:
         """Take over what a part of this one was to change; the part is empty afterwards."""
-        self.puts.update(part.puts)
-        self.posts += part.posts
-        self.then += part.then
-        self.seen.update(part.seen)
+        if part.puts:
+            self.puts.update(part.puts)
+        if part.posts:
+            self.posts += part.posts
+        if part.then:
+            self.then += part.then
+        if part.seen:
+            self.seen.update(part.seen)
         part.clear()
 
     def get(self, store: Store, key: bytes, *, shared: bool = False) -> bytes | None:
@@ -141,19 +149,24 @@ class Transaction:
                 txn.delete(key, db=state)
             else:
                 txn.put(key, value, db=state)
-        self._post(txn, store, ring)
+        if self.posts:
+            self._post(txn, store, ring)
         for then in self.then:
             then(txn)
 
     def _post(self, txn: Txn, store: Store, ring: Ring) -> None:
-        boxes: dict[str, Box] = {}
+        """In the order of each box."""
+        messages = store.messages
+        new: dict[str, list[bytes]] = {}
         for out in self.posts:
-            box = boxes.get(out.to)
-            if box is None:
-                box = boxes[out.to] = Box(store.messages, out.to)
-            was_empty = box.put_once(txn, out.post, out.id, out.at) if out.once else box.put(txn, out.post)
-            if was_empty:
-                ring(out.to)
+            posts = new.get(out.to)
+            if posts is None:
+                posts = new[out.to] = []
+            if not out.once or Box(messages, out.to).is_new(txn, out.id, out.at):
+                posts.append(out.post)
+        for to, posts in new.items():
+            if posts and Box(messages, to).put(txn, *posts):
+                ring(to)
 
 
 def _chunk(txn: Txn, db: object, first: bytes, end: bytes, reverse: bool) -> list[tuple[bytes, bytes]]:
