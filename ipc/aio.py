@@ -24,8 +24,11 @@ from regrow.ipc.node import Awaited, Node
 from regrow.ipc.verbs import CALL_S, Where, deadline, looks, not_taken, too_late, value_of
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from regrow.ipc.groups import Address
     from regrow.ipc.mailbox import Signal
+    from regrow.ipc.posting_aio import AsyncPosting
     from regrow.ipc.signals import Signals
     from regrow.ipc.task_aio import AsyncTaskSupervisor
 
@@ -281,6 +284,43 @@ class AsyncClient(AsyncVerbs):
         self, where: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None
     ) -> None:
         super().__init__(Node(run_dir_of(where, key)))
+        self._posting: AsyncPosting | None = None
+
+    async def post(
+        self,
+        to: str | Address,
+        handler: str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        expires: float | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """
+        Send what takes effect exactly once, whoever is killed when; it is kept when this returns. As `Client.post`.
+
+        What is posted at the same time is committed together, in the order in which it was posted.
+        """
+        self.attach()
+        posting = self._posts()
+        return await posting.post(lambda: posting.write(to, handler, args, kwargs, id, expires))
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        """
+        `async with`: what this task posts inside is kept at the end, all together; nothing of it when the block raises.
+
+        Raises:
+            StoreError: nothing was kept.
+        """
+        return self._posts().transaction()
+
+    def _posts(self) -> AsyncPosting:
+        if self._posting is None:
+            from regrow.ipc.posting import Posting
+            from regrow.ipc.posting_aio import AsyncPosting
+
+            self._posting = AsyncPosting(Posting(self.node))
+        return self._posting
 
     async def next_signal(self, timeout: float = 60.0) -> Signal | None:
         """The next signal; None after `timeout` seconds without one."""
@@ -298,6 +338,8 @@ class AsyncClient(AsyncVerbs):
         self.detach()
         if self._signals is not None:
             self._signals.close()
+        if self._posting is not None:
+            await self._posting.close()
         self.node.close()
 
     async def __aenter__(self) -> Self:

@@ -1,8 +1,8 @@
 """
 What is said between the hub and those who are connected to it: one msgpack array a message, its kind first.
 
-Requests have kinds 0x30-0x3f, what the hub says of itself 0x50-0x5f; a `Signal` goes both ways unchanged. An `id` is
-the client's own, from 1 on, never used twice on one connection; 0 is nobody's.
+Requests have kinds 0x30-0x3f and 0x42-0x4f, what the hub says of itself 0x50-0x5f; a `Signal` goes both ways
+unchanged. An `id` is the client's own, from 1 on, never used twice on one connection; 0 is nobody's.
 
 Source: docs/protocol.md; the msgpack specification.
 """
@@ -179,6 +179,24 @@ class Event(Struct, frozen=True, array_like=True, tag=0x41, forbid_unknown_field
     seq: int
 
 
+class Post(Struct, frozen=True, array_like=True, tag=0x42, forbid_unknown_fields=True):
+    """
+    Send what takes effect exactly once; answered with the post's id as soon as it is kept.
+
+    `post` is that id: posts to one agent with the same one are one post; "": the hub makes one up. `expires_s` is 0 for
+    a post that does not expire. A post that was given up, or is not answered in time, may be kept all the same.
+    """
+
+    id: Id
+    to: Text | Pick
+    handler: Text
+    args: Raw = EMPTY_ARRAY
+    kwargs: Raw = EMPTY_MAP
+    timeout_s: Timeout = DEFAULT_TIMEOUT_S
+    post: Annotated[str, Meta(max_length=200)] = ""
+    expires_s: Annotated[float, Meta(ge=0)] = 0.0
+
+
 class Welcome(Struct, frozen=True, array_like=True, tag=0x50):
     """
     The first message to a new connection: the hub knows nothing of what this client asked on an earlier one.
@@ -223,9 +241,12 @@ class Lost(Struct, frozen=True, array_like=True, tag=0x54):
 
 ToHub: TypeAlias = (
     Hello | Ping | Call | Send | Cast | Cancel | Monitor | Demonitor | Publish | Subscribe | Unsubscribe | Credit
-    | Replay | Control | Whereis | Bye | Signal
+    | Replay | Control | Whereis | Bye | Signal | Post
 )  # fmt: skip
 FromHub: TypeAlias = Welcome | Done | Refusal | Down | Signal | Event | Lost
+
+NOT_KEPT = "not_kept"
+"""Code of a `Refusal`: the store did not keep a post; `details` has the `type` of the StoreError."""
 
 # Codes of a `Refusal` beside those of a mailbox (wire.REFUSALS) and of the control socket (errors.CODES).
 DOWN, NOPROC, TIMEOUT, FORBIDDEN, NOCONNECTION = "down", "noproc", "timeout", "forbidden", "noconnection"

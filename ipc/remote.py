@@ -23,11 +23,12 @@ from msgspec import Raw
 from regrow.ipc import hub_wire
 from regrow.ipc.client import Control
 from regrow.ipc.down import NOCONNECTION, Down
-from regrow.ipc.errors import BadRequest, ControlTimeout, Unreachable
+from regrow.ipc.errors import BadRequest, ControlTimeout, Refused, StoreError, Unreachable
 from regrow.ipc.groups import Address, ByKey, LeastOutstanding, RoundRobin
 from regrow.ipc.hub_wire import MAX_TIMEOUT_S
 from regrow.ipc.keys import KeyFileError, read_client_key
 from regrow.ipc.mailbox import Signal
+from regrow.ipc.posts import check_id
 from regrow.ipc.remote_link import RemoteLink
 from regrow.ipc.remote_signals import RemoteSignals
 from regrow.ipc.remote_waits import Asking, RemoteDelivery, RemoteMonitor, RemoteRequest
@@ -138,6 +139,44 @@ class RemoteClient:
         )
         return RemoteDelivery(wait)
 
+    def post(
+        self,
+        to: str | Address,
+        handler: str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        expires: float | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """
+        Send what takes effect exactly once; it is kept when this returns.
+
+        When the connection is lost meanwhile, it is kept or not: whoever posts again with the same `id`, posts once.
+
+        Args:
+            id: posts to one agent with the same id are one post; returned, or made up.
+            expires: seconds after which it becomes a dead letter instead.
+        Raises:
+            NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError: it was not kept;
+            ProcessDown (noconnection).
+        """
+        checked = _posted(str(to), id, expires)
+
+        def make(number: int) -> hub_wire.Post:
+            packed = _arguments(to, handler, args, kwargs)
+            return hub_wire.Post(number, _target(to), handler, *packed, MAX_TIMEOUT_S, *checked)
+
+        number, wait = self._asking.ask(str(to), handler, make)
+        request = RemoteRequest(self._asking, number, wait, str)
+        try:
+            kept: str = request.receive_response(float("inf"))
+        except Refused as error:
+            if error.code == hub_wire.NOT_KEPT:
+                raise StoreError(error.message) from None
+            raise
+        return kept
+
     def whereis(self, name: str, *, timeout: float = CALL_S) -> Where | None:
         """The living process that has the name now; None when nobody has."""
         id, wait = self._asking.ask(name, "whereis", lambda id: hub_wire.Whereis(id, name))
@@ -244,6 +283,13 @@ def _arguments(to: str | Address, handler: str, args: Any, kwargs: Any) -> tuple
         return hub_wire.pack(args), hub_wire.pack(kwargs)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadRequest(str(to), f"cannot encode the arguments of {handler}: {error}") from None
+
+
+def _posted(to: str, id: str | None, expires: float | None) -> tuple[str, float]:
+    """An id and a time limit as they are sent; the hub would take 0 for none."""
+    if expires is not None and not (type(expires) in (int, float) and 0 < expires < float("inf")):
+        raise BadRequest(to, f"expires is a number of seconds above 0, not {expires!r}")
+    return "" if id is None else check_id(to, id), float(expires or 0.0)
 
 
 def _target(to: str | Address) -> str | hub_wire.Pick:

@@ -86,6 +86,19 @@ class AsyncRemoteClient:
         """Send a call and go on; what this returns is asked for the answer later."""
         return AsyncRemoteRequest(self, self._remote.send_request(to, handler, *args, returns=returns, **kwargs))
 
+    async def post(
+        self,
+        to: str | Address,
+        handler: str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        expires: float | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Send what takes effect exactly once; as `RemoteClient.post`."""
+        return await self._run(partial(self._remote.post, to, handler, *args, id=id, expires=expires, **kwargs))
+
     async def cast(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> bool:
         """Send, and wait for nothing; False while there is no connection."""
         return self._remote.cast(to, handler, *args, **kwargs)

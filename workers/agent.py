@@ -19,11 +19,11 @@ from regrow.workers.state_type import check_state
 from regrow.workers.unit import current
 
 if TYPE_CHECKING:
-    from regrow.ipc.aio import AsyncVerbs
     from regrow.ipc.down import Down
     from regrow.ipc.groups import Address
     from regrow.ipc.node import Node
     from regrow.ipc.signals import Signals
+    from regrow.workers.agent_aio import AgentVerbs
     from regrow.workers.state import State
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,7 +60,7 @@ class Host(Protocol):
     @property
     def signals(self) -> Signals: ...
     @property
-    def aio(self) -> AsyncVerbs: ...
+    def aio(self) -> AgentVerbs: ...
     def stop(self, reason: str) -> None: ...
     def progress(self) -> None: ...
 
@@ -130,7 +130,7 @@ class Agent(Verbs):
         return self._hosted.incarnation
 
     @property
-    def aio(self) -> AsyncVerbs:
+    def aio(self) -> AgentVerbs:
         """The verbs for `async def` handlers: each returns an awaitable, and lets other handlers run meanwhile."""
         return self._hosted.aio
 

@@ -18,7 +18,6 @@ from contextvars import copy_context
 from threading import get_ident
 from typing import Any
 
-from regrow.ipc.aio import AsyncVerbs
 from regrow.ipc.down import Down
 from regrow.ipc.errors import StoreError
 from regrow.ipc.mailbox import Envelope, Item, Signal
@@ -26,6 +25,7 @@ from regrow.ipc.node import CHAIN
 from regrow.ipc.points import Point, hit
 from regrow.ipc.transaction import Overtaken
 from regrow.workers.agent import Agent
+from regrow.workers.agent_aio import AgentVerbs
 from regrow.workers.doorkeeper import Doorkeeper
 from regrow.workers.handlers import Handler
 from regrow.workers.place import Place
@@ -51,7 +51,7 @@ class AsyncRuntime(Runtime):
         self._running: set[asyncio.Task[None]] = set()
         self._over: asyncio.Future[None] = self.loop.create_future()
         self._thread = get_ident()
-        self._aio = AsyncVerbs(self.node, self.signals)
+        self._aio = AgentVerbs(self.agent, self.node, self.signals)
         self._pumps = False
         self._progressed = False
         self._posts_run = False
@@ -108,7 +108,7 @@ class AsyncRuntime(Runtime):
         await self.loop.shutdown_asyncgens()
 
     @property
-    def aio(self) -> AsyncVerbs:
+    def aio(self) -> AgentVerbs:
         return self._aio
 
     # what wakes us

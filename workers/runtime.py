@@ -50,7 +50,7 @@ from regrow.workers.watchdog import Watchdog
 from regrow.workers.whole import Whole
 
 if TYPE_CHECKING:
-    from regrow.ipc.aio import AsyncVerbs
+    from regrow.workers.agent_aio import AgentVerbs
 
 
 def run(name: str, target: str, args_json: str, import_path: str, started: Callable[[], None]) -> int:
@@ -253,7 +253,7 @@ class Runtime:
     # what the agent asks for
 
     @property
-    def aio(self) -> AsyncVerbs:
+    def aio(self) -> AgentVerbs:
         raise RuntimeError(f"{self.name} has no event loop: use the verbs without aio, or make handlers `async def`")
 
     def stop(self, reason: str) -> None:

@@ -36,6 +36,8 @@ EXAMPLES: list[hub_wire.ToHub] = [
     hub_wire.Subscribe(8, "a.>"), hub_wire.Unsubscribe(9, "a.>"), hub_wire.Credit(5), hub_wire.Replay(10, 0),
     hub_wire.Control(11, "status", {"names": ["a"], "x": {"y": 1}}), hub_wire.Whereis(12, "actor"), hub_wire.Bye(),
     hub_wire.Signal("a.b", pack("x")),
+    hub_wire.Post(13, "actor", "note", pack([1]), pack({"k": 2}), 2.0, "o-1", 60.0),
+    hub_wire.Post(14, hub_wire.Pick("by_key", "actor", 1), "note"),
 ]  # fmt: skip
 
 
@@ -77,6 +79,9 @@ class Ports:
 
     def cast(self, request: hub_wire.Cast) -> None:
         bytes(request.args)
+
+    def post(self, request: hub_wire.Post, done: Answered, failed: NotAnswered) -> Handle:
+        return self._some_time(lambda: done(pack(request.post or "made up")))
 
     def monitor(self, name: str, down: Died) -> Handle:
         return self._some_time(lambda: down(name, 1, {"reason": "exit", "code": 1}))

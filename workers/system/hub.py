@@ -192,6 +192,7 @@ class Hub:
         self.root.close()
         self.sweeper.close()
         self.records.close()
+        self.calls.close()
         self.watch.remove(self.node.fileno())
         self.node.close()
         self._context.term()

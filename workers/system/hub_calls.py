@@ -31,6 +31,7 @@ from regrow.ipc.process import cannot_tell, open_pidfd, start_time
 from regrow.ipc.wire import BACKPRESSURE, BAD_REQUEST, REMOTE_ERROR
 from regrow.workers.system.hub_gateway import Answered, Died, NotAnswered
 from regrow.workers.system.hub_peer import Handle
+from regrow.workers.system.hub_posts import HubPosts
 from regrow.workers.system.hub_root import RootLink
 from regrow.workers.system.hub_watch import Death, Watch
 
@@ -72,6 +73,7 @@ class NodeCalls:
         self._watch = watch
         self._settled: list[Underway] = []
         self._touched = True
+        self._posts = HubPosts(node, watch)
         watch.add(node.fileno(), self._touch)
 
     def turn(self) -> float | None:
@@ -99,7 +101,7 @@ class NodeCalls:
         awaits = Awaits.REPLY if isinstance(request, wire.Call) else Awaits.ACCEPTANCE
         self._touched = True
         try:
-            pending = self._node.submit(awaits, _address(request.to), request.handler, request.args, request.kwargs)
+            pending = self._node.submit(awaits, target(request.to), request.handler, request.args, request.kwargs)
         except MessageError as error:
             self._fail(error, failed)
             return Over()
@@ -113,9 +115,24 @@ class NodeCalls:
     def cast(self, request: wire.Cast) -> None:
         self._touched = True
         try:
-            self._node.cast(_address(request.to), request.handler, request.args, request.kwargs)
+            self._node.cast(target(request.to), request.handler, request.args, request.kwargs)
         except MessageError:
             pass  # nobody is told what becomes of a cast (S196)
+
+    def post(self, request: wire.Post, done: Answered, failed: NotAnswered) -> Handle:
+        def tell(outcome: str | Exception) -> None:
+            if isinstance(outcome, str):
+                done(wire.pack(outcome))
+            elif isinstance(outcome, MessageError):
+                self._fail(outcome, failed)
+            else:
+                failed(wire.NOT_KEPT, str(outcome), {"type": type(outcome).__name__})
+
+        return self._posts.post(target(request.to), request, tell)
+
+    def close(self) -> None:
+        """Keep what was posted, and tell nobody any more."""
+        self._posts.close()
 
     def _when_done(self, thing: Pending | Monitor, underway: Underway) -> None:
         thing.callback = lambda: self._settled.append(underway)
@@ -260,7 +277,8 @@ def described(error: MessageError) -> tuple[str, str, dict[str, Any]]:
             return "internal", text, {}
 
 
-def _address(to: str | wire.Pick) -> str | Address:
+def target(to: str | wire.Pick) -> str | Address:
+    """Whom a client means."""
     if isinstance(to, str):
         return to
     match to.way:

@@ -39,6 +39,8 @@ class Calls(Protocol):
 
     def cast(self, request: wire.Cast) -> None: ...
 
+    def post(self, request: wire.Post, done: Answered, failed: NotAnswered) -> Handle: ...
+
     def monitor(self, name: str, down: Died) -> Handle: ...
 
     def whereis(self, name: str) -> Mapping[str, Any] | None:
@@ -88,6 +90,7 @@ class Gateway:
             wire.Call: self._call,
             wire.Send: self._call,
             wire.Cast: self._cast,
+            wire.Post: self._post,
             wire.Cancel: self._cancel,
             wire.Monitor: self._monitor,
             wire.Demonitor: self._demonitor,
@@ -178,6 +181,14 @@ class Gateway:
     def _cast(self, _peer: Peer, request: wire.Cast) -> None:
         _check_arguments(request, at=3)
         self._calls.cast(request)
+
+    def _post(self, peer: Peer, request: wire.Post) -> None:
+        _check_arguments(request, at=4)
+        outstanding = self._owe(peer, request.id, request.timeout_s, f"no word that the post to {request.to} is kept")
+        done, failed = self._answers(peer, request.id, outstanding)
+        handle = self._calls.post(request, done, failed)
+        if peer.requests.get(request.id) is outstanding:
+            outstanding.handle = handle
 
     def _cancel(self, peer: Peer, message: wire.Cancel) -> None:
         outstanding = peer.requests.pop(message.id, None)
@@ -318,7 +329,7 @@ class Gateway:
             outstanding.handle = handle
 
 
-def _check_arguments(request: wire.Call | wire.Send | wire.Cast, at: int) -> None:
+def _check_arguments(request: wire.Call | wire.Send | wire.Cast | wire.Post, at: int) -> None:
     """
     Arguments are handed on as they are; that they are an array and a map shows in their first bytes.
 
