@@ -30,25 +30,26 @@ MAIL = b"\0mail:"
 """In the names table: this name has had posts, so whoever takes it looks for some."""
 
 
-class _Ids:
-    """Ids that nobody else makes up: a random beginning for each process, and a number behind it."""
+class _Process:
+    """This one, whose `pid` costs no system call."""
 
     def __init__(self) -> None:
         self._begin()
         os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
+        self.pid = os.getpid()
         self._start = ""
         self._numbers = itertools.count()
 
-    def next(self) -> str:
-        """Another one."""
+    def new_id(self) -> str:
+        """An id that nobody else makes up: a random beginning for each process, and a number behind it."""
         if not self._start:
             self._start = os.urandom(12).hex()
         return f"{self._start}{next(self._numbers):x}"
 
 
-_ids = _Ids()
+_process = _Process()
 
 
 class Posting:
@@ -71,9 +72,9 @@ class Posting:
         Raises:
             StoreUnusable.
         """
-        if self._store is None or self._pid != os.getpid():  # a forked process opens it for itself
+        if self._store is None or self._pid != _process.pid:  # a forked process opens it for itself
             self._store = Store.open(self._node.run_dir)
-            self._pid = os.getpid()
+            self._pid = _process.pid
         return self._store
 
     @property
@@ -83,7 +84,7 @@ class Posting:
 
     def close(self) -> None:
         """Let go of the store."""
-        if self._store is not None and self._pid == os.getpid():
+        if self._store is not None and self._pid == _process.pid:
             self._store.close()
             self._store = None
 
@@ -106,7 +107,7 @@ class Posting:
         name = to if type(to) is str and to in self._known else self.address(to)
         left = self._room.get(name, 0)
         self._room[name] = left - 1 if left > 0 else self._room_of(name)
-        own = _ids.next() if id is None else check_id(name, id)
+        own = _process.new_id() if id is None else check_id(name, id)
         expires_at = 0.0 if expires is None else now + _seconds(name, expires, "expires")
         post = written(name, handler, args, kwargs, self._sender, own, now, expires_at)
         return Outgoing(name, post, own, id is not None, now)

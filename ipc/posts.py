@@ -59,14 +59,11 @@ class Post(Struct, frozen=True, array_like=True):
     failures: tuple[Failure, ...] = ()
 
 
-_decoder = msgspec.msgpack.Decoder(Post)
+decode = msgspec.msgpack.Decoder(Post).decode
+"""A post as it was kept; raises msgspec.MsgspecError: it is damaged."""
+
 _encoder = msgspec.msgpack.Encoder()
 _message = msgspec.msgpack.Encoder().encode
-
-
-def decode(value: bytes) -> Post:
-    """A post as it was kept; raises msgspec.MsgspecError: it is damaged."""
-    return _decoder.decode(value)
 
 
 def encode(post: Post) -> bytes:
@@ -166,9 +163,13 @@ class Box:
         """Put another in its place."""
         txn.put(self._key(ordinal), encode(post), db=self._db)
 
-    def take(self, txn: Txn, ordinal: int) -> bool:
-        """Take one out; whether it was there."""
-        return bool(txn.delete(self._key(ordinal), db=self._db))
+    def take(self, txn: Txn, ordinals: list[int]) -> None:
+        """Take out those that are there; they are in order, so one is often right behind the other."""
+        with txn.cursor(db=self._db) as cursor:
+            for ordinal in ordinals:
+                key = self._first + ordinal.to_bytes(8, "big")
+                if cursor.key() == key or cursor.set_key(key):
+                    cursor.delete()
 
     def length(self, txn: Txn) -> int:
         """How many wait; more by the gaps that posts have left which were taken out of the middle."""

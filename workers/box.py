@@ -132,7 +132,7 @@ class PostBox:
                 return None  # what is done is in the box until it is committed
             ordinal, value = self._fetched[0]
             post = decode(value)
-            if not self._is_ripe(post):
+            if post.failures and not self._is_ripe(post):
                 self._fetched.clear()
                 return None
             self._fetched.popleft()
@@ -183,8 +183,7 @@ class PostBox:
 
         def change(txn: Txn) -> list[tuple[int, bytes]]:
             self.batch.apply(txn, store, self._posting.ring)
-            for ordinal in self._done:
-                box.take(txn, ordinal)
+            box.take(txn, self._done)
             return [] if self._fetched else box.after(txn, self._last, READ, READ_BYTES)
 
         self.is_due = False  # from here on, whoever finds the box empty rings
@@ -240,8 +239,6 @@ class PostBox:
 
     def _is_ripe(self, post: Post) -> bool:
         """Whether enough time has passed since its last failure; those behind it wait for it."""
-        if not post.failures:
-            return True
         delay_s = retry_delay_s(post)
         left_s = min(post.failures[-1].at + delay_s - time.time(), delay_s)
         if left_s <= 0:

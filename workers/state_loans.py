@@ -105,6 +105,8 @@ class Loans:
             BadState: one cannot be stored, or one row was changed in two ways; nothing was put.
         """
         self.changes += 1
+        if not self.held and not self.replaced:
+            return
         changes: dict[bytes, tuple[Loan, bytes]] = {}
         for loan in (*self.replaced, *self.held.values()):
             encoded = loan.changed()
@@ -121,8 +123,9 @@ class Loans:
     def forget(self) -> None:
         """Drop all: the transaction is over, or undone."""
         self.changes += 1
-        self.held.clear()
-        self.replaced.clear()
+        if self.held or self.replaced:
+            self.held.clear()
+            self.replaced.clear()
 
 
 class Passing:

@@ -123,9 +123,10 @@ class Unit:
 
     def settle(self) -> None:
         """Put what was changed in place into the transaction."""
-        for state in (self._state, self._group_state):
-            if state is not None:
-                state.settle()
+        if self._state is not None:
+            self._state.settle()
+        if self._group_state is not None:
+            self._group_state.settle()
         if self.owner.whole is not None:
             self.owner.whole.settle()
 
@@ -139,9 +140,10 @@ class Unit:
         """Nothing is changed yet."""
         self.transaction.clear()
         self.is_used = self.owner.whole is not None
-        for state in (self._state, self._group_state):
-            if state is not None:
-                state.forget()
+        if self._state is not None:
+            self._state.forget()
+        if self._group_state is not None:
+            self._group_state.forget()
 
     def keep_alone(self) -> None:
         """Commit it for itself."""
