@@ -18,7 +18,7 @@ KEEP = 10_000
 _NUMBERS = 4_096
 """Reports of one supervisor whose sequence numbers are remembered: causes are recent."""
 
-ASIDE = frozenset({"backpressure", "signals_lost"})
+ASIDE = frozenset({"backpressure", "dead_letter", "signals_lost", "store"})
 """Events that change no child's state; `latest` does not speak of them."""
 
 Event = dict[str, Any]

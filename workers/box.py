@@ -27,6 +27,7 @@ from regrow.ipc.posts import MAX_TEXT, Box, Failure, Post, decode
 from regrow.ipc.store import Txn
 from regrow.ipc.transaction import Transaction
 from regrow.workers.begun import Begun
+from regrow.workers.notify import notify
 
 if TYPE_CHECKING:
     from regrow.ipc.node import Node
@@ -82,6 +83,7 @@ class PostBox:
         self._fetched: deque[tuple[int, bytes]] = deque()
         self._last = -1
         self._done: list[int] = []
+        self._buried: list[str] = []
         self._until_s = 0.0
         self._begun: Begun | None = None
         self._bell = Bell(node.run_dir, node.mailbox_file + SUFFIX)
@@ -163,7 +165,7 @@ class PostBox:
 
         self.batch.then.append(put_away)
         self._done.append(entry.ordinal)
-        self._complain(f"a post to {entry.post.handler} is a dead letter now ({cause}): see `regrow dead list`")
+        self._buried.append(f"a post to {entry.post.handler} is a dead letter now ({cause}): see `regrow dead list`")
 
     def is_batch_over(self) -> bool:
         """Whether it is time to commit."""
@@ -190,13 +192,22 @@ class PostBox:
         self._fetched.extend(store.write(change))
         self.batch.clear()
         self._done.clear()
+        if self._buried:
+            self._tell_of_buried()
         if self._fetched:
             self.is_due = True
+
+    def _tell_of_buried(self) -> None:
+        for text in self._buried:
+            self._complain(text)
+            notify(f"X_REGROW_EVENT=dead_letter\nX_REGROW_TEXT={text}")
+        self._buried.clear()
 
     def give_up(self, error: StoreError | None = None) -> None:
         """Forget the batch: its posts are where they were, and are taken again, a while after an error."""
         self.batch.clear()
         self._done.clear()
+        self._buried.clear()
         self._fetched.clear()
         self.is_due = True
         if error is not None:

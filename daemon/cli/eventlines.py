@@ -24,7 +24,9 @@ EVENT_COLOURS = {
     "restarting": "yellow",
     "waiting": "yellow",
     "backpressure": "yellow",
+    "dead_letter": "red",
     "signals_lost": "yellow",
+    "store": "yellow",
 }
 EVENT_WIDTH = len("daemon_stopping")
 NAME_WIDTH = 16
