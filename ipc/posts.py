@@ -212,6 +212,14 @@ def boxes(txn: Txn, db: Any) -> Iterator[str]:
                 yield key[1:-1].decode()
 
 
+def oldest_id(txn: Txn, db: Any) -> float | None:
+    """When the oldest post was put in whose id is remembered, in seconds since the epoch; None: there is none."""
+    with txn.cursor(db=db) as cursor:
+        if not cursor.set_range(SEEN_BY_TIME) or not cursor.key().startswith(SEEN_BY_TIME):
+            return None
+        return int.from_bytes(cursor.key()[1:9], "big") / 1e6
+
+
 def forget_ids(txn: Txn, db: Any, before: float, limit: int) -> int:
     """Forget up to `limit` ids of posts that were put in before this time (seconds since the epoch); how many."""
     end = SEEN_BY_TIME + int(before * 1e6).to_bytes(8, "big")
