@@ -94,7 +94,7 @@ class Misses:
         return f"no process has that name; {_listed('the agents are', known) or 'there are no agents'}"
 
 
-PAST = {"call": "answered", "send": "accepted"}
+PAST = {"call": "answered", "send": "accepted", "post": "took it"}
 
 
 def _not_there(members: Sequence[Entry], name: str) -> str:

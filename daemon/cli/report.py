@@ -10,7 +10,7 @@ import os
 import sys
 
 from regrow.config.exits import INTERNAL, REFUSED, UNREACHABLE, USAGE
-from regrow.ipc.errors import Ambiguous, ControlError, ControlTimeout, Unreachable
+from regrow.ipc.errors import Ambiguous, ControlError, ControlTimeout, StoreError, Unreachable
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -67,7 +67,7 @@ def _verdict(error: BaseException) -> tuple[str, int]:
         return str(error), UNREACHABLE
     if isinstance(error, Ambiguous):
         return str(error), USAGE
-    if isinstance(error, ControlError):
+    if isinstance(error, ControlError | StoreError):
         return str(error), REFUSED
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot use {error.filename}: {error.strerror}", REFUSED

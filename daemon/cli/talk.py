@@ -1,18 +1,27 @@
-"""Verbs that talk to agents: call, send."""
+"""Verbs that talk to agents: call, send, post."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from random import choice
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
 from regrow.daemon.cli.arguments import ArgumentError, Arguments, read_json, read_value, read_words
 from regrow.daemon.cli.handlernames import HandlerName, handlers
-from regrow.daemon.cli.options import AgentName, Function, daemon_options, format_option, reach, timeout_option
+from regrow.daemon.cli.options import (
+    AgentName,
+    Duration,
+    Function,
+    daemon_options,
+    format_option,
+    reach,
+    timeout_option,
+)
 from regrow.daemon.cli.output import dumps
 from regrow.daemon.cli.replies import as_json as json_of
 from regrow.daemon.cli.replies import as_text, on_terminal
@@ -26,19 +35,58 @@ if TYPE_CHECKING:
 
 def register(verb: Register) -> None:
     """Add this module's verbs."""
-    for command in (call, send):
+    for command in (call, send, post):
         verb("talk", command)
 
 
-def message(timeout_help: str) -> Callable[[Function], Function]:
-    """What call and send have in common."""
+class Message(NamedTuple):
+    """What was typed of a message: for whom, which handler (None: it was not said), and its arguments."""
 
-    def decorate(function: Function) -> Function:
+    name: str
+    handler: str | None
+    given: Arguments
+    key: str | None
+    run_dir: str | None
+    daemon: str | None
+
+    @contextmanager
+    def sender(self, verb: str) -> Iterator[tuple[Client, str | Address, str]]:
+        """
+        A client of the daemon meant, the receiver and the handler.
+
+        Raises:
+            Failed; ControlError; click.UsageError: no handler was said.
+        """
+        with talking(verb, self.run_dir, self.daemon) as client:
+            to = address(client, self.name, self.key)
+            yield client, to, self.handler or ask(client, to)
+
+
+def message(*options: Callable[[Any], Any]) -> Callable[[Function], Any]:
+    """
+    What all verbs that send a message have in common, as `message`; `options` are those between --json and --format.
+    """
+
+    def decorate(function: Function) -> Any:
+        @wraps(function)
+        def sending(
+            name: str,
+            handler: str | None,
+            words: tuple[str, ...],
+            json_text: str | None,
+            key: str | None,
+            run_dir: str | None,
+            daemon: str | None,
+            **own: Any,
+        ) -> Any:
+            return function(Message(name, handler, arguments(words, json_text), key, run_dir, daemon), **own)
+
+        decorated: Any = sending
         for option in (
             daemon_options,
             format_option,
             click.option("--key", metavar="KEY", help="The replica of the group NAME that this key belongs to."),
-            timeout_option("5s", timeout_help),
+            *options,
             click.option(
                 "--json", "json_text", metavar="TEXT",
                 help="All arguments: a JSON list by position, an object by name; - for stdin.",
@@ -47,25 +95,15 @@ def message(timeout_help: str) -> Callable[[Function], Function]:
             click.argument("handler", metavar="HANDLER", required=False, type=HandlerName()),
             click.argument("name", type=AgentName()),
         ):  # fmt: skip
-            function = option(function)
-        return function
+            decorated = option(decorated)
+        return decorated
 
     return decorate
 
 
 @click.command()
-@message("How long to wait for the answer.")
-def call(
-    name: str,
-    handler: str | None,
-    words: tuple[str, ...],
-    json_text: str | None,
-    timeout_s: float,
-    key: str | None,
-    as_json: bool,
-    run_dir: str | None,
-    daemon: str | None,
-) -> None:
+@message(timeout_option("5s", "How long to wait for the answer."))
+def call(message: Message, timeout_s: float, as_json: bool) -> None:
     """
     Call a handler of an agent and print its reply.
 
@@ -73,10 +111,8 @@ def call(
     are listed. A VALUE is JSON where it reads as JSON, and text otherwise; KEY:=VALUE must be JSON. A word without =
     is an argument by position.
     """
-    given = arguments(words, json_text)
-    with talking("call", run_dir, daemon) as client:
-        to = address(client, name, key)
-        reply = answer(client, to, handler or ask(client, to), given, timeout_s)
+    with message.sender("call") as (client, to, handler):
+        reply = answer(client, to, handler, message.given, timeout_s)
     if as_json:
         click.echo(json_of(reply))
         return
@@ -86,31 +122,44 @@ def call(
 
 
 @click.command()
-@message("How long to wait until it is accepted.")
-def send(
-    name: str,
-    handler: str | None,
-    words: tuple[str, ...],
-    json_text: str | None,
-    timeout_s: float,
-    key: str | None,
-    as_json: bool,
-    run_dir: str | None,
-    daemon: str | None,
-) -> None:
+@message(timeout_option("5s", "How long to wait until it is accepted."))
+def send(message: Message, timeout_s: float, as_json: bool) -> None:
     """
     Send a message to an agent; done when it is accepted.
 
     The arguments are written as for `call`. What the handler makes of it is not waited for: if they do not fit, the
     agent writes it to its log.
     """
-    given = arguments(words, json_text)
-    with talking("send", run_dir, daemon) as client:
-        to = address(client, name, key)
-        delivery = client.send(to, handler or ask(client, to), *given.args, **given.kwargs)
+    with message.sender("send") as (client, to, handler):
+        delivery = client.send(to, handler, *message.given.args, **message.given.kwargs)
         delivery.wait(timeout_s)
     taker = delivery._to  # of a group: the one that has it
     click.echo(dumps({"name": taker, "result": "accepted"}) if as_json else f"{taker}: accepted")
+
+
+@click.command()
+@message(
+    click.option("--id", metavar="ID", help="Posts to one agent with the same ID are one post; default: made up."),
+    click.option(
+        "--expires", "expires_s", metavar="TIME", type=Duration(),
+        help="What is not handled by then becomes a dead letter; default: never.",
+    ),
+)  # fmt: skip
+def post(message: Message, id: str | None, expires_s: float | None, as_json: bool) -> None:
+    """
+    Post a message that takes effect exactly once, and print its id.
+
+    Done when it is kept, whoever is killed when; the agent need not run yet. The arguments are written as for `call`. Arguments that do not
+    fit make it a dead letter: see `regrow dead`.
+    """
+    from regrow.ipc.transaction import Transaction
+
+    with message.sender("post") as (client, to, handler):
+        out = client._posting.write(to, handler, message.given.args, message.given.kwargs, id, expires_s)
+        alone = Transaction()
+        alone.posts.append(out)
+        client._posting.commit(alone)
+    click.echo(dumps({"name": out.to, "id": out.id}) if as_json else out.id)
 
 
 @contextmanager
