@@ -140,6 +140,13 @@ class Box:
         txn.put(SEEN_BY_TIME + time + key, b"", db=self._db)
         return True
 
+    def forget_id(self, txn: Txn, id: str) -> None:
+        """A post with this id may come again."""
+        key = self._name + id.encode()
+        time = txn.pop(SEEN + key, db=self._db)
+        if time is not None:
+            txn.delete(SEEN_BY_TIME + time + key, db=self._db)
+
     def after(self, txn: Txn, ordinal: int, count: int, size: int) -> list[tuple[int, bytes]]:
         """Up to `count` posts of `size` bytes together, but one at least, behind this ordinal (-1: all), in order."""
         with txn.cursor(db=self._db) as cursor:
@@ -179,6 +186,11 @@ class Box:
             first = int.from_bytes(cursor.key()[-8:], "big")
             last = self._last(cursor)
             return 0 if last is None else last - first + 1
+
+    def last(self, txn: Txn) -> int | None:
+        """The ordinal of the post at its end; None when it is empty."""
+        with txn.cursor(db=self._db) as cursor:
+            return self._last(cursor)
 
     def check_room(self, txn: Txn) -> None:
         """

@@ -1,0 +1,163 @@
+"""
+What transactions do with timers: put off a post, begin a schedule, cancel either. In the order of what is posted.
+
+Source: architecture section 7.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+from regrow.ipc import scheduled, timers
+from regrow.ipc.clocks import SECOND, Due, Now, now
+from regrow.ipc.errors import BadRequest, BadSchedule
+from regrow.ipc.posts import Box, check_id
+from regrow.ipc.scheduled import Schedule
+from regrow.ipc.schedules import LONGEST, moment
+from regrow.ipc.store import KEEPER_BELL, Store, Txn
+from regrow.ipc.timers import Timer
+from regrow.ipc.transaction import Overtaken, Timing, Transaction
+
+
+def due_at(to: str, delay: float | None, at: datetime | None, moment_now: Now) -> Due | None:
+    """
+    When a post is due; None: now.
+
+    Raises:
+        BadRequest.
+    """
+    if delay is not None and at is not None:
+        raise BadRequest(to, "delay and at are two ways to say the same: give one")
+    if delay is not None:
+        if type(delay) not in (int, float) or not 0 <= delay <= LONGEST / SECOND:
+            raise BadRequest(to, f"delay is a number of seconds from 0 up to a hundred years, not {delay!r:.60}")
+        return Due(moment_now.elapsed + math.ceil(delay * SECOND), by_elapsed=True) if delay else None
+    if at is None:
+        return None
+    try:
+        due = Due(moment(at))
+    except BadSchedule as error:
+        raise BadRequest(to, f"at={at!r:.100}: {error.text}") from None
+    if due.at > moment_now.wall + LONGEST:
+        raise BadRequest(to, f"at={at.isoformat()} is more than a hundred years away")
+    return due if due.at > moment_now.wall else None
+
+
+class TimedPost(Timing):
+    """A post that is put into its box when it is due; `expires` in seconds from then on."""
+
+    __slots__ = ("due", "expires", "now")
+
+    def __init__(
+        self, to: str, post: bytes, id: str, once: bool, due: Due, expires: float | None, moment_now: Now
+    ) -> None:
+        super().__init__(to, post, id, once, due.wall(moment_now.offset) / SECOND)
+        self.due = due
+        self.expires = expires
+        self.now = moment_now
+
+    def apply(self, txn: Txn, store: Store) -> None:
+        if self.once and not Box(store.messages, self.to).is_new(txn, self.id, self.at):
+            return
+        timer = Timer(self.to, self.id, self.post, self.expires, self.once)
+        if timers.put(txn, store.messages, timer, self.due, self.now):
+            store.ring(KEEPER_BELL)
+
+
+class Scheduling(Timing):
+    """A schedule of `to` for itself, unless it is the one that there is."""
+
+    __slots__ = ("due", "now", "schedule")
+
+    def __init__(self, owner: str, id: str, schedule: Schedule, due: Due | None, moment_now: Now) -> None:
+        super().__init__(owner, b"", id, True, 0.0)
+        self.schedule = schedule
+        self.due = due
+        self.now = moment_now
+
+    def apply(self, txn: Txn, store: Store) -> None:
+        if scheduled.put(txn, store.messages, self.to, self.id, self.schedule, self.due, self.now):
+            store.ring(KEEPER_BELL)
+
+
+class Cancelling(Timing):
+    """The end of a timer of `to`. `was_there` is what was said of it, after a look into the store if `looked`."""
+
+    __slots__ = ("looked", "of_schedule", "was_there")
+
+    def __init__(self, to: str, id: str, *, of_schedule: bool, was_there: bool, looked: bool) -> None:
+        super().__init__(to, b"", id, False, 0.0)
+        self.of_schedule = of_schedule
+        self.was_there = was_there
+        self.looked = looked
+
+    def apply(self, txn: Txn, store: Store) -> None:
+        cancel = scheduled.cancel if self.of_schedule else cancel_post
+        if cancel(txn, store.messages, self.to, self.id) is not self.was_there and self.looked:
+            raise Overtaken  # it has become a post since, say
+
+
+def scheduling(
+    owner: str,
+    id: str | None,
+    when: str | datetime,
+    handler: str,
+    args: Any,
+    kwargs: Any,
+    missed: str,
+    zone: str | None,
+) -> Scheduling:
+    """
+    A schedule, ready to be committed; its id is the handler's name where none is given.
+
+    Raises:
+        BadSchedule, BadRequest.
+    """
+    own = check_id(owner, handler if id is None else id)
+    if len(owner.encode()) + len(own.encode()) > 500:
+        raise BadRequest(owner, f"its name and the id {own!r:.100} are too long together")
+    moment_now = now()
+    try:
+        schedule, due = scheduled.begun(when, handler, args, kwargs, missed, zone, moment_now)
+    except BadSchedule:
+        raise
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadRequest(owner, f"cannot encode the arguments of {handler}: {error}") from None
+    return Scheduling(owner, own, schedule, due, moment_now)
+
+
+def cancelling(transaction: Transaction, store: Store, to: str, id: str, *, of_schedule: bool) -> Cancelling:
+    """
+    The end of a timer, to be committed with `transaction`. What `was_there` says is so at the commit, or that ends as
+    Overtaken.
+    """
+    kind = Scheduling if of_schedule else TimedPost
+    layer: Transaction | None = transaction
+    while layer is not None:
+        for out in reversed(layer.posts):
+            if out.to == to and out.id == id:
+                is_end = isinstance(out, Cancelling) and out.of_schedule is of_schedule
+                if is_end or isinstance(out, kind):
+                    return Cancelling(to, id, of_schedule=of_schedule, was_there=not is_end, looked=False)
+        layer = layer.parent
+    look = scheduled.is_there if of_schedule else is_put_off
+    was_there = store.read(lambda txn: look(txn, store.messages, to, id))
+    return Cancelling(to, id, of_schedule=of_schedule, was_there=was_there, looked=True)
+
+
+def cancel_post(txn: Txn, db: Any, to: str, id: str) -> bool:
+    """Let a post that was put off never come; whether there was one."""
+    found = timers.find(txn, db, to, id)
+    if found is None:
+        return False
+    timers.drop(txn, db, *found)
+    if found[1].once:
+        Box(db, to).forget_id(txn, id)
+    return True
+
+
+def is_put_off(txn: Txn, db: Any, to: str, id: str) -> bool:
+    """Whether a post with this id waits for its time."""
+    return timers.find(txn, db, to, id) is not None
