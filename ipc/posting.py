@@ -77,6 +77,10 @@ class Posting:
             self._pid = _process.pid
         return self._store
 
+    def row(self, key: bytes) -> bytes | None:
+        """A row of state, as it was committed last. Raises: StoreError."""
+        return self.store.row(key)
+
     @property
     def is_open(self) -> bool:
         """Whether anything was kept or looked up yet."""

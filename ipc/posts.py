@@ -170,7 +170,11 @@ class Box:
         """Put another in its place."""
         txn.put(self._key(ordinal), encode(post), db=self._db)
 
-    def take(self, txn: Txn, ordinals: list[int]) -> None:
+    def take(self, txn: Txn, ordinal: int) -> bool:
+        """Take one out; whether it was there."""
+        return bool(txn.delete(self._key(ordinal), db=self._db))
+
+    def take_all(self, txn: Txn, ordinals: list[int]) -> None:
         """Take out those that are there; they are in order, so one is often right behind the other."""
         with txn.cursor(db=self._db) as cursor:
             for ordinal in ordinals:

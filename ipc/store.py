@@ -113,6 +113,35 @@ class Store:
         Raises:
             StoreError.
         """
+        with self._lock:
+            try:
+                with self.env.begin() as txn:
+                    return look(txn)
+            except Exception as error:
+                if not _is_of_lmdb(error):
+                    raise
+                return self._read_again(look)
+
+    def row(self, key: bytes) -> bytes | None:
+        """
+        One row of `state`, as it was committed last.
+
+        Raises:
+            StoreError.
+        """
+        with self._lock:
+            try:
+                with self.env.begin(db=self.state) as txn:
+                    found: bytes | None = txn.get(key)
+                    return found
+            except Exception as error:
+                if not _is_of_lmdb(error):
+                    raise
+                found = self._read_again(lambda txn: txn.get(key, db=self.state))
+                return found
+
+    def _read_again(self, look: Callable[[Txn], T]) -> T:
+        """Do what can be done first. LMDB is not looked up for reads that go well."""
         import lmdb
 
         with self._lock:
@@ -135,8 +164,6 @@ class Store:
         Raises:
             StoreError: nothing was changed; and whatever `change` raises.
         """
-        import lmdb
-
         with self._lock:
             if self._writing:
                 raise RuntimeError("a transaction of the store is open in this thread already")
@@ -145,14 +172,11 @@ class Store:
                 while True:
                     try:
                         return self._write_once(change)
-                    except lmdb.MapResizedError:
-                        self.env.set_mapsize(0)
-                    except lmdb.MapFullError:
-                        self._grow()
                     except _Replaced:
                         self._open_anew()
-                    except lmdb.Error as error:
-                        self._recover(error)
+                    except Exception as error:
+                        if not self._is_helped(error):
+                            raise
             finally:
                 self._writing = False
 
@@ -236,6 +260,20 @@ class Store:
         """Ring a bell of the daemon; False when nobody is there to hear it."""
         return self._rope.ring(bell)
 
+    def _is_helped(self, error: Exception) -> bool:
+        """Whether it was LMDB that has raised, and it can go on now; raises StoreError: it cannot."""
+        import lmdb
+
+        if isinstance(error, lmdb.MapResizedError):
+            self.env.set_mapsize(0)
+        elif isinstance(error, lmdb.MapFullError):
+            self._grow()
+        elif isinstance(error, lmdb.Error):
+            self._recover(error)
+        else:
+            return False
+        return True
+
     def _grow(self) -> None:
         """The map is full: follow whoever has made it larger already, or double it."""
         before = self.env.info()["map_size"]
@@ -280,6 +318,12 @@ def read_info(run_dir: str) -> StoreInfo:
         raise StoreUnusable(path, why, "see `regrow status`") from None
     except (OSError, msgspec.MsgspecError) as error:
         raise StoreUnusable(path, str(error), "see who may: [access] in its file") from None
+
+
+def _is_of_lmdb(error: Exception) -> bool:
+    import lmdb
+
+    return isinstance(error, lmdb.Error)
 
 
 def _errno(error: BaseException) -> int:

@@ -39,6 +39,16 @@ class Outgoing:
         self.at = at
 
 
+class Timing(Outgoing):
+    """What is done with a timer of `to`, in the order of the posts."""
+
+    __slots__ = ()
+
+    def apply(self, txn: Txn, store: Store) -> None:
+        """Do it, inside an open transaction of the store. Raises Overtaken."""
+        raise NotImplementedError
+
+
 class Transaction:
     """
     An overlay on the store, or on another transaction that it will become part of.
@@ -83,14 +93,20 @@ class Transaction:
             self.seen.update(part.seen)
         part.clear()
 
-    def get(self, store: Store, key: bytes, *, shared: bool = False) -> bytes | None:
-        """A row as it would be after the commit. `shared`: others may change it, which the commit will look for."""
+    def get(self, key: bytes, read: Callable[[bytes], bytes | None], *, shared: bool = False) -> bytes | None:
+        """
+        A row as it would be after the commit.
+
+        Args:
+            read: gives it as it is in the store.
+            shared: others may change it, which the commit will look for.
+        """
         layer: Transaction | None = self
         while layer is not None:
             if key in layer.puts:
                 return layer.puts[key]
             layer = layer.parent
-        found: bytes | None = store.read(lambda txn: txn.get(key, db=store.state))
+        found = read(key)
         if shared:
             self.seen.setdefault(key, found)
         return found
@@ -159,6 +175,9 @@ class Transaction:
         messages = store.messages
         new: dict[str, list[bytes]] = {}
         for out in self.posts:
+            if isinstance(out, Timing):
+                out.apply(txn, store)
+                continue
             posts = new.get(out.to)
             if posts is None:
                 posts = new[out.to] = []
@@ -186,4 +205,4 @@ def _chunk(txn: Txn, db: object, first: bytes, end: bytes, reverse: bool) -> lis
     return rows
 
 
-__all__ = ["CHUNK", "Outgoing", "Overtaken", "Ring", "Transaction"]
+__all__ = ["CHUNK", "Outgoing", "Overtaken", "Ring", "Timing", "Transaction"]

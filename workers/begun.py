@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 
-_SLOT = struct.Struct("<Q")
 SIZE = 16
 
 
@@ -30,17 +28,10 @@ class Begun:
             self._page = mmap.mmap(fd, SIZE)
         finally:
             os.close(fd)
-
-    @property
-    def ordinal(self) -> int:
-        """The post that was begun last; 0: none."""
-        found: int = _SLOT.unpack_from(self._page, 0)[0]
-        return found
-
-    @ordinal.setter
-    def ordinal(self, value: int) -> None:
-        _SLOT.pack_into(self._page, 0, value)
+        self.ordinals = memoryview(self._page).cast("Q")
+        """The first is that of the post that was begun last; 0: none."""
 
     def close(self) -> None:
         """Unmap it; what it says stays."""
+        self.ordinals.release()
         self._page.close()

@@ -185,7 +185,7 @@ class PostBox:
 
         def change(txn: Txn) -> list[tuple[int, bytes]]:
             self.batch.apply(txn, store, self._posting.ring)
-            box.take(txn, self._done)
+            box.take_all(txn, self._done)
             return [] if self._fetched else box.after(txn, self._last, READ, READ_BYTES)
 
         self.is_due = False  # from here on, whoever finds the box empty rings
@@ -276,7 +276,7 @@ class PostBox:
 
     def _recover(self) -> None:
         """Count the attempt in whose middle the last incarnation has ended."""
-        ordinal = self._page().ordinal
+        ordinal = self._page().ordinals[0]
         if not ordinal:
             return
         store = self._posting.store
@@ -299,7 +299,7 @@ class PostBox:
         return Failure(self._incarnation - 1, found.get("at") or time.time(), found["reason"], how[-MAX_TEXT:])
 
     def _mark(self, ordinal: int) -> None:
-        self._page().ordinal = ordinal
+        self._page().ordinals[0] = ordinal
 
     def _page(self) -> Begun:
         if self._begun is None:

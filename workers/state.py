@@ -22,6 +22,8 @@ from regrow.workers.state_views import Items, Keys, Span, Values
 T = TypeVar("T")
 V = TypeVar("V")
 
+_NUMBERS = (int, float)
+
 
 class State(MutableMapping[Key, V], Generic[V]):
     """
@@ -95,9 +97,9 @@ class State(MutableMapping[Key, V], Generic[V]):
         row = self._above + statekeys.encode(key, self._limit)
         stored = self._rows.get(row)
         old: Any = 0 if stored is None else self._values.read(stored, row)
-        for number in (old, n):
-            if type(number) not in (int, float):
-                raise BadState(statekeys.decode(row), f"a {type(number).__name__} is no number that can be added")
+        if type(old) not in _NUMBERS or type(n) not in _NUMBERS:
+            wrong = type(n) if type(old) in _NUMBERS else type(old)
+            raise BadState(statekeys.decode(row), f"a {wrong.__name__} is no number that can be added")
         new: Any = old + n
         self._rows.put(row, self._values.write(new, row))
         self._loans.drop(row)

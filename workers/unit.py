@@ -34,7 +34,7 @@ class Rows:
     def get(self, key: bytes) -> bytes | None:
         """A row, as it would be after the commit."""
         unit = self._unit
-        return unit.transaction.get(unit.posting.store, self._prefix + key, shared=self._shared)
+        return unit.transaction.get(self._prefix + key, unit.posting.row, shared=self._shared)
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Change a row, or remove it."""
