@@ -14,13 +14,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
-from cronsim import CronSim, CronSimError
 from msgspec import Struct
 
 from regrow.config.units import UnitError, duration_s, duration_text
 from regrow.ipc.clocks import SECOND
 from regrow.ipc.errors import BadSchedule
-from regrow.ipc.zones import local_name, zone
 
 SHORTEST = SECOND // 100
 LONGEST = 36_525 * 86_400 * SECOND
@@ -133,6 +131,10 @@ def _step(when: str, text: str) -> int:
 
 
 def _cron(when: str, zone_name: str | None) -> Cron:
+    from cronsim import CronSimError
+
+    from regrow.ipc.zones import local_name, zone
+
     text = _WORDS.get(when.strip().lower(), " ".join(when.split()))
     fields = text.split()
     if len(fields) not in (5, 6):
@@ -168,6 +170,10 @@ def following(rhythm: Rhythm, after: int) -> int | None:
         return after + rhythm.step
     if isinstance(rhythm, Moment):
         return rhythm.at if rhythm.at > after else None
+    from cronsim import CronSim
+
+    from regrow.ipc.zones import zone
+
     try:
         for found in CronSim(rhythm.text, _datetime(after).astimezone(zone(rhythm.zone))):
             if (at := (found - _EPOCH) // _MICROSECOND) > after:  # in an hour that comes twice it begins with the first

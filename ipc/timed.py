@@ -13,7 +13,8 @@ from typing import Any
 from regrow.ipc import scheduled, timers
 from regrow.ipc.clocks import SECOND, Due, Now, now
 from regrow.ipc.errors import BadRequest, BadSchedule
-from regrow.ipc.posts import Box, check_id
+from regrow.ipc.posting import seconds
+from regrow.ipc.posts import Box, check_id, written
 from regrow.ipc.scheduled import Schedule
 from regrow.ipc.schedules import LONGEST, moment
 from regrow.ipc.store import KEEPER_BELL, Store, Txn
@@ -64,6 +65,33 @@ class TimedPost(Timing):
         timer = Timer(self.to, self.id, self.post, self.expires, self.once)
         if timers.put(txn, store.messages, timer, self.due, self.now):
             store.ring(KEEPER_BELL)
+
+
+def timed_post(
+    to: str,
+    handler: str,
+    args: Any,
+    kwargs: Any,
+    sender: str,
+    id: str,
+    once: bool,
+    expires: float | None,
+    delay: float | None,
+    at: datetime | None,
+) -> TimedPost | None:
+    """
+    A post that is put off, ready to be committed; None: it is due at once.
+
+    Raises:
+        BadRequest.
+    """
+    moment_now = now()
+    due = due_at(to, delay, at, moment_now)
+    if due is None:
+        return None
+    behind = None if expires is None else seconds(to, expires, "expires")
+    post = written(to, handler, args, kwargs, sender, id, moment_now.wall / SECOND, 0.0)
+    return TimedPost(to, post, id, once, due, behind, moment_now)
 
 
 class Scheduling(Timing):
