@@ -24,6 +24,8 @@ from regrow.ipc.node import Awaited, Node
 from regrow.ipc.verbs import CALL_S, Where, deadline, looks, not_taken, too_late, value_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from contextlib import AbstractAsyncContextManager
 
     from regrow.ipc.groups import Address
@@ -294,6 +296,8 @@ class AsyncClient(AsyncVerbs):
         *args: Any,
         id: str | None = None,
         expires: float | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
         **kwargs: Any,
     ) -> str:
         """
@@ -303,7 +307,7 @@ class AsyncClient(AsyncVerbs):
         """
         self.attach()
         posting = self._posts()
-        return await posting.post(lambda: posting.write(to, handler, args, kwargs, id, expires))
+        return await posting.post(lambda: posting.write(to, handler, args, kwargs, id, expires, delay, at))
 
     def transaction(self) -> AbstractAsyncContextManager[None]:
         """

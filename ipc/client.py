@@ -21,6 +21,8 @@ from regrow.ipc.transaction import Transaction
 from regrow.ipc.verbs import Verbs
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from regrow.ipc.groups import Address
     from regrow.ipc.mailbox import Signal
     from regrow.ipc.signals import Signals
@@ -84,6 +86,8 @@ class Client(Verbs):
         *args: Any,
         id: str | None = None,
         expires: float | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
         **kwargs: Any,
     ) -> str:
         """
@@ -91,11 +95,13 @@ class Client(Verbs):
 
         Args:
             id: posts to one agent with the same id are one post; returned, or made up.
-            expires: seconds after which it becomes a dead letter instead.
+            expires: seconds, from when it is due, after which it becomes a dead letter instead.
+            delay: seconds until it is due, of time that passes, whatever the clock is set to.
+            at: the time by the clock at which it is due, a datetime with its zone.
         Raises:
             NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError: it was not kept.
         """
-        out = self._posting.write(to, handler, args, kwargs, id, expires)
+        out = self._posting.write(to, handler, args, kwargs, id, expires, delay, at)
         together = self._open.transaction
         if together is not None:
             together.posts.append(out)
@@ -104,6 +110,26 @@ class Client(Verbs):
             alone.posts.append(out)
             self._posting.commit(alone)
         return out.id
+
+    def cancel(self, to: str | Address, id: str) -> bool:
+        """
+        Have a post that was put off never come; inside `transaction`, at its end. A post with this id may come again.
+
+        Returns:
+            Whether there was one: it had not become due yet.
+        Raises:
+            NoProcess: nothing of that name is known; StoreError.
+        """
+        from regrow.ipc.timed import cancel_post, cancelling
+
+        store, name = self._posting.store, self._posting.address(to)
+        together = self._open.transaction
+        if together is None:
+            return store.write(lambda txn: cancel_post(txn, store.messages, name, id))
+        change = cancelling(together, store, name, id, of_schedule=False)
+        change.looked = False  # what is posted together is kept in any case
+        together.posts.append(change)
+        return change.was_there
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

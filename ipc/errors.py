@@ -23,6 +23,7 @@ Between a process and the one that it sends to: each message ends as exactly one
 In an agent, about its own state; it is for the author of the agent to act on:
 
     BadState                  a key or value that state cannot hold, or that is stored and is not what the code expects
+    BadSchedule               what is said of when something is to be done says nothing of the kind
 
 Between a process and what is kept for it: nothing was changed when one of these is raised.
 
@@ -254,3 +255,14 @@ class BadState(ValueError):
         self.key = key
         self.text = text
         self.path = path
+
+
+class BadSchedule(ValueError):
+    """Nothing can be scheduled by `when`; nothing was changed."""
+
+    def __init__(self, when: object, text: str, hint: str = "") -> None:
+        shown = repr(when)
+        shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
+        super().__init__(f"cannot schedule {shown}: {text}" + (f"; {hint}" if hint else ""))
+        self.when = when
+        self.text = text

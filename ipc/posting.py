@@ -21,6 +21,8 @@ from regrow.ipc.store import Store, Txn
 from regrow.ipc.transaction import Outgoing, Transaction
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from regrow.ipc.node import Node
 
 AGENTS = b"agents"
@@ -100,9 +102,12 @@ class Posting:
         kwargs: Any,
         id: str | None = None,
         expires: float | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
     ) -> Outgoing:
         """
-        A post, ready to be committed. `expires` in seconds from now.
+        A post, ready to be committed. `expires` in seconds from when it is due, which is now, or after `delay` seconds,
+        or `at` a time.
 
         Raises:
             NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError.
@@ -112,7 +117,13 @@ class Posting:
         left = self._room.get(name, 0)
         self._room[name] = left - 1 if left > 0 else self._room_of(name)
         own = _process.new_id() if id is None else check_id(name, id)
-        expires_at = 0.0 if expires is None else now + _seconds(name, expires, "expires")
+        if delay is not None or at is not None:
+            from regrow.ipc.timed import timed_post
+
+            late = timed_post(name, handler, args, kwargs, self._sender, own, id is not None, expires, delay, at)
+            if late is not None:
+                return late
+        expires_at = 0.0 if expires is None else now + seconds(name, expires, "expires")
         post = written(name, handler, args, kwargs, self._sender, own, now, expires_at)
         return Outgoing(name, post, own, id is not None, now)
 
@@ -206,7 +217,13 @@ class Posting:
         return min((MAX_WAITING - store.read(look)) // 16, 1000)
 
 
-def _seconds(to: str, value: float, what: str) -> float:
+def seconds(to: str, value: float, what: str) -> float:
+    """
+    A time as it may be.
+
+    Raises:
+        BadRequest.
+    """
     if type(value) not in (int, float) or not 0 <= value < float("inf"):
         raise BadRequest(to, f"{what} is a number of seconds from 0 up, not {value!r}")
     return float(value)

@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
+from regrow.ipc.errors import BadRequest
+from regrow.ipc.mailbox import unknown_handler
 from regrow.ipc.verbs import Verbs
 from regrow.workers.handlers import Handler
 from regrow.workers.once import once
@@ -19,6 +21,8 @@ from regrow.workers.state_type import check_state
 from regrow.workers.unit import current
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from regrow.ipc.down import Down
     from regrow.ipc.groups import Address
     from regrow.ipc.node import Node
@@ -207,6 +211,8 @@ class Agent(Verbs):
         *args: Any,
         id: str | None = None,
         expires: float | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
         **kwargs: Any,
     ) -> str:
         """
@@ -214,15 +220,72 @@ class Agent(Verbs):
 
         Args:
             id: posts to one agent with the same id are one post; returned, or made up.
-            expires: seconds after which it becomes a dead letter instead.
+            expires: seconds, from when it is due, after which it becomes a dead letter instead.
+            delay: seconds until it is due, of time that passes, whatever the clock is set to.
+            at: the time by the clock at which it is due, a datetime with its zone.
         Raises:
             NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError.
         """
         unit = current("post()")
-        out = unit.posting.write(to, handler, args, kwargs, id, expires)
+        out = unit.posting.write(to, handler, args, kwargs, id, expires, delay, at)
         unit.is_used = True
         unit.transaction.posts.append(out)
         return out.id
+
+    def schedule(
+        self,
+        when: str | datetime,
+        handler: str,
+        /,
+        *args: Any,
+        id: str | None = None,
+        missed: str = "once",
+        zone: str | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """
+        Have a handler of this agent called by a post whenever it is time, until `cancel`; from this commit on.
+
+        The same schedule again changes nothing, so `init` may say it at each start; another one of the same id takes
+        its place. While a post of it waits, no second one joins it, unless `missed` is "all".
+
+        Args:
+            when: "every 5m"; the five fields of cron, or six with the second first; or a datetime with its zone.
+            id: the handler's name where it is not said; returned.
+            missed: what becomes of times at which nobody was there: "once" for all of them, "all" or "skip".
+            zone: that of a cron text, such as "Europe/Berlin"; the local one where it is not said.
+        Raises:
+            BadSchedule: that is no time; BadRequest: no such handler, or its arguments cannot be encoded; StoreError.
+        """
+        from regrow.ipc.timed import scheduling
+
+        unit = current("schedule()")
+        known = handlers_of(type(self))
+        if handler not in known:
+            raise BadRequest(self.name, unknown_handler(handler, type(self).__name__, known))
+        change = scheduling(self.name, id, when, handler, args, kwargs, missed, zone)
+        unit.is_used = True
+        unit.transaction.posts.append(change)
+        return change.id
+
+    def cancel(self, id: str, /, *, to: str | Address | None = None) -> bool:
+        """
+        End a schedule of this agent; with `to`, have a post that is put off never come. With this handler's commit.
+
+        Returns:
+            Whether there was one. When True, it will not come any more.
+        Raises:
+            StoreError; with `to`: NoProcess.
+        """
+        from regrow.ipc.timed import cancelling
+
+        unit = current("cancel()")
+        posting = unit.posting
+        name = self.name if to is None else posting.address(to)
+        change = cancelling(unit.transaction, posting.store, name, id, of_schedule=to is None)
+        unit.is_used = True
+        unit.transaction.posts.append(change)
+        return change.was_there
 
     # -- verbs besides those of a client -----------------------------------------------------------
 

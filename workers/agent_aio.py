@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from regrow.ipc.aio import AsyncVerbs
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from regrow.ipc.groups import Address
     from regrow.ipc.node import Node
     from regrow.ipc.signals import Signals
@@ -28,7 +30,9 @@ class AgentVerbs(AsyncVerbs):
         *args: Any,
         id: str | None = None,
         expires: float | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
         **kwargs: Any,
     ) -> str:
         """As `Agent.post`: it leaves when this handler commits, so there is nothing to wait for."""
-        return self._agent.post(to, handler, *args, id=id, expires=expires, **kwargs)
+        return self._agent.post(to, handler, *args, id=id, expires=expires, delay=delay, at=at, **kwargs)
