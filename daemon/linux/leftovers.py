@@ -42,10 +42,18 @@ _DYING: Key = ("", -1)
 """The owner of what is about to die unseen: nothing can be said before it is reaped and its children are ours."""
 
 
+_IN_EXEC: Key = ("", -2)
+"""The owner of what cannot tell its own until its exec is over; nothing can be said of any child before that."""
+
+
 _LOOKS = 20
 
-EXEC_LOOKS = 20
-"""How often to look at a process that shows no environment, about 50 us each: an exec is over by then."""
+EXEC_LOOKS = 5
+"""How often to look at once at a process in the middle of an exec, about 50 us each."""
+
+LOOK_AGAIN_S = 0.002
+MAX_TIMES = 500
+"""Then it is anybody's, as if it had no environment: its program may be on a disk that does not answer."""
 
 
 class Watcher(Protocol):
@@ -56,6 +64,9 @@ class Watcher(Protocol):
 
     def unwatch(self, fd: int) -> None:
         """Forget `fd`."""
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> object:
+        """Call `callback` once, after a while."""
 
 
 class _Child(Struct):
@@ -71,8 +82,8 @@ class Leftovers:
 
     `own` is the supervisor's own marker: what carries it was forked by it for a purpose of its own, and lives
     as long as it likes. `guarded` is for a supervisor that may be handed strangers: as PID 1 of a container,
-    or with children from before its exec, which are `strangers` and never touched. With control groups, `changed`
-    is called through `watcher` when `sweep` may have something to tell without any SIGCHLD.
+    or with children from before its exec, which are `strangers` and never touched. `changed` is called through
+    `watcher` when `sweep` may have something to tell without any SIGCHLD.
     """
 
     def __init__(
@@ -100,6 +111,8 @@ class Leftovers:
         self._owners: dict[int, Key | None] = {}
         self._children = procfs.OwnChildren()
         self._ending = False
+        self._in_exec: dict[int, int] = {}  # how many times that was found, of each
+        self._looking_again = False
 
     def started(
         self, name: str, incarnation: int, pid: int, *, supervises: bool = False, group: Group | None = None
@@ -145,6 +158,7 @@ class Leftovers:
         """Forget the number, directly after the reaping of any process: from now on it may mean anybody."""
         self._by_pid.pop(pid, None)
         self._owners.pop(pid, None)
+        self._in_exec.pop(pid, None)
         self._strangers.discard(pid)
 
     def dead(self, keys: Iterable[Key]) -> set[Key]:
@@ -215,7 +229,7 @@ class Leftovers:
         """Kill what belongs to the dead, and stop waiting for those of whom nothing was found."""
         left = set() if all(child.group is not None for child in self._waiting.values()) else self._hunt()
         for key, child in list(self._waiting.items()):
-            if key in left or _DYING in left or (child.supervises and _DEBRIS in left):
+            if key in left or _DYING in left or _IN_EXEC in left or (child.supervises and _DEBRIS in left):
                 continue
             if child.group is not None and child.group.populated():
                 child.group.kill()
@@ -230,18 +244,31 @@ class Leftovers:
         found = set()
         for pid in self._adopted():
             owner = self._owner(pid)
-            if owner is not None and self._doomed(owner):
+            if owner == _IN_EXEC:
+                found.add(owner)
+                self._look_again()
+            elif owner is not None and self._doomed(owner):
                 found.add(owner)
                 if owner != _DYING:
                     _kill(pid)
         return found
+
+    def _look_again(self) -> None:
+        """The end of an exec is not told."""
+        if self._watcher is not None and not self._looking_again:
+            self._looking_again = True
+            self._watcher.call_later(LOOK_AGAIN_S, self._again)
+
+    def _again(self) -> None:
+        self._looking_again = False
+        self._changed()
 
     def _adopted(self) -> list[int]:
         return [pid for pid in self._children.others(self._by_pid) if pid not in self._strangers]
 
     def _doomed(self, owner: Key | None) -> bool:
         """Whether a process of this owner is to be gone: its child is dead, or all is to end."""
-        if owner is None:
+        if owner in (None, _IN_EXEC):
             return self._ending and not self._guarded
         return self._ending or (owner not in self._living and owner != self._own_key)
 
@@ -252,8 +279,7 @@ class Leftovers:
         if pid in self._owners:
             return self._owners[pid]
         for _ in range(EXEC_LOOKS):
-            # Looked at first: what has none is in the middle of an exec, and may have one by the time of the next line.
-            is_told = bool(procfs.environ(pid))
+            in_exec = procfs.in_exec(pid)  # looked at first: it may be over by the time of the next line
             owner = self._find_owner(pid)
             if owner is not None:
                 self._owners[pid] = owner
@@ -261,11 +287,12 @@ class Leftovers:
             stat = procfs.stat(pid)
             if stat is None or stat.dying:
                 return _DYING
-            if is_told:
+            if not in_exec:
                 self._owners[pid] = None
                 return None
             os.sched_yield()
-        return None
+        times = self._in_exec[pid] = self._in_exec.get(pid, 0) + 1
+        return _IN_EXEC if times < MAX_TIMES else None
 
     def _find_owner(self, pid: int) -> Key | None:
         by_group = self._by_group(pid)

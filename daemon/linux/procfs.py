@@ -16,6 +16,7 @@ from msgspec import Struct
 
 _CHUNK_BYTES = 65_536
 _PF_EXITING = 0x4  # include/linux/sched.h
+_ENVIRON = slice(47, 49)  # where it begins and ends: fields 50 and 51 of proc_pid_stat(5), less two and from zero
 _SIGKILL_BIT = 1 << 8
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -128,6 +129,25 @@ def environ(pid: int) -> bytes:
         return read_file(f"/proc/{pid}/environ")
     except OSError:
         return b""
+
+
+def in_exec(pid: int) -> bool:
+    """
+    Whether a process is in the middle of an exec, or was a moment ago: nobody can read its environment then.
+
+    False for who has none, or one that is not ours to read: there, looking again tells nothing. An exec takes
+    as long as its process does not get a processor, or its program comes from a disk.
+
+    Source: environ_read() and do_task_stat() of the kernel, load_elf_binary(), which sets both ends at last.
+    """
+    try:
+        if read_file(f"/proc/{pid}/environ"):
+            return False
+        fields = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    except OSError:
+        return False
+    start, end = fields[_ENVIRON]
+    return end == b"0" or start != end
 
 
 def resident_bytes(pid: int) -> int:

@@ -185,13 +185,37 @@ def identities(pids: Iterable[int]) -> list[ProcessId]:
     return [who for who in found if who is not None]
 
 
+class Again:
+    """A loop for `Leftovers` of which only one thing is wanted: that it is looked again, as at a SIGCHLD."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        pass
+
+    def unwatch(self, fd: int) -> None:
+        pass
+
+    def call_later(self, _delay_s: float, callback: Callable[[], None]) -> None:
+        self.calls += 1
+        callback()
+
+    @staticmethod
+    def changed() -> None:
+        os.kill(os.getpid(), signal.SIGCHLD)
+
+
 class Mini:
     """The least supervisor: `Leftovers`, and a sweep per SIGCHLD."""
 
     def __init__(self, *, guarded: bool = False, strangers: Iterable[int] = ()) -> None:
         self.own = Marker(TOKEN, "app", 1)
         identity.mark(str(self.own))
-        self.left = Leftovers(self.own, guarded=guarded, strangers=strangers)
+        self.again = Again()
+        self.left = Leftovers(
+            self.own, guarded=guarded, strangers=strangers, watcher=self.again, changed=self.again.changed
+        )
         self.main: dict[int, Key] = {}
         self.dead: set[Key] = set()
 

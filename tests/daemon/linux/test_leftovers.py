@@ -14,7 +14,7 @@ import forks
 import pytest
 from forks import TOKEN, Mini, Told, in_fork
 
-from regrow.daemon.linux import identity, kernel, procfs
+from regrow.daemon.linux import identity, kernel, leftovers, procfs
 from regrow.daemon.linux.leftovers import Leftovers
 
 
@@ -151,6 +151,70 @@ def test_daemons_that_watch_over_each_other_are_caught() -> None:
 
 def _nameless(told: Told) -> None:
     told.become({})
+
+
+@pytest.mark.parametrize("owner", ["dead", "living"])
+def test_who_is_in_the_middle_of_an_exec_is_waited_for(owner: str) -> None:
+    """It cannot be told yet whose it is, for however long: nobody is gone before, and nobody is killed for it."""
+
+    def body() -> None:
+        mini, told = Mini(), Told()
+        mains = {owner: mini.child(owner, lambda: forks.escape_and_stay(told.stay))}
+        mains |= {name: mini.child(name, forks.block) for name in {"dead", "living"} - {owner}}
+        (escaped,) = forks.identities(told.pids(1))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(procfs, "environ", lambda _pid: b"")
+            patch.setattr(procfs, "in_exec", lambda pid: pid == escaped.pid)
+            os.kill(mains["dead"], signal.SIGKILL)
+            while mains["dead"] in mini.main:
+                forks.next_death()
+                assert not mini.sweep()
+            calls = mini.again.calls
+            assert calls
+            forks.next_death()  # of nobody: it is time to look again
+            assert not mini.sweep()
+            assert mini.again.calls > calls
+            assert forks.alive(escaped)
+        mini.await_clear("dead")
+        assert forks.alive(escaped) == (owner == "living")
+        mini.end()
+
+    in_fork(body)
+
+
+def test_an_exec_that_does_not_end_holds_nobody_up_for_good() -> None:
+    """Its program may be on a disk that does not answer; it is ended with the supervisor."""
+
+    def body() -> None:
+        mini, told = Mini(), Told()
+        mini.child("living", lambda: forks.escape_and_stay(told.stay))
+        main = mini.child("dead", forks.block)
+        (escaped,) = forks.identities(told.pids(1))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(leftovers, "MAX_TIMES", 10)
+            patch.setattr(procfs, "environ", lambda _pid: b"")
+            patch.setattr(procfs, "in_exec", lambda _pid: True)
+            os.kill(main, signal.SIGKILL)
+            mini.await_clear("dead")
+            assert forks.alive(escaped)
+            mini.end()
+
+    in_fork(body)
+
+
+@pytest.mark.parametrize("env", [{}, {"SOME": "thing"}])
+def test_an_exec_that_is_over_is_known_as_such(env: dict[str, str]) -> None:
+    """Also of a program without any environment, and of one that is gone."""
+
+    def body() -> None:
+        pid = forks.spawn(lambda: forks.exec_blocking(env))
+        while Path(f"/proc/{pid}/comm").read_text() != "cat\n" or procfs.in_exec(pid):
+            os.sched_yield()
+        assert procfs.environ(pid) == b"".join(f"{name}={value}\0".encode() for name, value in env.items())
+        forks.kill_and_reap(pid)
+        assert not procfs.in_exec(pid)
+
+    in_fork(body)
 
 
 def test_nameless_daemon_of_an_only_child_is_killed() -> None:
