@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from regrow.ipc.posts import Box, Post, encode
+from regrow.ipc import posts
+from regrow.ipc.posts import Box, Post
 from regrow.ipc.store import Txn
 
 DEAD = b"d"
@@ -45,14 +46,21 @@ class DeadLetter(Struct, frozen=True, array_like=True):
     text: str = ""
 
 
-_decoder = msgspec.msgpack.Decoder(DeadLetter)
-_encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(DeadLetter).decode
+"""A letter as it was kept; raises msgspec.MsgspecError: it is damaged."""
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(letter: DeadLetter) -> bytes:
+    """A letter as it is kept."""
+    return _encoder.encode(letter)
 
 
 def bury(txn: Txn, db: Any, letter: DeadLetter) -> int:
     """Keep a letter; returns its number."""
     number = (_last(txn, db) or 0) + 1
-    txn.put(_key(number), _encode(letter), db=db)
+    txn.put(key_of(number), encode(letter), db=db)
     return number
 
 
@@ -63,18 +71,18 @@ def listed(txn: Txn, db: Any) -> Iterator[tuple[int, DeadLetter]]:
             for key, value in cursor.iternext():
                 if not key.startswith(DEAD):
                     return
-                yield int.from_bytes(key[1:], "big"), _decoder.decode(value)
+                yield int.from_bytes(key[1:], "big"), decode(value)
 
 
 def get(txn: Txn, db: Any, number: int) -> DeadLetter | None:
     """The letter of this number; None when there is none."""
-    found = txn.get(_key(number), db=db)
-    return None if found is None else _decoder.decode(found)
+    found = txn.get(key_of(number), db=db)
+    return None if found is None else decode(found)
 
 
 def drop(txn: Txn, db: Any, number: int) -> bool:
     """Forget one; whether it was there."""
-    return bool(txn.delete(_key(number), db=db))
+    return bool(txn.delete(key_of(number), db=db))
 
 
 def retry(txn: Txn, db: Any, number: int) -> tuple[DeadLetter, bool] | None:
@@ -89,7 +97,7 @@ def retry(txn: Txn, db: Any, number: int) -> tuple[DeadLetter, bool] | None:
         return None
     drop(txn, db, number)
     post = msgspec.structs.replace(letter.post, failures=(), expires_at=0.0)
-    return letter, Box(db, letter.to).put(txn, encode(post))
+    return letter, Box(db, letter.to).put(txn, posts.encode(post))
 
 
 def _last(txn: Txn, db: Any) -> int | None:
@@ -99,5 +107,6 @@ def _last(txn: Txn, db: Any) -> int | None:
         return int.from_bytes(cursor.key()[1:], "big") if found and cursor.key().startswith(DEAD) else None
 
 
-def _key(number: int) -> bytes:
+def key_of(number: int) -> bytes:
+    """The row of the letter of this number."""
     return DEAD + number.to_bytes(8, "big")
