@@ -22,13 +22,18 @@ if TYPE_CHECKING:
     from regrow.ipc.errors import DeliveryTimeout as DeliveryTimeout
     from regrow.ipc.errors import MessageError as MessageError
     from regrow.ipc.errors import NoProcess as NoProcess
+    from regrow.ipc.errors import NoRun as NoRun
     from regrow.ipc.errors import ProcessDown as ProcessDown
     from regrow.ipc.errors import Refused as Refused
     from regrow.ipc.errors import RemoteError as RemoteError
+    from regrow.ipc.errors import RunCancelled as RunCancelled
+    from regrow.ipc.errors import RunFailed as RunFailed
+    from regrow.ipc.errors import RunTimeout as RunTimeout
     from regrow.ipc.errors import StoreError as StoreError
     from regrow.ipc.errors import StoreFull as StoreFull
     from regrow.ipc.errors import StoreUnusable as StoreUnusable
     from regrow.ipc.errors import Unreachable as Unreachable
+    from regrow.ipc.errors import WorkflowError as WorkflowError
     from regrow.ipc.groups import by_key as by_key
     from regrow.ipc.groups import least_outstanding as least_outstanding
     from regrow.ipc.groups import round_robin as round_robin
@@ -57,6 +62,7 @@ _HOMES = {
         "DeliveryTimeout",
         "MessageError",
         "NoProcess",
+        "NoRun",
         "ProcessDown",
         "Refused",
         "RemoteError",

@@ -22,6 +22,7 @@ from regrow.ipc.delivery import Awaits
 from regrow.ipc.errors import MessageError
 from regrow.ipc.node import Awaited, Node
 from regrow.ipc.verbs import CALL_S, Where, deadline, looks, not_taken, too_late, value_of
+from regrow.ipc.workflow_aio import AsyncWorkflowVerbs
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
 
     from regrow.ipc.groups import Address
     from regrow.ipc.mailbox import Signal
+    from regrow.ipc.posting import Posting
     from regrow.ipc.posting_aio import AsyncPosting
     from regrow.ipc.signals import Signals
     from regrow.ipc.task_aio import AsyncTaskSupervisor
+    from regrow.ipc.workflow_verbs import WorkflowVerbs
 
 T = TypeVar("T")
 
@@ -262,7 +265,7 @@ class AsyncVerbs:
         return self.node.members(group)
 
 
-class AsyncClient(AsyncVerbs):
+class AsyncClient(AsyncWorkflowVerbs, AsyncVerbs):
     """
     A client for an asyncio program: `async with AsyncClient(run_dir) as regrow: await regrow.call(…)`.
 
@@ -287,6 +290,7 @@ class AsyncClient(AsyncVerbs):
     ) -> None:
         super().__init__(Node(run_dir_of(where, key)))
         self._posting: AsyncPosting | None = None
+        self._direct: Posting | None = None
 
     async def post(
         self,
@@ -326,6 +330,14 @@ class AsyncClient(AsyncVerbs):
             self._posting = AsyncPosting(Posting(self.node))
         return self._posting
 
+    def _runs(self) -> WorkflowVerbs:
+        from regrow.ipc.posting import Posting
+        from regrow.ipc.workflow_verbs import Direct
+
+        if self._direct is None:
+            self._direct = Posting(self.node)
+        return Direct(self._direct)
+
     async def next_signal(self, timeout: float = 60.0) -> Signal | None:
         """The next signal; None after `timeout` seconds without one."""
         await self.settled(self.signals, timeout)
@@ -344,6 +356,8 @@ class AsyncClient(AsyncVerbs):
             self._signals.close()
         if self._posting is not None:
             await self._posting.close()
+        if self._direct is not None:
+            self._direct.close()
         self.node.close()
 
     async def __aenter__(self) -> Self:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from regrow.ipc.addresses import address_of, run_dir_of
 from regrow.ipc.control import ControlClient
@@ -19,6 +19,8 @@ from regrow.ipc.node import Node
 from regrow.ipc.posting import Posting
 from regrow.ipc.transaction import Transaction
 from regrow.ipc.verbs import Verbs
+from regrow.ipc.workflow_verbs import WorkflowVerbs
+from regrow.ipc.workflows import Workflows
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,8 +35,10 @@ class _Open(threading.local):
 
     transaction: Transaction | None = None
 
+T = TypeVar("T")
 
-class Client(Verbs):
+
+class Client(WorkflowVerbs, Verbs):
     """
     Talks to the daemon whose run_dir this is; `$REGROW_RUN_DIR`, or the only one running, when it is not said.
 
@@ -148,6 +152,19 @@ class Client(Verbs):
             self._open.transaction = None
         if together:
             self._posting.commit(together)
+
+    def _workflows(self) -> Workflows:
+        return Workflows(self._posting)
+
+    def _change(self, change: Callable[[Transaction], T]) -> T:
+        together = getattr(self._open, "transaction", None)
+        if together is not None:
+            return change(together)
+        alone = Transaction()
+        result = change(alone)
+        if alone:
+            self._posting.commit(alone)
+        return result
 
     def publish(self, topic: str, message: Any, *, timeout: float | None = None) -> int | None:
         """

@@ -30,6 +30,14 @@ Between a process and what is kept for it: nothing was changed when one of these
     StoreError                the store did not do it; its text says what, where and what to do
     ├── StoreFull             no room: the disk, a quota or the file size limit is full; goes on when there is some
     └── StoreUnusable         it cannot be opened, read or written: damaged, of another version, without permission
+
+Between a process and the runs of workflows:
+
+    WorkflowError             what was asked for cannot be done with that run; its text says why
+    ├── NoRun                 there is no run of that id, or none any more
+    ├── RunFailed             it is over and has no result: `step`, `type` and `text` say why
+    ├── RunCancelled          it is over and has no result: somebody has cancelled it
+    └── RunTimeout            it was not over in time, and goes on
 """
 
 from __future__ import annotations
@@ -266,3 +274,44 @@ class BadSchedule(ValueError):
         super().__init__(f"cannot schedule {shown}: {text}" + (f"; {hint}" if hint else ""))
         self.when = when
         self.text = text
+
+
+class WorkflowError(Exception):
+    """Something about a run of a workflow."""
+
+
+class NoRun(WorkflowError):
+    """There is no run `id`; runs that are over are kept for a while (`keep` in the file)."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"there is no run {id}; `regrow workflow list` shows those that there are")
+        self.id = id
+
+
+class RunFailed(WorkflowError):
+    """The run `id` has failed, in `step` ("": between steps), with an exception of the type and text."""
+
+    def __init__(self, id: str, step: str, type: str, text: str) -> None:
+        where = f" in {step}" if step else ""
+        super().__init__(f"run {id} has failed{where}: {type}{f': {text}' if text else ''}")
+        self.id = id
+        self.step = step
+        self.type = type
+        self.text = text
+
+
+class RunCancelled(WorkflowError):
+    """The run `id` was cancelled."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"run {id} was cancelled")
+        self.id = id
+
+
+class RunTimeout(WorkflowError, TimeoutError):
+    """The run `id` was not over within `within_s` seconds; it goes on, and may be waited for again."""
+
+    def __init__(self, id: str, within_s: float) -> None:
+        super().__init__(f"run {id} was not over within {within_s:g} s; it goes on")
+        self.id = id
+        self.within_s = within_s

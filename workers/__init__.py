@@ -3,17 +3,21 @@
 if not __name__.startswith("regrow."):
     raise ImportError(f"{__name__} is part of regrow: import it as regrow.workers (the repository is on sys.path)")
 
-from regrow.workers.errors import Ignore
+from regrow.workers.errors import Ignore, NotDeterministic, StepFailed
 from regrow.workers.notify import notify, progress, ready, status, stopping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from regrow.workers.agent import Agent, handler
     from regrow.workers.state import State
+    from regrow.workers.workflow import Workflow, step
 
-__all__ = ["Agent", "Ignore", "State", "handler", "notify", "progress", "ready", "status", "stopping"]
+__all__ = [
+    "Agent", "Ignore", "NotDeterministic", "State", "StepFailed", "Workflow", "handler", "notify", "progress", "ready",
+    "status", "step", "stopping",
+]  # fmt: skip
 
-_HOMES = {"Agent": "agent", "handler": "agent", "State": "state"}
+_HOMES = {"Agent": "agent", "handler": "agent", "State": "state", "Workflow": "workflow", "step": "workflow"}
 
 
 def __getattr__(name: str) -> object:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 from regrow.ipc.errors import BadRequest
 from regrow.ipc.mailbox import unknown_handler
 from regrow.ipc.verbs import Verbs
+from regrow.ipc.workflow_verbs import WorkflowVerbs
+from regrow.ipc.workflows import Workflows
 from regrow.workers.handlers import Handler
 from regrow.workers.once import once
 from regrow.workers.state_type import check_state
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from regrow.ipc.groups import Address
     from regrow.ipc.node import Node
     from regrow.ipc.signals import Signals
+    from regrow.ipc.transaction import Transaction
     from regrow.workers.agent_aio import AgentVerbs
     from regrow.workers.state import State
 
@@ -69,7 +72,7 @@ class Host(Protocol):
     def progress(self) -> None: ...
 
 
-class Agent(Verbs):
+class Agent(WorkflowVerbs, Verbs):
     """
     A process that handles one message after the other. Derive from it, and mark methods with `@handler`.
 
@@ -85,6 +88,8 @@ class Agent(Verbs):
 
     _handlers: ClassVar[Mapping[str, Handler] | None] = {}
     _host: Host | None = None
+    _runtime: ClassVar[Any] = None
+    """Of a class of regrow's own that is not run as others are."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -286,6 +291,14 @@ class Agent(Verbs):
         unit.is_used = True
         unit.transaction.posts.append(change)
         return change.was_there
+
+    def _workflows(self) -> Workflows:
+        return Workflows(current("a workflow's run").posting)
+
+    def _change(self, change: Callable[[Transaction], T]) -> T:
+        unit = current("a workflow's run")
+        unit.is_used = True
+        return change(unit.transaction)
 
     # -- verbs besides those of a client -----------------------------------------------------------
 

@@ -91,6 +91,9 @@ def load_agent(target: str, import_path: str) -> type[Agent]:
 
 def new_runtime(agent: type[Agent], where: Place) -> Runtime:
     """What runs this class: with an event loop if something in it is `async def`."""
+    own: type[Runtime] | None = agent._runtime
+    if own is not None:
+        return own(agent, where)
     if not is_async(agent):
         return Runtime(agent, where)
     from regrow.workers.async_runtime import AsyncRuntime
