@@ -170,9 +170,14 @@ def _put(txn: Txn, db: Any, each: Planned, ring: Callable[[str], None]) -> tuple
 # clocks that are not what they were
 
 
-def adopt(txn: Txn, db: Any, now: Now, limit: int = BATCH) -> bool:
+def is_of_earlier_boot(txn: Txn, db: Any, now: Now) -> bool:
+    """Whether there is anything for `adopt` to do."""
+    return any(boot != now.boot for boot, _ in timers.offsets(txn, db))
+
+
+def adopt(txn: Txn, db: Any, now: Now, limit: int = BATCH) -> None:
     """
-    Move up to `limit` timers by the time since an earlier boot to the wall clock; returns whether there may be more.
+    Move up to `limit` timers by the time since an earlier boot to the wall clock.
 
     Those that repeat go on by the time since this boot; a clock that is wrong keeps them back for one step at most.
     """
@@ -190,8 +195,7 @@ def adopt(txn: Txn, db: Any, now: Now, limit: int = BATCH) -> bool:
             timers.put(txn, db, timer, _moved(txn, db, timer, timers.due_of(key).wall(offset), now), now)
         if len(rows) < limit:
             timers.forget_boot(txn, db, boot)
-        return True
-    return False
+        return
 
 
 def _moved(txn: Txn, db: Any, timer: Timer, at: int, now: Now) -> Due:

@@ -27,6 +27,7 @@ OF_POST, OF_SCHEDULE = b"u", b"v"
 """Name, zero byte and id, to the key of the timer."""
 
 _BIAS = 1 << 63
+_JITTER = 1_000  # microseconds between two clocks read one after the other
 _NUMBERS = 16  # bytes at the end of a key: the time and the number
 
 
@@ -58,7 +59,8 @@ def put(txn: Txn, db: Any, timer: Timer, due: Due, now: Now) -> bool:
     first = BY_WALL
     if due.by_elapsed:
         first = BY_ELAPSED + now.boot
-        note_offset(txn, db, now, anew=False)
+        if txn.get(OFFSET + now.boot, db=db) is None:
+            note_offset(txn, db, now)
     key = _new_key(txn, db, first + (due.at + _BIAS).to_bytes(8, "big"))
     txn.put(key, _encode(timer), db=db)
     txn.put(_index(timer), key, db=db)
@@ -130,10 +132,14 @@ def count(txn: Txn, db: Any) -> int:
 # boots
 
 
-def note_offset(txn: Txn, db: Any, now: Now, *, anew: bool = True) -> None:
+def note_offset(txn: Txn, db: Any, now: Now) -> None:
     """Keep what the wall clock is ahead in this boot: in the next one, its timers go by that."""
-    if anew or txn.get(OFFSET + now.boot, db=db) is None:
-        txn.put(OFFSET + now.boot, _encode(now.offset), db=db)
+    txn.put(OFFSET + now.boot, _encode(now.offset), db=db)
+
+
+def is_set(txn: Txn, db: Any, now: Now) -> bool:
+    """Whether the clock has been set since that was kept."""
+    return any(boot == now.boot and abs(offset - now.offset) > _JITTER for boot, offset in offsets(txn, db))
 
 
 def offsets(txn: Txn, db: Any) -> list[tuple[bytes, int]]:
