@@ -21,8 +21,10 @@ from regrow.ipc.store import Store, Txn
 from regrow.ipc.transaction import Outgoing, Transaction
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
+    from regrow.ipc.names import Names, Record
     from regrow.ipc.node import Node
 
 AGENTS = b"agents"
@@ -144,19 +146,8 @@ class Posting:
         Raises:
             StoreUnusable: the names table is gone, or full: nobody could be told.
         """
-        import lmdb
-
-        node = self._node
-        try:
-            with node.locked():
-                names = node.names
-                if names.is_stale():
-                    names.reopen()
-                record = names.get(name)
-                if not names.has_flag(MAIL + name.encode()):
-                    names.set_flag(MAIL + name.encode())
-        except (lmdb.Error, Unreachable) as error:
-            raise StoreUnusable(self.store.path, f"{name} cannot be told: {error}", "see `regrow status`") from None
+        with self._node.locked():
+            record = noted(lambda: self._node.names, self.store, name)
         if record is not None:
             self.store.ring(record.mailbox + SUFFIX)
 
@@ -215,6 +206,27 @@ class Posting:
             return box.length(txn)
 
         return min((MAX_WAITING - store.read(look)) // 16, 1000)
+
+
+def noted(table: Callable[[], Names], store: Store, name: str) -> Record | None:
+    """
+    Leave a sign that this name has had posts; returns who has it now, and is to be told.
+
+    Raises:
+        StoreUnusable: the names table is gone, or full: nobody could be told.
+    """
+    import lmdb
+
+    try:
+        names = table()
+        if names.is_stale():
+            names.reopen()
+        record = names.get(name)
+        if not names.has_flag(MAIL + name.encode()):
+            names.set_flag(MAIL + name.encode())
+    except (lmdb.Error, Unreachable) as error:
+        raise StoreUnusable(store.path, f"{name} cannot be told: {error}", "see `regrow status`") from None
+    return record
 
 
 def seconds(to: str, value: float, what: str) -> float:
