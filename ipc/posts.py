@@ -10,6 +10,7 @@ Source: architecture section 7.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -26,6 +27,9 @@ MAX_TEXT = 16_000
 """Characters of a traceback that are kept with a post."""
 
 WAITING, SEEN, SEEN_BY_TIME, BOX = b"q", b"i", b"j", b"b"
+
+_ROWS = 8
+"""Read before their sizes are looked at."""
 
 _MAX_BYTES = 16 * 1024 * 1024
 
@@ -148,37 +152,43 @@ class Box:
             txn.delete(SEEN_BY_TIME + time + key, db=self._db)
 
     def after(self, txn: Txn, ordinal: int, count: int, size: int) -> list[tuple[int, bytes]]:
-        """Up to `count` posts of `size` bytes together, but one at least, behind this ordinal (-1: all), in order."""
+        """Up to `count` posts of about `size` bytes together, one at least, behind this ordinal (-1: all), in order."""
+        last = b"" if ordinal < 0 else self.key(ordinal)
+        return [(ordinal_of(key), post) for key, post in self.behind(txn, last, count, size)]
+
+    def behind(self, txn: Txn, last: bytes, count: int, size: int) -> list[tuple[bytes, bytes]]:
+        """The same as keys and posts, behind the one with the key `last` (b"": all)."""
         with txn.cursor(db=self._db) as cursor:
-            if not cursor.set_range(self._first + (ordinal + 1).to_bytes(8, "big")):
+            if not cursor.set_range(last + b"\0" if last else self._first):
                 return []
-            first, found = self._first, []
-            for key, value in cursor.iternext():
-                if not key.startswith(first):
+            rows, found = cursor.iternext(), []
+            while len(found) < count and size > 0:
+                few: list[tuple[bytes, bytes]] = list(islice(rows, _ROWS))
+                found += few
+                if len(few) < _ROWS or not few[-1][0].startswith(self._first):
                     break
-                found.append((int.from_bytes(key[-8:], "big"), value))
-                size -= len(value)
-                if len(found) >= count or size <= 0:
-                    break
-            return found
+                for _, post in few:
+                    size -= len(post)
+        while found and not found[-1][0].startswith(self._first):
+            found.pop()
+        return found
 
     def get(self, txn: Txn, ordinal: int) -> bytes | None:
-        found: bytes | None = txn.get(self._key(ordinal), db=self._db)
+        found: bytes | None = txn.get(self.key(ordinal), db=self._db)
         return found
 
     def replace(self, txn: Txn, ordinal: int, post: Post) -> None:
         """Put another in its place."""
-        txn.put(self._key(ordinal), encode(post), db=self._db)
+        txn.put(self.key(ordinal), encode(post), db=self._db)
 
     def take(self, txn: Txn, ordinal: int) -> bool:
         """Take one out; whether it was there."""
-        return bool(txn.delete(self._key(ordinal), db=self._db))
+        return bool(txn.delete(self.key(ordinal), db=self._db))
 
-    def take_all(self, txn: Txn, ordinals: list[int]) -> None:
+    def take_all(self, txn: Txn, keys: list[bytes]) -> None:
         """Take out those that are there; they are in order, so one is often right behind the other."""
         with txn.cursor(db=self._db) as cursor:
-            for ordinal in ordinals:
-                key = self._first + ordinal.to_bytes(8, "big")
+            for key in keys:
                 if cursor.key() == key or cursor.set_key(key):
                     cursor.delete()
 
@@ -207,7 +217,8 @@ class Box:
         if length >= MAX_WAITING:
             raise Backpressure(self.name, length, MAX_WAITING, "its box")
 
-    def _key(self, ordinal: int) -> bytes:
+    def key(self, ordinal: int) -> bytes:
+        """The key of its row."""
         return self._first + ordinal.to_bytes(8, "big")
 
     def _last(self, cursor: Any) -> int | None:
@@ -216,6 +227,11 @@ class Box:
             return None
         key: bytes = cursor.key()
         return int.from_bytes(key[-8:], "big") if key.startswith(self._first) else None
+
+
+def ordinal_of(key: bytes) -> int:
+    """What the key of a post ends with."""
+    return int.from_bytes(key[-8:], "big")
 
 
 def boxes(txn: Txn, db: Any) -> Iterator[str]:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import mmap
 import os
 
+from regrow.ipc.posts import ordinal_of
+
 SIZE = 16
+_NONE = bytes(8)
 
 
 class Begun:
@@ -28,10 +31,16 @@ class Begun:
             self._page = mmap.mmap(fd, SIZE)
         finally:
             os.close(fd)
-        self.ordinals = memoryview(self._page).cast("Q")
-        """The first is that of the post that was begun last; 0: none."""
+
+    @property
+    def ordinal(self) -> int:
+        """That of the post that was begun last; 0: none."""
+        return ordinal_of(self._page[:8])
+
+    def mark(self, key: bytes) -> None:
+        """The post with this key is begun; b"": none is."""
+        self._page[:8] = key[-8:] or _NONE
 
     def close(self) -> None:
         """Unmap it; what it says stays."""
-        self.ordinals.release()
         self._page.close()

@@ -23,7 +23,7 @@ from regrow.ipc.errors import StoreError
 from regrow.ipc.explain import last_exit
 from regrow.ipc.points import Point, hit
 from regrow.ipc.posting import MAIL, Posting
-from regrow.ipc.posts import MAX_TEXT, Box, Failure, Post, decode
+from regrow.ipc.posts import MAX_TEXT, Box, Failure, Post, decode, ordinal_of
 from regrow.ipc.store import Txn
 from regrow.ipc.transaction import Transaction
 from regrow.workers.begun import Begun
@@ -53,10 +53,10 @@ BEGUN = "begun"
 class Entry:
     """A post in hand."""
 
-    __slots__ = ("ordinal", "post")
+    __slots__ = ("key", "post")
 
-    def __init__(self, ordinal: int, post: Post) -> None:
-        self.ordinal = ordinal
+    def __init__(self, key: bytes, post: Post) -> None:
+        self.key = key
         self.post = post
 
 
@@ -80,9 +80,9 @@ class PostBox:
         self._incarnation = incarnation
         self._max_attempts = max_attempts
         self._complain = complain
-        self._fetched: deque[tuple[int, bytes]] = deque()
-        self._last = -1
-        self._done: list[int] = []
+        self._fetched: deque[tuple[bytes, bytes]] = deque()
+        self._last = b""
+        self._done: list[bytes] = []
         self._buried: list[str] = []
         self._until_s = 0.0
         self._begun: Begun | None = None
@@ -129,23 +129,24 @@ class PostBox:
         Raises:
             StoreError.
         """
+        fetched = self._fetched
         while True:
-            if not self._fetched and (self._done or not self._fetch()):
+            if not fetched and (self._done or not self._fetch()):
                 return None  # what is done is in the box until it is committed
-            ordinal, value = self._fetched[0]
+            key, value = fetched[0]
             post = decode(value)
             if post.failures and not self._is_ripe(post):
-                self._fetched.clear()
+                fetched.clear()
                 return None
-            self._fetched.popleft()
-            self._last = ordinal
-            entry = Entry(ordinal, post)
+            fetched.popleft()
+            self._last = key
+            entry = Entry(key, post)
             if not self._done:
                 self._until_s = time.monotonic() + BATCH_S
             if post.expires_at and time.time() > post.expires_at:
                 self.bury(entry, Cause.EXPIRED)
                 continue
-            self._mark(ordinal)
+            (self._begun or self._page()).mark(key)
             hit(Point.POST_BEGUN)
             return entry
 
@@ -153,7 +154,7 @@ class PostBox:
         """Its handler has returned: what it has changed is part of the batch."""
         hit(Point.POST_HANDLED)
         self.batch.absorb(work)
-        self._done.append(entry.ordinal)
+        self._done.append(entry.key)
 
     def bury(self, entry: Entry, cause: Cause, text: str = "") -> None:
         """Make a dead letter of it, with the batch."""
@@ -164,7 +165,7 @@ class PostBox:
             bury(txn, store.messages, letter)
 
         self.batch.then.append(put_away)
-        self._done.append(entry.ordinal)
+        self._done.append(entry.key)
         self._buried.append(f"a post to {entry.post.handler} is a dead letter now ({cause}): see `regrow dead list`")
 
     def is_batch_over(self) -> bool:
@@ -183,10 +184,10 @@ class PostBox:
         store = self._posting.store
         box = Box(store.messages, self.name)
 
-        def change(txn: Txn) -> list[tuple[int, bytes]]:
+        def change(txn: Txn) -> list[tuple[bytes, bytes]]:
             self.batch.apply(txn, store, self._posting.ring)
             box.take_all(txn, self._done)
-            return [] if self._fetched else box.after(txn, self._last, READ, READ_BYTES)
+            return [] if self._fetched else box.behind(txn, self._last, READ, READ_BYTES)
 
         self.is_due = False  # from here on, whoever finds the box empty rings
         self._fetched.extend(store.write(change))
@@ -224,24 +225,24 @@ class PostBox:
         failure = Failure(self._incarnation, time.time(), reason, text[-MAX_TEXT:])
         self._note(entry, failure)
         self.commit()
-        self._mark(0)
+        self._page().mark(b"")
 
     def _note(self, entry: Entry, failure: Failure) -> None:
         """Put the failure on record, and the post away if it was one too many."""
         post = msgspec.structs.replace(entry.post, failures=(*entry.post.failures, failure))
         if len(post.failures) >= self._max_attempts > 0:
-            self.bury(Entry(entry.ordinal, post), Cause.ATTEMPTS, failure.text)
+            self.bury(Entry(entry.key, post), Cause.ATTEMPTS, failure.text)
             return
         box = Box(self._posting.store.messages, self.name)
-        self.batch.then.append(lambda txn: box.replace(txn, entry.ordinal, post))
+        self.batch.then.append(lambda txn: box.replace(txn, ordinal_of(entry.key), post))
 
     def _fetch(self) -> bool:
         """Under the lock of whoever writes: what was rung for is there, or will never be."""
         store = self._posting.store
         box = Box(store.messages, self.name)
         self.is_due = False
-        self._last = -1
-        self._fetched.extend(store.look(lambda txn: box.after(txn, -1, READ, READ_BYTES)))
+        self._last = b""
+        self._fetched.extend(store.look(lambda txn: box.behind(txn, b"", READ, READ_BYTES)))
         if self._fetched:
             self.is_due = True
         return bool(self._fetched)
@@ -276,17 +277,17 @@ class PostBox:
 
     def _recover(self) -> None:
         """Count the attempt in whose middle the last incarnation has ended."""
-        ordinal = self._page().ordinals[0]
+        ordinal = self._page().ordinal
         if not ordinal:
             return
         store = self._posting.store
         box = Box(store.messages, self.name)
         value = store.read(lambda txn: box.get(txn, ordinal))
         if value is not None and (failure := self._how_it_ended()) is not None:
-            self._note(Entry(ordinal, decode(value)), failure)
+            self._note(Entry(box.key(ordinal), decode(value)), failure)
             self.commit()
             self._fetched.clear()
-        self._mark(0)
+        self._page().mark(b"")
 
     def _how_it_ended(self) -> Failure | None:
         """None when the post had no part in it: it was stopped, or all of the daemon has ended."""
@@ -297,9 +298,6 @@ class PostBox:
             return None
         how = " ".join(str(found[key]) for key in ("signal", "code", "text") if found.get(key) is not None)
         return Failure(self._incarnation - 1, found.get("at") or time.time(), found["reason"], how[-MAX_TEXT:])
-
-    def _mark(self, ordinal: int) -> None:
-        self._page().ordinals[0] = ordinal
 
     def _page(self) -> Begun:
         if self._begun is None:
