@@ -39,6 +39,7 @@ from regrow.config.words import ExitStatus, Limit, Listen, OutputWords, Shutdown
 
 MOST_REPLICAS = 10_000
 MOST_INTENSITY = 100_000
+MOST_RUNS = 10_000
 DAEMON_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 CLIENT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
@@ -121,6 +122,9 @@ BACKOFF = Record(
     ),
 )
 
+MODULE = Text("a module", pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")
+PRELOAD = Key("preload", ListOf(MODULE), "modules imported before forking")
+
 SUPERVISOR = Table(
     Key("strategy", Choice(Strategy), "which siblings a death concerns", default="one_for_one"),
     Key("intensity", Int(0, MOST_INTENSITY), "how many restarts are accepted within a period", default=3),
@@ -128,7 +132,7 @@ SUPERVISOR = Table(
     Key("auto_shutdown", Choice(AutoShutdown), "whose end ends this supervisor", default="never"),
     Key("children", CHILDREN, "who is started, in this order, and stopped in the reverse one"),
     Key("backoff", BACKOFF, "the delay before restarts; none unless written"),
-    Key("preload", ListOf(Text("a module", pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")), "modules imported before forking"),
+    PRELOAD,
     Key("start", Choice(Start), "children one after the other, or all at once", default="sequential"),
     Key("escalate", Choice(Escalate), "`never`: restart for ever, whatever the limit says", default="on_intensity"),
     Key("max_children", Int(0, 1_000_000), "dynamic only: how many children there may be"),
@@ -182,6 +186,18 @@ WORKER = Table(
     Key("stdout", OutputWords(*_STDOUT), "log, inherit, null, journal or a path", default="log"),
     Key("stderr", OutputWords(*_STDOUT, OutputKind.STDOUT), "the same, or stdout", default="log"),
     Key("log", LOG, "rotation of the log file"),
+)
+
+_OF_RUNS = (
+    "shutdown", "env", "env_file", "cwd", "user", "group", "umask", "nice", "limits", "stdout", "stderr", "log",
+)  # fmt: skip
+
+WORKFLOW = Table(
+    Key("workflow", TARGET, "module:Class of the workflow"),
+    Key("limit", Int(1, MOST_RUNS), "how many runs there are at once; the others wait", default=10),
+    Key("keep", duration(), "how long runs that are over are kept", field="keep_s", default="30d"),
+    PRELOAD,
+    *(WORKER.keys[key] for key in _OF_RUNS),
 )
 
 DAEMON = Table(

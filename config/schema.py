@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from regrow.config.keys import ACCESS, COMMANDS, DAEMON, HUB, SUPERVISOR, WORKER
+from regrow.config.keys import ACCESS, COMMANDS, DAEMON, HUB, SUPERVISOR, WORKER, WORKFLOW
 from regrow.config.values import NAME_PATTERN
 from regrow.config.worker import KINDS
 
@@ -25,6 +25,7 @@ def json_schema() -> dict[str, Any]:
             "hub": {"description": "The hub, and its clients on other hosts", **HUB.schema()},
             "supervisor": _named("The supervisors, by name", SUPERVISOR.schema()),
             "worker": _named("The workers, by name", worker),
+            "workflow": _named("The workflows, by name", {**WORKFLOW.schema(), "required": ["workflow"]}),
         },
     }
 

@@ -11,7 +11,7 @@ from regrow.config.errors import ConfigErrors, Problem, did_you_mean, key_path
 from regrow.config.locate import Locator
 
 SECTIONS = ("daemon", "access", "commands", "hub")
-FAMILIES = ("supervisor", "worker")
+FAMILIES = ("supervisor", "worker", "workflow")
 LARGEST_FILE_BYTES = 16 * 1024 * 1024
 
 _PLACE = re.compile(r" *\(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -80,6 +80,7 @@ class Tables:
         self.sections: dict[str, dict[str, Any]] = {}
         self.supervisors: dict[str, dict[str, Any]] = {}
         self.workers: dict[str, dict[str, Any]] = {}
+        self.workflows: dict[str, dict[str, Any]] = {}
         self.owner: dict[tuple[str, ...], Source] = {}
 
     def source(self, *path: str) -> Source | None:
@@ -154,7 +155,7 @@ def _adopt_family(tables: Tables, source: Source, family: str, value: object, pr
         hint = f"write [{family}.NAME]"
         problems.add(source, (family,), "must be a table of tables", hint, f"invalid_{family}")
         return
-    into = tables.supervisors if family == "supervisor" else tables.workers
+    into = {"supervisor": tables.supervisors, "worker": tables.workers, "workflow": tables.workflows}[family]
     for name, table in value.items():
         _adopt(tables, into, source, (family, name), table, problems)
 

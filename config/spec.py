@@ -267,6 +267,13 @@ class SupervisorSpec(Struct, frozen=True, tag="supervisor", omit_defaults=True):
 
 ChildSpec: TypeAlias = WorkerSpec | SupervisorSpec
 
+DESK, RUNS = ".desk", ".runs"
+"""
+What is behind the name of a workflow in those of its desk, which starts its runs, and of their supervisor.
+
+No name in the file has a dot, so they are nobody else's.
+"""
+
 
 class Durability(StrEnum):
     PROCESS = "process"

@@ -33,7 +33,7 @@ def read_supervisor(context: Context, source: Source, name: str, table: dict[str
         said = f'start = "parallel" is for one_for_one only: {strategy} needs an order'
         at.down("start").wrong(said, code="bad_combination")
     _check_reach(at, fields, table)
-    _check_preload(context, at, fields)
+    check_preload(context, at, fields)
     return fields
 
 
@@ -72,7 +72,8 @@ def _check_reach(at: At, fields: Mapping[str, Any], table: Mapping[str, Any]) ->
         at.down("intensity" if "intensity" in fields else "backoff").wrong(said, hint, "cannot_trip")
 
 
-def _check_preload(context: Context, at: At, fields: Mapping[str, Any]) -> None:
+def check_preload(context: Context, at: At, fields: Mapping[str, Any]) -> None:
+    """Report modules that are nowhere."""
     if not context.check_system:
         return
     folders = import_folders(context, at.source.folder, at.source.folder, {})

@@ -13,6 +13,7 @@ from regrow.config.spec import ChildSpec, Strategy, SupervisorSpec, WorkerSpec
 from regrow.config.supervisor import check_significant, read_supervisor
 from regrow.config.values import NAME_PATTERN
 from regrow.config.worker import read_workers
+from regrow.config.workflow import read_workflow
 
 DEEPEST = 100  # supervisors are processes; a tree deeper than this is a mistake, and would end our own recursion
 
@@ -27,6 +28,7 @@ class Tree:
         self._tables = tables
         self._supervisors: dict[str, dict[str, Any]] = {}
         self._workers: dict[str, list[WorkerSpec]] = {}
+        self._workflows: dict[str, SupervisorSpec | None] = {}
         self._parents: dict[str, list[str]] = {}
         self._templates: set[str] = set()
         self._excused: set[str] = set()  # named wrongly, or meant by a wrong name: not reported as unused as well
@@ -49,6 +51,8 @@ class Tree:
         for name, table in self._tables.workers.items():
             source = self._source("worker", name)
             self._workers[name] = read_workers(self._context, source, ("worker", name), table)
+        for name, table in self._tables.workflows.items():
+            self._workflows[name] = read_workflow(self._context, self._source("workflow", name), name, table)
         self._check_significance(top)
         return self._supervisor(top) if top is not None and not self._context.problems else None
 
@@ -59,7 +63,9 @@ class Tree:
         self._context.problems.add(self._source(str(path[0]), str(path[1])), path, problem, hint, code)
 
     def _check_names(self) -> None:
-        for family, names in (("supervisor", self._tables.supervisors), ("worker", self._tables.workers)):
+        tables = self._tables
+        families = {"supervisor": tables.supervisors, "worker": tables.workers, "workflow": tables.workflows}
+        for family, names in families.items():
             for name in names:
                 if not _NAME.search(name):
                     group, _, index = name.partition(".")
@@ -74,14 +80,22 @@ class Tree:
                 earlier = self._source("supervisor", name)
                 said = f"{earlier.file}:{earlier.line(('supervisor', name))} is a supervisor of the same name"
                 self._wrong(("worker", name), said, "a name is unique in the whole tree", "duplicate_child_name")
+        for name in tables.workflows:
+            for family in ("supervisor", "worker"):
+                if name in families[family]:
+                    earlier = self._source(family, name)
+                    said = f"{earlier.file}:{earlier.line((family, name))} is a {family} of the same name"
+                    hint = "a name is unique in the whole tree"
+                    self._wrong(("workflow", name), said, hint, "duplicate_child_name")
 
     def _check_children(self) -> None:
         """Note every child's supervisors, in the file's order; report unknown children and children with two places."""
         for name, fields in self._supervisors.items():
             for index, child in enumerate(fields.get("children", ())):
                 path = ("supervisor", name, "children", index)
-                if child not in self._supervisors and child not in self._tables.workers:
-                    near = nearest(child, (*self._tables.workers, *self._supervisors))
+                tables = self._tables
+                if child not in self._supervisors and child not in tables.workers and child not in tables.workflows:
+                    near = nearest(child, (*tables.workers, *self._supervisors, *tables.workflows))
                     self._excused.add(near or "")
                     hint = f"did you mean `{near}`?" if near else ""
                     self._wrong(path, f"there is no worker or supervisor `{child}`", hint, "unknown_child")
@@ -127,6 +141,10 @@ class Tree:
             if name not in self._parents and name not in self._templates and name not in self._excused:
                 hint = "put it into the children of a supervisor"
                 self._wrong(("worker", name), "is nobody's child", hint, "unused")
+        for name in self._tables.workflows:
+            if name not in self._parents and name not in self._excused:
+                hint = "put it into the children of a supervisor"
+                self._wrong(("workflow", name), "is nobody's child", hint, "unused")
         return root
 
     def _named_root(self, named: str) -> str | None:
@@ -184,6 +202,8 @@ class Tree:
         for child in fields.pop("children", ()):
             if child in self._supervisors:
                 children.append(self._supervisor(child, depth + 1))
+            elif (workflow := self._workflows.get(child)) is not None:
+                children.append(workflow)
             else:
                 children.extend(self._workers[child])
         if "template" in fields:

@@ -59,7 +59,7 @@ class At:
     def _code(self) -> str:
         """Name the key below the table that this place is in, as OTP's faults do."""
         keys = [part for part in self.path if isinstance(part, str)]
-        above = 2 if keys[:1] in (["supervisor"], ["worker"]) else 1 if keys[:1] and keys[0] in SECTIONS else 0
+        above = 2 if keys[:1] in (["supervisor"], ["worker"], ["workflow"]) else 1 if keys[:1] and keys[0] in SECTIONS else 0
         subject = (keys[above:] or keys[-1:] or ["spec"])[0]
         return "invalid_restart_type" if subject == "restart" else f"invalid_{subject}"
 

@@ -27,9 +27,6 @@ RUN, STEP, QUEUE, PLACED, ENDED, AWAITED = b"wr", b"ws", b"wq", b"wn", b"we", b"
 NIL = Raw(b"\xc0")
 NO_ARGS, NO_KWARGS = Raw(b"\x90"), Raw(b"\x80")
 
-DESK, RUNS = ".desk", ".runs"
-"""What the parts of a workflow's supervisor are called, behind its name; no name in the file has a dot."""
-
 LOOK = "look"
 """What the desk is posted when there may be something to start."""
 

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
+from regrow.config.spec import DESK
 from regrow.ipc import workflow_rows as rows
 from regrow.ipc.bell import SUFFIX, Bell
 from regrow.ipc.errors import BadRequest, NoProcess, NoRun, RunCancelled, RunFailed, RunTimeout, WorkflowError
@@ -26,7 +27,7 @@ from regrow.ipc.posts import check_id, written
 from regrow.ipc.store import Store, Txn
 from regrow.ipc.transaction import Outgoing, Transaction
 from regrow.ipc.workflow_history import again
-from regrow.ipc.workflow_rows import DESK, LOOK, OVER, Run, Status, process_of
+from regrow.ipc.workflow_rows import LOOK, OVER, Run, Status, process_of
 
 RESULT_S = 60.0
 """How long `workflow_result` waits unless it is told otherwise."""

@@ -13,11 +13,12 @@ import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from regrow.config.spec import RUNS
 from regrow.ipc import workflow_rows as rows
 from regrow.ipc.control import ControlClient
 from regrow.ipc.errors import NoProcess, Refused
 from regrow.ipc.store import Txn
-from regrow.ipc.workflow_rows import LOOK, RUNS, Run, Status
+from regrow.ipc.workflow_rows import LOOK, Run, Status
 from regrow.workers.agent import Agent, handler
 from regrow.workers.unit import current
 

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from regrow.config import exits
+from regrow.config.spec import DESK
 from regrow.ipc import workflow_rows as rows
 from regrow.ipc.explain import last_exit
 from regrow.ipc.posting import MAIL
 from regrow.ipc.store import Txn
 from regrow.ipc.workflow_history import FORGIVEN, interrupted
-from regrow.ipc.workflow_rows import DESK, OVER, Fault, Run, Status, Step
+from regrow.ipc.workflow_rows import OVER, Fault, Run, Status, Step
 from regrow.workers.agent import Agent
 from regrow.workers.ending import of_reason
 from regrow.workers.errors import Ignore

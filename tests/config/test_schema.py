@@ -18,7 +18,7 @@ def test_schema_is_json() -> None:
 def test_schema_has_every_key() -> None:
     """Every table has exactly the keys that reading knows, each with a description."""
     properties: dict[str, Any] = json_schema()["properties"]
-    families = {"supervisor": keys.SUPERVISOR, "worker": keys.WORKER}
+    families = {"supervisor": keys.SUPERVISOR, "worker": keys.WORKER, "workflow": keys.WORKFLOW}
     sections = {"daemon": keys.DAEMON, "access": keys.ACCESS, "commands": keys.COMMANDS, "hub": keys.HUB}
     for name, table in {**sections, **families}.items():
         schema = properties[name]

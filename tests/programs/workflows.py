@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,10 @@ class Order(Noting):
 class Waits(Noting):
     """Waits for time and for messages."""
 
+    doze = Workflow.sleep
+
     def run(self, seconds: float, timeout: float) -> list[Any]:
-        self.sleep(seconds)
+        self.doze(seconds)
         self.tell("slept")
         first = self.receive("paid", timeout=timeout)
         second = self.receive("paid", timeout=timeout)
@@ -104,7 +106,7 @@ class Late(Noting):
     def hang(self, always: bool) -> None:
         self.note("hang")
         while always or self.once_upon("hung"):
-            time.sleep(60.0)
+            threading.Event().wait()
 
 
 class Fickle(Noting):
