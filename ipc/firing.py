@@ -52,20 +52,18 @@ class Planned(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """`again`: not all that was due is in it. `broken` are keys of timers that cannot be read."""
+    """`due` in the order in which they are; `broken` are keys of timers that cannot be read."""
 
     due: tuple[Planned, ...]
     broken: tuple[bytes, ...]
-    again: bool
 
 
 def plan(txn: Txn, db: Any, now: Now, limit: int = BATCH) -> Plan:
     """What is to be done at this moment, at most about `limit` posts of it."""
-    found = timers.due(txn, db, now, limit)
     planned: list[Planned] = []
     broken: list[bytes] = []
     total = 0
-    for key, due, value in found:
+    for key, due, value in timers.due(txn, db, now, limit):
         if total >= limit:
             break
         try:
@@ -78,8 +76,7 @@ def plan(txn: Txn, db: Any, now: Now, limit: int = BATCH) -> Plan:
         else:
             planned.append(each)
             total += len(each.posts)
-    done = len(planned) + len(broken)
-    return Plan(tuple(planned), tuple(broken), done < len(found) or len(found) >= limit)
+    return Plan(tuple(planned), tuple(broken))
 
 
 def _of_post(key: bytes, due: Due, value: bytes, timer: Timer, now: Now) -> Planned:

@@ -19,14 +19,17 @@ BERLIN = "Europe/Berlin"
 
 
 def us(text: str) -> int:
+    """A time in microseconds since the epoch."""
     return moment(datetime.fromisoformat(text))
 
 
 def local(at: int, name: str) -> str:
+    """A time as the clocks of a zone show it."""
     return datetime.fromtimestamp(at / SECOND, ZoneInfo(name)).isoformat()
 
 
 def upcoming(cron: str, after: str, count: int, name: str = BERLIN) -> list[str]:
+    """The next times."""
     found, at = [], us(after)
     for _ in range(count):
         due = following(parse(cron, name), at)
@@ -100,7 +103,7 @@ def test_what_is_refused(when: object, says: str) -> None:
     assert str(caught.value).startswith("cannot schedule ")
 
 
-@pytest.mark.parametrize("name", ["Europe/Nowhere", "../etc/passwd", "/etc/localtime", "a\0b", "CET-1CEST,M3.5.0,M10.5.0"])
+@pytest.mark.parametrize("name", ["Europe/Nowhere", "../etc/passwd", "/etc/localtime", "a\0b", "CET-1CEST,M3.5.0"])
 def test_zones_that_are_none(name: str) -> None:
     """A zone that is not known is refused when something is scheduled, not when it is due."""
     with pytest.raises(BadSchedule, match="no time zone"):
@@ -145,10 +148,11 @@ def test_cron_around_changes_of_the_clock(cron: str, after: str, due: list[str])
     assert upcoming(cron, after, 2) == due
 
 
-CRONS = st.sampled_from(
-    ["* * * * *", "*/7 * * * *", "30 2 * * *", "0 2,3 * * *", "0 0 29 2 *", "15 1-3 * * SUN", "30 * * * *", "0 12 L * *"]
+FIXED = ["30 2 * * *", "0 2,3 * * *", "0 0 29 2 *", "15 1-3 * * SUN", "0 12 L * *"]
+CRONS = st.sampled_from(["* * * * *", "*/7 * * * *", "30 * * * *", *FIXED])
+ZONES = st.sampled_from(
+    [BERLIN, "America/New_York", "Australia/Lord_Howe", "UTC", "Africa/Casablanca", "Asia/Kathmandu"]
 )
-ZONES = st.sampled_from([BERLIN, "America/New_York", "Australia/Lord_Howe", "UTC", "Africa/Casablanca", "Asia/Kathmandu"])
 TIMES = st.integers(us("2020-01-01T00:00:00+00:00"), us("2035-01-01T00:00:00+00:00"))
 
 
@@ -163,12 +167,10 @@ def test_following_is_later_and_next(cron: str, name: str, after: int, less: int
     assert due % SECOND == 0
 
 
-@given(CRONS, ZONES, TIMES)
+@given(st.sampled_from(FIXED), ZONES, TIMES)
 def test_fixed_times_once_a_day(cron: str, name: str, after: int) -> None:
     """No local time of a day comes twice, where the hour is fixed."""
     rhythm = parse(cron, name)
-    if cron.split()[1].startswith("*") or cron.split()[0].startswith("*"):
-        return
     seen: list[str] = []
     at = after
     for _ in range(20):
