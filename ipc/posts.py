@@ -161,7 +161,8 @@ class Box:
         with txn.cursor(db=self._db) as cursor:
             if not cursor.set_range(last + b"\0" if last else self._first):
                 return []
-            rows, found = cursor.iternext(), []
+            rows = cursor.iternext()
+            found: list[tuple[bytes, bytes]] = []
             while len(found) < count and size > 0:
                 few: list[tuple[bytes, bytes]] = list(islice(rows, _ROWS))
                 found += few

@@ -93,7 +93,7 @@ class Transaction:
             self.seen.update(part.seen)
         part.clear()
 
-    def get(self, key: bytes, read: Callable[[bytes], bytes | None], *, shared: bool = False) -> bytes | None:
+    def get(self, key: bytes, read: Callable[[bytes], bytes | None], shared: bool = False) -> bytes | None:
         """
         A row as it would be after the commit.
 

@@ -20,7 +20,7 @@ from regrow.ipc.workflows import Workflows
 from regrow.workers.handlers import Handler
 from regrow.workers.once import once
 from regrow.workers.state_type import check_state
-from regrow.workers.unit import current
+from regrow.workers.unit import UNIT, current
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -172,8 +172,9 @@ class Agent(WorkflowVerbs, Verbs):
 
         @property
         def state(self):
-            unit = current("state")
-            return unit.state if unit.owner.whole is None else unit.owner.whole.value
+            unit = UNIT.get() or current("state")
+            whole = unit.owner.whole
+            return unit.state if whole is None else whole.value
 
         @state.setter
         def state(self, value):

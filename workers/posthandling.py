@@ -131,7 +131,7 @@ class PostHandling:
         if unit.is_used:
             unit.settle()
         self._box.done(entry, unit.transaction)
-        unit.begin()
+        unit.renew()
 
     def _failed(self, entry: Entry, unit: Unit, error: BaseException) -> None:
         """Put it on record. What belongs to the sender ends here; anything else ends the agent."""

@@ -34,7 +34,7 @@ class Rows:
     def get(self, key: bytes) -> bytes | None:
         """A row, as it would be after the commit."""
         unit = self._unit
-        return unit.transaction.get(self._prefix + key, unit.posting.row, shared=self._shared)
+        return unit.transaction.get(self._prefix + key, unit.posting.row, self._shared)
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Change a row, or remove it."""
@@ -139,6 +139,10 @@ class Unit:
     def begin(self) -> None:
         """Nothing is changed yet."""
         self.transaction.clear()
+        self.renew()
+
+    def renew(self) -> None:
+        """The same, where the transaction is empty already."""
         self.is_used = self.owner.whole is not None
         if self._state is not None:
             self._state.forget()
