@@ -1,8 +1,8 @@
 """
 What the three levels of durability need beside the store's data: who runs on it, and the last steady point.
 
-`owner` says which daemon has the store, at which level, in which boot, and whether it closed it in order. `steady` holds
-the meta page of a state that is certainly on disk: two slots, written in turn, each with a checksum.
+`owner` says which daemon has the store, at which level, in which boot, and whether it closed it in order. `steady`
+holds the meta page of a state that is certainly on disk: two slots, written in turn, each with a checksum.
 
 Source: architecture section 7; open(2), fdatasync(2), rename(2) on what survives the loss of power.
 """
@@ -27,8 +27,8 @@ FORMAT = 1
 """The level of the store's format that this regrow writes."""
 
 SLOT_BYTES = 4096
-_SLOT = struct.Struct("=8sII")
-"""Of a slot: a magic word, the length of the meta page, and the checksum of it."""
+_SLOT = struct.Struct("=8sQII")
+"""Of a slot: a magic word, its sequence number, the length of the meta page, and the checksum of both."""
 
 _STEADY_MAGIC = b"regrowS1"
 
@@ -105,6 +105,15 @@ def write_durably(path: str, content: bytes) -> None:
     sync_folder(os.path.dirname(path))
 
 
+def sync_file(path: str) -> None:
+    """What was written to it, by whomever, is on disk. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_folder(folder: str) -> None:
     """What was made, renamed or removed in it stays so. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -136,42 +145,43 @@ class SteadyFile:
 
     def newest(self) -> Meta | None:
         """The last steady point; None where there is none. Raises OSError."""
-        found = [meta for slot in (0, 1) if (meta := self._read(slot)) is not None]
-        return max(found, key=lambda meta: meta.txnid, default=None)
+        found = [told for slot in (0, 1) if (told := self._read(slot)) is not None]
+        return max(found, key=lambda told: told[0])[1] if found else None
 
     def write(self, meta: Meta) -> None:
         """
         From now on this is the last steady point; the one before stays whole until then.
 
+        They are numbered, as the transactions of a store that was put in the place of another begin anew.
+
         Raises:
             OSError: it is not.
         """
-        found = [self._read(slot) for slot in (0, 1)]
-        older = min((0, 1), key=lambda slot: -1 if (slot_meta := found[slot]) is None else slot_meta.txnid)
-        content = _SLOT.pack(_STEADY_MAGIC, len(meta.page), zlib.crc32(meta.page)) + meta.page
-        os.pwrite(self._fd, content, older * SLOT_BYTES)
+        numbers = [told[0] if (told := self._read(slot)) is not None else 0 for slot in (0, 1)]
+        slot, number = numbers.index(min(numbers)), max(numbers) + 1
+        content = _SLOT.pack(_STEADY_MAGIC, number, len(meta.page), _checksum(number, meta.page)) + meta.page
+        os.pwrite(self._fd, content, slot * SLOT_BYTES)
         os.fdatasync(self._fd)
-
-    def clear(self) -> None:
-        """There is no steady point: the store is another one. Raises OSError."""
-        os.pwrite(self._fd, bytes(2 * SLOT_BYTES), 0)
-        os.fsync(self._fd)
 
     def close(self) -> None:
         os.close(self._fd)
 
-    def _read(self, slot: int) -> Meta | None:
+    def _read(self, slot: int) -> tuple[int, Meta] | None:
         content = os.pread(self._fd, _SLOT.size + META_BYTES, slot * SLOT_BYTES)
         if len(content) < _SLOT.size + META_BYTES:
             return None
-        magic, length, checksum = _SLOT.unpack_from(content)
+        magic, number, length, checksum = _SLOT.unpack_from(content)
         page = content[_SLOT.size :]
-        if magic != _STEADY_MAGIC or length != len(page) or zlib.crc32(page) != checksum:
+        if magic != _STEADY_MAGIC or length != len(page) or _checksum(number, page) != checksum:
             return None
         try:
-            return parse(page)
+            return number, parse(page)
         except BadMeta:
             return None
+
+
+def _checksum(number: int, page: bytes) -> int:
+    return zlib.crc32(page, zlib.crc32(struct.pack("=Q", number)))
 
 
 def get_meta(txn: Any, db: Any, key: str) -> Any:
@@ -181,4 +191,5 @@ def get_meta(txn: Any, db: Any, key: str) -> Any:
 
 
 def put_meta(txn: Any, db: Any, key: str, value: Any) -> None:
+    """Have the database `meta` say it."""
     txn.put(key.encode(), msgspec.msgpack.encode(value), db=db)

@@ -1,8 +1,8 @@
 """
 After a loss of power: which state the store goes back to, by the level at which it was in use then.
 
-`full`: nothing is to be done, as every commit waited for the disk. `system`: the last steady point. `process`: the newest
-snapshot; the file as the power left it is kept aside, and may hold more for whoever looks into it.
+`full`: nothing is to be done, as every commit waited for the disk. `system`: the last steady point. `process`: the
+newest snapshot; the file as the power left it is kept aside, and may hold more for whoever looks into it.
 
 Source: architecture section 7; docs on levels in `regrow.workers.system.keeper_steady`.
 """
@@ -16,7 +16,7 @@ import time
 from regrow.config.spec import Durability
 from regrow.ipc import meta_page
 from regrow.ipc.errors import StoreUnusable
-from regrow.ipc.levels import DATA, SteadyFile, sync_folder
+from regrow.ipc.levels import DATA, SteadyFile, sync_file, sync_folder
 from regrow.ipc.meta_page import BadMeta, Meta
 from regrow.workers.system import keeper_snapshots
 from regrow.workers.system.keeper_walk import walk
@@ -24,19 +24,19 @@ from regrow.workers.system.keeper_walk import walk
 RESTORE = "restore a backup (`regrow state restore`), or move it away to begin anew"
 
 
-def after_power_loss(folder: str, snapshots: str, durability: Durability) -> str:
+def after_power_loss(folder: str, snapshots: str, durability: Durability) -> tuple[str, ...]:
     """
-    Make the store fit for use again; says in a line what was done, for the operator. May be interrupted and repeated.
+    Make the store fit for use again; says what was done, for the operator. May be interrupted and repeated.
 
     Raises:
         StoreUnusable: there is nothing certain to go back to; nothing was changed.
         OSError.
     """
     if durability is Durability.SYSTEM:
-        return _to_steady_point(folder)
+        return (_to_steady_point(folder),)
     if durability is Durability.PROCESS:
-        return _to_snapshot(folder, snapshots)
-    return ""
+        return (_to_snapshot(folder, snapshots),)
+    return ()
 
 
 def _to_steady_point(folder: str) -> str:
@@ -88,11 +88,7 @@ def replace_file(source: str, path: str, aside: str) -> None:
     try:
         shutil.copyfile(source, fresh)
         shutil.copymode(path, fresh)
-        fd = os.open(fresh, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_file(fresh)
         os.link(path, aside)
         os.rename(fresh, path)
     finally:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,10 @@ from regrow.ipc.levels import sync_folder
 
 if TYPE_CHECKING:
     import lmdb
+
+    from regrow.ipc.store import Store
+    from regrow.workers.system.hub_timers import Timer, Timers
+    from regrow.workers.system.hub_watch import Watch
 
 KEPT = 2
 PERIOD_S = 3600.0
@@ -50,7 +55,7 @@ def take(env: lmdb.Environment, folder: str, store_id: str) -> str:
         OSError, lmdb.Error: there is none more than before.
     """
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    txnid = env.info()["last_txnid"]  # the copy may hold later commits too: then the next one is not left out
+    txnid = last_transaction(env)  # the copy may hold later commits too: then the next one is not left out
     unfinished = os.path.join(folder, _UNFINISHED)
     fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -87,46 +92,95 @@ def _number(name: str) -> int | None:
     return int(head) if name.endswith(SUFFIX) and head.isascii() and head.isdigit() else None
 
 
-class Copier:
+class Snapshots:
     """
-    Copies in a thread that lives as long as it takes, so that nobody waits for a large store.
+    When snapshots are taken: at the beginning, then hourly while there are commits, and at the end.
 
-    `done` is written to the eventfd `fileno()` and `outcome` says how it went: None while it runs.
+    A thread copies, and lives as long as that takes, so that nobody waits for a large store. What goes wrong is told
+    to `complain`, and is no reason to end.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        store: Store,
+        folder: str,
+        store_id: str,
+        watch: Watch,
+        complain: Callable[[str, str], None],
+    ) -> None:
+        self._store, self._folder, self._store_id = store, folder, store_id
+        self._watch, self._complain = watch, complain
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        watch.add(self._fd, self._copied)
         self._thread: threading.Thread | None = None
         self._fault = ""
+        self._timer: Timer | None = None
+        self._taken_s = time.monotonic()
 
-    def fileno(self) -> int:
-        return self._fd
+    def begin(self, *, lately: bool) -> None:
+        """
+        See that there is one of the store as it is; `lately`: one that is not much older will do until then.
 
-    def start(self, copy: Callable[[], object]) -> None:
-        """Begin, unless one is under way."""
+        Raises:
+            OSError, lmdb.Error: there is none, and nothing to fall back on.
+        """
+        if is_taken(self._folder, last_transaction(self._store.env), self._store_id):
+            return
+        if lately and listed(self._folder):
+            self._start()
+        else:
+            self._take()
+
+    def due(self, timers: Timers) -> None:
+        """There were commits: an hour after the last one there is to be another."""
+        if self._timer is None:
+            self._timer = timers.after(max(0.0, self._taken_s + PERIOD_S - time.monotonic()), self._start)
+
+    def _start(self) -> None:
+        self._timer = None
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(copy,), name="regrow-snapshot", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="regrow-snapshot", daemon=True)
             self._thread.start()
 
-    def _run(self, copy: Callable[[], object]) -> None:
-        self._fault = fault_of(copy)
+    def _take(self) -> None:
+        self._taken_s = time.monotonic()
+        take(self._store.env, self._folder, self._store_id)
+
+    def _run(self) -> None:
+        self._fault = fault_of(self._take)
         os.eventfd_write(self._fd, 1)
 
-    def finish(self) -> str:
-        """Wait for the one that is under way; what went wrong, empty when all is well or nothing was to be done."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return ""
-        thread.join()
-        try:
-            os.eventfd_read(self._fd)
-        except BlockingIOError:
-            pass
-        return self._fault
+    def _copied(self) -> None:
+        os.eventfd_read(self._fd)
+        assert self._thread is not None
+        self._thread.join()
+        self._thread = None
+        self._complain("snapshot", f"no snapshot was taken: {self._fault}" if self._fault else "")
+
+    def finish(self) -> None:
+        """One of the last state, when there is none."""
+        if self._thread is not None:
+            self._copied_at_last()
+        if not is_taken(self._folder, last_transaction(self._store.env), self._store_id):
+            fault = fault_of(self._take)
+            self._complain("snapshot", f"no snapshot was taken: {fault}" if fault else "")
+
+    def _copied_at_last(self) -> None:
+        assert self._thread is not None
+        self._thread.join()
+        self._copied()
 
     def close(self) -> None:
-        self.finish()
+        """Wait for the one that is under way."""
+        if self._thread is not None:
+            self._thread.join()
+        self._watch.remove(self._fd)
         os.close(self._fd)
+
+
+def last_transaction(env: lmdb.Environment) -> int:
+    """The number of the last one that was committed."""
+    return int(env.info()["last_txnid"])
 
 
 def fault_of(copy: Callable[[], object]) -> str:

@@ -6,8 +6,8 @@ as long as it is open. That state is brought to disk and its meta page written t
 steady point before ended. So whenever the power goes, the pages that `steady` leads to are there, whole.
 
 Source: LMDB 0.9, mdb.c: mdb_find_oldest (a page is used anew only when it was freed before the oldest reader began),
-mdb_reader_check0 and mdb_mutex_failed (who dies with the writers' lock has the slots of all the dead cleared by the next
-writer, a dead keeper's pin among them).
+mdb_reader_check0 and mdb_mutex_failed (after a death with the writers' lock the next writer clears the slots of all the
+dead, a dead keeper's pin among them).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class SteadyPoints:
         self._bytes = 0
         self.wait_s = LONGEST_S
 
-    def first(self) -> Meta:
+    def first(self, under_lock: Callable[[], None] = lambda: None) -> Meta:
         """
         Make the first one. Most of what is to be brought to disk is, before any writer has to wait.
 
@@ -67,6 +67,7 @@ class SteadyPoints:
         self._step("synced")
         with self._env.begin(write=True) as lock:
             self._step("locked")
+            under_lock()
             pin, meta = self._pin_under(lock)
             try:
                 os.fdatasync(self._data_fd)
@@ -83,11 +84,13 @@ class SteadyPoints:
 
     def make(self, under_lock: Callable[[], None] = lambda: None) -> Meta:
         """
-        Make the next one; `under_lock` is called when it is certain that all commits before are in it, and no later one.
+        Make the next one; `under_lock` is called when all commits before are certain to be in it, and no later one.
 
         Raises:
             OSError, lmdb.Error: it is not made, the last one stays; to be tried again.
         """
+        if not self._is_pinned():
+            return self.first(under_lock)
         if self._failed:
             self._write_anew()
         with self._env.begin(write=True) as lock:
@@ -153,6 +156,19 @@ class SteadyPoints:
         rate = max(meta.file_bytes - self._bytes, 0) / max(now_s - self._made_s, 0.001)
         self._made_s, self._bytes = now_s, meta.file_bytes
         self.wait_s = max(SHORTEST_S, min(LONGEST_S, GROWTH_BYTES / rate)) if rate else LONGEST_S
+
+    def follow(self, env: lmdb.Environment) -> None:
+        """The environment may have been opened anew since, after an error."""
+        self._env = env
+
+    def _is_pinned(self) -> bool:
+        """A map that was made anew, and an environment that was closed, have ended the transaction."""
+        import lmdb
+
+        try:
+            return self._pin is not None and self._pin.id() > 0
+        except lmdb.Error:
+            return False
 
     def close(self) -> None:
         """End the pin: only after the store was closed in order, or when somebody else takes over."""

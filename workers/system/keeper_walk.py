@@ -38,7 +38,7 @@ class Walked(Struct, frozen=True):
 
 
 class _Fault(Exception):
-    """This page is not what it should be."""
+    """Why one page is not what it should be."""
 
 
 class _TooMany(Exception):
@@ -183,5 +183,7 @@ class _Walker:
 
     def _run_of(self, number: int) -> int:
         """How many pages a value has from there on: more than it needs, where it was larger once."""
-        header = os.pread(self._fd, _PAGE.size, number * self._meta.page_bytes) if number <= self._meta.last_page else b""
+        if number > self._meta.last_page:
+            return 1
+        header = os.pread(self._fd, _PAGE.size, number * self._meta.page_bytes)
         return max(1, struct.unpack_from("=I", header, 12)[0]) if len(header) == _PAGE.size else 1

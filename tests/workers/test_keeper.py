@@ -1,0 +1,491 @@
+"""The keeper: what it makes, what it refuses, and what is left after each kind of end. In processes of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lmdb
+import procs
+import pytest
+from keepers import KeeperHouse
+from tree import short_directory
+
+from regrow.config.spec import Durability
+from regrow.ipc import levels, meta_page
+from regrow.ipc.errors import StoreUnusable
+from regrow.ipc.levels import SteadyFile, get_meta, put_meta
+from regrow.ipc.store import Store, Txn
+from regrow.workers.system import keeper_formats, keeper_preparing, keeper_snapshots
+from regrow.workers.system.keeper_formats import migrate
+from regrow.workers.system.keeper_place import Place
+from regrow.workers.system.keeper_preparing import prepare
+from regrow.workers.system.keeper_walk import walk
+
+LEVELS = list(Durability)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """With a short name, for the addresses of sockets."""
+    with short_directory() as path:
+        yield path
+
+
+@pytest.fixture
+def house(directory: Path) -> Iterator[KeeperHouse]:
+    """At level `system`."""
+    made = KeeperHouse(directory)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture(params=LEVELS)
+def any_house(directory: Path, request: pytest.FixtureRequest) -> Iterator[KeeperHouse]:
+    """At each level."""
+    made = KeeperHouse(directory, request.param)
+    yield made
+    made.dispose()
+
+
+def put(house: KeeperHouse, *values: bytes, times: int = 1) -> None:
+    """Commit each of these under the key `k`, and much beside it."""
+    store = house.store()
+    for value in values:
+        for number in range(times):
+            store.write(lambda txn: change(txn, store, value, number))
+    store.close()
+
+
+def change(txn: Txn, store: Store, value: bytes, number: int) -> None:
+    txn.put(b"k", value, db=store.state)
+    txn.put(b"x%d" % number, os.urandom(3000), db=store.state)
+
+
+def value(house: KeeperHouse) -> bytes | None:
+    store = house.store()
+    found: bytes | None = store.row(b"k")
+    store.close()
+    return found
+
+
+def steady_txnid(house: KeeperHouse) -> int:
+    steady = SteadyFile(str(house.folder))
+    meta = steady.newest()
+    steady.close()
+    return meta.txnid if meta is not None else 0
+
+
+def last_txnid(house: KeeperHouse) -> int:
+    fd = os.open(house.data, os.O_RDONLY)
+    try:
+        return meta_page.read(fd).txnid
+    finally:
+        os.close(fd)
+
+
+# its life
+
+
+def test_first_start(any_house: KeeperHouse) -> None:
+    """A store that nobody else may read, its agents, an orderly end; then another start goes on with it."""
+    house = any_house
+    assert house.start(pricer=2, shop=1) == ""
+    assert house.folder.stat().st_mode & 0o777 == 0o700
+    assert {path.name: path.stat().st_mode & 0o077 for path in house.folder.iterdir()}.keys() >= {"data.mdb", "owner"}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in house.folder.iterdir())
+    store = house.store()
+    assert store.read(lambda txn: get_meta(txn, store.meta, "agents")) == {"pricer": 2, "shop": 1}
+    assert store.read(lambda txn: get_meta(txn, store.meta, "name")) == "test"
+    assert store.durability is house.durability
+    store.close()
+    assert not house.owner().clean
+    put(house, b"one")
+    house.stop()
+    assert house.owner().clean
+    assert not (house.run_dir / "store").exists()
+    with pytest.raises(StoreUnusable):
+        house.store()
+    house.new_root()
+    assert house.start(shop=1) == ""
+    assert value(house) == b"one"
+
+
+def test_killed(any_house: KeeperHouse) -> None:
+    """A keeper that is killed leaves the store in use; the next one takes over while others have it open."""
+    house = any_house
+    assert house.start() == ""
+    store = house.store()
+    put(house, b"one")
+    house.kill()
+    put(house, b"two")
+    assert house.start() == ""
+    put(house, b"three")
+    assert value(house) == b"three"
+    store.close()
+    house.stop()
+    assert house.owner().clean
+
+
+def test_ended_while_in_use(house: KeeperHouse) -> None:
+    """An orderly end while others have the store open does not call it closed, and leaves its pin to the next one."""
+    assert house.start() == ""
+    store = house.store()
+    put(house, b"one")
+    pid = house.pid
+    house.stop()
+    assert not house.owner().clean
+    assert any(line.split()[0] == str(pid) and line.split()[2] != "-" for line in store.env.readers().splitlines()[1:])
+    assert house.start() == ""
+    assert not any(line.split()[0] == str(pid) for line in store.env.readers().splitlines()[1:])
+    store.close()
+
+
+def test_steady_point_soon(house: KeeperHouse) -> None:
+    """What is committed is steady a moment later; who waits for that sees the byte go back."""
+    assert house.start() == ""
+    put(house, b"one", times=20)
+    store = house.store()
+    while steady_txnid(house) < last_txnid(house):
+        procs.wait_dead(house.pid, 0.02)
+    assert store._signs[0] == 0
+    store.close()
+
+
+def test_no_wake_up(any_house: KeeperHouse) -> None:
+    """Without commits the keeper is not woken: not one switch in a second."""
+    house = any_house
+    assert house.start() == ""
+    put(house, b"one")
+    procs.wait_dead(house.pid, 1.0)  # what is to be done about it is done
+
+    def switches() -> list[str]:
+        text = Path(f"/proc/{house.pid}/status").read_text()
+        return [line for line in text.splitlines() if "ctxt_switches" in line]
+
+    before = switches()
+    assert not procs.wait_dead(house.pid, 1.5)
+    assert switches() == before
+
+
+def test_growth_is_bounded(house: KeeperHouse) -> None:
+    """A writer that replaces 1 MiB as fast as it can, for two seconds: pins do not make the file grow without end."""
+    assert house.start() == ""
+    store = house.store()
+    commits = 0
+    while not procs.wait_dead(house.pid, 0.0) and commits < 4000:
+        commits += 1
+        store.write(lambda txn: txn.put(b"big", os.urandom(1 << 20), db=store.state))
+    store.close()
+    assert house.data.stat().st_size < 1 << 30, (house.data.stat().st_size, commits)
+
+
+def test_dead_readers(house: KeeperHouse) -> None:
+    """A reader that is killed pins pages only until the next steady point."""
+    assert house.start() == ""
+    gate_out, gate_in = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        txn = Store.open(str(house.run_dir)).env.begin()
+        os.write(gate_in, b"%d" % txn.id())
+        signal.pause()
+    os.read(gate_out, 16)
+    procs.kill(pid)
+    os.waitpid(pid, 0)
+    os.close(gate_out)
+    os.close(gate_in)
+    store = house.store()
+    put(house, b"one")
+    while any(line.split()[0] == str(pid) for line in store.env.readers().splitlines()[1:]):
+        procs.wait_dead(house.pid, 0.02)
+    store.close()
+
+
+# loss of power
+
+
+def test_power_loss_system(house: KeeperHouse) -> None:
+    """The store is as of its last steady point, which is said."""
+    assert house.start() == ""
+    put(house, b"one")
+    while steady_txnid(house) < last_txnid(house):
+        procs.wait_dead(house.pid, 0.02)
+    procs.kill(house.pid, signal.SIGSTOP)
+    put(house, b"two", b"three")
+    house.kill()
+    house.reboot()
+    assert house.start() == ""
+    assert value(house) == b"one"
+    assert "as of its last steady point; 2 later commits are lost" in house.await_said("X_REGROW_TEXT=the power failed")
+
+
+def test_power_loss_process(directory: Path) -> None:
+    """The newest snapshot is used; the file that was in use is kept beside it, which is said."""
+    house = KeeperHouse(directory, Durability.PROCESS)
+    assert house.start() == ""
+    put(house, b"one")
+    house.stop()
+    assert len(house.snapshots) == 2
+    house.new_root()
+    assert house.start() == ""
+    assert len(house.snapshots) == 2  # it is of this very state
+    put(house, b"two")
+    house.kill()
+    house.reboot()
+    damaged = bytearray(house.data.read_bytes())
+    damaged[8192:] = os.urandom(len(damaged) - 8192)
+    house.data.write_bytes(damaged)
+    assert house.start() == ""
+    assert value(house) == b"one"
+    said = house.await_said("X_REGROW_TEXT=the power failed")
+    kept = [path for path in house.folder.iterdir() if path.name.startswith("data.mdb.")]
+    assert len(kept) == 1
+    assert kept[0].read_bytes() == damaged
+    assert str(kept[0]) in said
+    house.dispose()
+
+
+def test_power_loss_process_without_snapshot(directory: Path) -> None:
+    """Nothing to fall back on: refused, and nothing is touched."""
+    house = KeeperHouse(directory, Durability.PROCESS)
+    assert house.start() == ""
+    house.kill()
+    house.reboot()
+    for path in house.snapshots:
+        path.unlink()
+    before = house.data.read_bytes()
+    assert "holds no snapshot to go back to; restore a backup" in house.start()
+    assert house.data.read_bytes() == before
+    house.dispose()
+
+
+def test_power_loss_full(directory: Path) -> None:
+    """Nothing is to be done."""
+    house = KeeperHouse(directory, Durability.FULL)
+    assert house.start() == ""
+    put(house, b"one", b"two")
+    house.kill()
+    house.reboot()
+    assert house.start() == ""
+    assert value(house) == b"two"
+    assert not any("power" in line for line in house.said)
+    house.dispose()
+
+
+@pytest.mark.parametrize("before", LEVELS)
+@pytest.mark.parametrize("after", LEVELS)
+def test_level_changed(directory: Path, before: Durability, after: Durability) -> None:
+    """Another level than in the last run, after an orderly end, a killed root, and a loss of power."""
+    house = KeeperHouse(directory, before)
+    assert house.start() == ""
+    put(house, b"one")
+    house.stop()
+    house.new_root()
+    house.durability = after
+    assert house.start() == ""
+    put(house, b"two")
+    house.kill()
+    house.new_root()
+    house.durability = before
+    assert house.start() == ""
+    assert value(house) == b"two"
+    house.kill()
+    house.reboot()
+    house.durability = after
+    assert house.start() == ""
+    assert value(house) == b"two"
+    house.dispose()
+
+
+# what is refused
+
+
+def of_a_newer_format(house: KeeperHouse) -> None:
+    edit(house, lambda txn, db: put_meta(txn, db, "format", 99))
+
+
+def of_another_name(house: KeeperHouse) -> None:
+    edit(house, lambda txn, db: put_meta(txn, db, "name", "other"))
+
+
+def edit(house: KeeperHouse, change: Callable[[Txn, object], None]) -> None:
+    """Change `meta` behind everybody's back."""
+    with lmdb.open(str(house.folder), max_dbs=8, map_size=1 << 30) as env:
+        db = env.open_db(b"meta")
+        with env.begin(write=True) as txn:
+            change(txn, db)
+
+
+def truncated(house: KeeperHouse) -> None:
+    os.truncate(house.data, house.data.stat().st_size // 2 // 4096 * 4096)
+
+
+def cut_to_nothing(house: KeeperHouse) -> None:
+    os.truncate(house.data, 0)
+
+
+def garbage(house: KeeperHouse) -> None:
+    house.data.write_bytes(os.urandom(100_000))
+
+
+def text(house: KeeperHouse) -> None:
+    house.data.write_text("not a database\n" * 1000)
+
+
+def gone(house: KeeperHouse) -> None:
+    house.data.rename(house.directory / "moved")
+
+
+def foreign(house: KeeperHouse) -> None:
+    """An LMDB file of some other program."""
+    house.data.unlink()
+    with lmdb.open(str(house.folder), max_dbs=8) as env, env.begin(write=True) as txn:
+        txn.put(b"a", b"b")
+
+
+REFUSED = {
+    of_a_newer_format: "its format is 99, of a newer regrow; this one knows 1; use that regrow, or choose another",
+    of_another_name: "it belongs to the daemon 'other', not 'test'; choose another [daemon] state_dir",
+    truncated: "it is truncated: ",
+    cut_to_nothing: "it ends before its first page does; restore a backup",
+    garbage: "it is no LMDB file; restore a backup",
+    text: "it is no LMDB file; restore a backup",
+    gone: "it is gone, and ",
+    foreign: "it is no store of regrow, or it is damaged",
+}
+
+
+@pytest.mark.parametrize("spoil", REFUSED, ids=lambda spoil: spoil.__name__)
+def test_refused(house: KeeperHouse, spoil: Callable[[KeeperHouse], None]) -> None:
+    """What cannot be used is refused in a line that says what, where and what to do; nothing is written over."""
+    assert house.start() == ""
+    put(house, b"one", times=50)
+    house.stop()
+    house.new_root()
+    spoil(house)
+    before = house.data.read_bytes() if house.data.exists() else None
+    refusal = house.start()
+    assert REFUSED[spoil] in refusal
+    assert refusal.startswith(f"cannot use the store {house.folder}")
+    assert "\n" not in refusal
+    assert (house.data.read_bytes() if house.data.exists() else None) == before
+
+
+def test_refused_while_another_daemon_lives(house: KeeperHouse) -> None:
+    """A store on which another living root runs; once it is dead it can be taken over."""
+    assert house.start() == ""
+    house.kill()
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    house.be_root(pid)
+    assert f"the daemon test at {house.run_dir} (pid {os.getpid()}) uses it; stop it, or choose" in house.start()
+    house.new_root()
+    assert house.start() == ""
+    house.kill()
+    procs.kill(pid)
+    os.waitpid(pid, 0)
+    house.be_root(os.getpid())
+    assert house.start() == ""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("size", ["8k", "200k"])
+def test_refused_when_full(directory: Path, size: str) -> None:
+    """A disk without room is told of at the start; with some room, the next start succeeds."""
+    import subprocess
+
+    house = KeeperHouse(directory)
+    house.state_dir.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(house.state_dir)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        filler = house.state_dir / "filler"
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                pass
+        refusal = house.start()
+        assert "No space left on device; make room there" in refusal
+        filler.unlink()
+        if size == "200k":
+            assert house.start() == ""
+            house.kill()
+        subprocess.run(["mount", "-o", "remount,ro", str(house.state_dir)], check=True)
+        assert "Read-only file system; see to it, or choose another [daemon] state_dir" in house.start()
+    finally:
+        subprocess.run(["umount", "-l", str(house.state_dir)], check=True)
+        house.dispose()
+
+
+# formats
+
+
+def test_migrations(house: KeeperHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older format is brought to the newest in order, each step once, also when somebody is killed between."""
+    assert house.start() == ""
+    house.stop()
+    done: list[int] = []
+
+    def step(number: int) -> Callable[[Store, Txn], None]:
+        def change(store: Store, txn: Txn) -> None:
+            txn.put(b"step%d" % number, b"", db=store.state)
+            done.append(number)
+
+        return change
+
+    def fail(store: Store, txn: Txn) -> None:
+        txn.put(b"half", b"", db=store.state)
+        raise KeyboardInterrupt
+
+    from regrow.ipc.store import StoreInfo
+
+    store = Store(StoreInfo(str(house.folder), Durability.SYSTEM))
+    with pytest.raises(KeyboardInterrupt):
+        migrate(store, 1, (step(1), fail))
+    level = store.read(lambda txn: get_meta(txn, store.meta, "format"))
+    assert (level, done) == (2, [1])
+    assert migrate(store, level, (step(1), step(2), step(3))) == 4
+    assert (store.row(b"half"), done) == (None, [1, 2, 3])
+    assert store.read(lambda txn: get_meta(txn, store.meta, "format")) == 4
+    store.shut()
+    house.new_root()
+    assert "its format is 4, of a newer regrow" in house.start()
+    monkeypatch.setattr(keeper_preparing, "FORMAT", 5)
+    assert prepare(Place("test", str(house.run_dir), str(house.state_dir), Durability.SYSTEM)).format == 4
+    assert len(keeper_formats.MIGRATIONS) + 1 == levels.FORMAT
+
+
+# snapshots
+
+
+def test_snapshots(directory: Path) -> None:
+    """Two are kept; each can be used by itself; a writer goes on while one is copied; a failure is told and survived."""
+    house = KeeperHouse(directory, Durability.PROCESS)
+    assert house.start() == ""
+    for text in (b"one", b"two", b"three"):
+        put(house, text, times=10)
+        house.stop()
+        house.new_root()
+        assert house.start() == ""
+    first, second = house.snapshots
+    for path in (first, second):
+        fd = os.open(path, os.O_RDONLY)
+        assert walk(fd, meta_page.read(fd)).faults == ()
+        os.close(fd)
+    put(house, b"four")
+    house.kill()
+    env = lmdb.open(str(house.folder), map_size=1 << 30, max_dbs=8)
+    folder = directory / "file"
+    folder.write_text("in the way")
+    fault = keeper_snapshots.fault_of(lambda: keeper_snapshots.take(env, str(folder), "0" * 32))
+    assert "file" in fault
+    assert keeper_snapshots.take(env, str(house.state_dir / "snapshots"), "0" * 32) == str(house.snapshots[-1])
+    assert len(house.snapshots) == 2
+    env.close()
+    house.dispose()

@@ -1,0 +1,142 @@
+"""
+What each level of durability has to be done about commits, as long as there are any.
+
+Whoever commits first after a while sets a byte and rings; some time later all commits since are looked after at once,
+and the byte is taken back under the writers' lock: so no commit is missed, and without commits nothing happens.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+import lmdb
+
+from regrow.config.spec import Durability
+from regrow.ipc.store import SIGNS, SIGNS_BYTES
+from regrow.workers.system.keeper_snapshots import Snapshots
+from regrow.workers.system.keeper_steady import SteadyPoints
+
+if TYPE_CHECKING:
+    from regrow.ipc.store import Store
+    from regrow.workers.system.hub_timers import Timer, Timers
+    from regrow.workers.system.hub_watch import Watch
+    from regrow.workers.system.keeper_complaints import Complaints
+    from regrow.workers.system.keeper_place import Place
+    from regrow.workers.system.keeper_preparing import Prepared
+
+TIDY_S = 10.0
+"""At the levels without steady points: so often, while there are commits, the slots of dead readers are cleared."""
+
+RETRY_S = 1.0
+"""After a steady point that could not be made."""
+
+_DIRTY, _GENERATION = 0, 1
+
+
+class LevelCare:
+    """
+    The care for one store, open.
+
+    Raises:
+        OSError.
+    """
+
+    def __init__(
+        self, store: Store, place: Place, prepared: Prepared, watch: Watch, timers: Timers, complaints: Complaints
+    ) -> None:
+        self._store, self._place, self._prepared = store, place, prepared
+        self._timers, self._complaints = timers, complaints
+        self._level = place.durability
+        self._due: Timer | None = None
+        self._points: SteadyPoints | None = None
+        with open(os.path.join(place.folder, SIGNS), "r+b") as file:
+            self._signs = mmap.mmap(file.fileno(), SIGNS_BYTES)
+        self._generation = self._signs[_GENERATION]
+        self._snapshots = Snapshots(store, place.snapshots, prepared.store_id, watch, complaints.set)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another store is in the place of this one."""
+        return bool(self._signs[_GENERATION] != self._generation)
+
+    def begin(self) -> None:
+        """
+        What is there now is safe from a loss of power, as far as the level says: before any of it is changed.
+
+        Raises:
+            OSError, lmdb.Error, BadMeta: it is not.
+        """
+        if self._level is Durability.SYSTEM:
+            self._points = SteadyPoints(self._store.env, self._place.folder)
+            self._points.first(self._forget_commits)
+            return
+        self._store.env.sync(True)
+        self._tidy()
+        if self._level is Durability.PROCESS:
+            before = self._prepared.before
+            self._snapshots.begin(lately=before is not None and before.durability is Durability.PROCESS)
+
+    def rung(self) -> None:
+        """Somebody commits, or has rung for something else."""
+        if self._signs[_DIRTY] and self._due is None:
+            self._due = self._timers.after(self._points.wait_s if self._points else TIDY_S, self._look_after)
+
+    def _look_after(self) -> None:
+        """There were commits, and perhaps readers that died meanwhile."""
+        self._due = None
+        try:
+            if self._points is not None:
+                self._points.follow(self._store.env)
+                self._points.make(self._forget_commits)
+            else:
+                self._tidy()
+        except lmdb.MapResizedError:
+            self._follow_growth()
+        except (OSError, lmdb.Error) as error:
+            self._complaints.set("steady", f"what was committed is not certain to be on disk: {error}")
+            self._due = self._timers.after(RETRY_S, self._look_after)
+        else:
+            self._complaints.set("steady", "")
+            if self._level is Durability.PROCESS:
+                self._snapshots.due(self._timers)
+
+    def _forget_commits(self) -> None:
+        """Under the writers' lock: whoever commits from now on rings."""
+        self._signs[_DIRTY] = 0
+
+    def _tidy(self) -> None:
+        with self._store.env.begin(write=True) as lock:
+            self._forget_commits()
+            lock.abort()
+        self._store.env.reader_check()
+
+    def _follow_growth(self) -> None:
+        """
+        The map has become too small for what others have written: only where there was little address space.
+
+        All read transactions end with the map, the pin too: the next steady point is a first one.
+        """
+        self._store.env.set_mapsize(0)
+        self._look_after()
+
+    def sync(self) -> None:
+        """
+        All that was committed is on disk.
+
+        Raises:
+            lmdb.Error: it is not.
+        """
+        self._store.env.sync(True)
+
+    def last_snapshot(self) -> None:
+        """One of the last state, at the level that falls back on it."""
+        if self._level is Durability.PROCESS:
+            self._snapshots.finish()
+
+    def close(self) -> None:
+        if self._points is not None:
+            self._points.close()
+        self._snapshots.close()
+        self._signs.close()
