@@ -27,9 +27,17 @@ _MARK = "__regrow_step__"
 class Spec:
     """What `@step` says of one method. `undo` names the method that undoes it."""
 
-    __slots__ = ("function", "name", "policy", "timeout_s", "undo")
+    __slots__ = ("final", "function", "name", "policy", "timeout_s", "undo")
 
-    def __init__(self, function: Callable[..., Any], policy: Policy, timeout_s: float | None, undo: str | None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        policy: Policy,
+        timeout_s: float | None = None,
+        undo: str | None = None,
+        final: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self.final = final
         self.function = function
         self.name = function.__name__
         self.policy = policy
@@ -43,7 +51,12 @@ def step(function: F, /) -> F: ...
 
 @overload
 def step(
-    *, retries: int = 0, backoff: float = 1.0, timeout: float | None = None, undo: str | None = None
+    *,
+    retries: int = 0,
+    backoff: float = 1.0,
+    timeout: float | None = None,
+    undo: str | None = None,
+    final: tuple[type[Exception], ...] = (),
 ) -> Callable[[F], F]: ...
 
 
@@ -55,6 +68,7 @@ def step(
     backoff: float = 1.0,
     timeout: float | None = None,
     undo: str | None = None,
+    final: tuple[type[Exception], ...] = (),
 ) -> Any:
     """
     Keep what this method returns: in each replay of `run`, a call that has returned once is answered with it.
@@ -66,10 +80,11 @@ def step(
             attempt as a failed one.
         undo: the name of the method that undoes it, when the run fails or is cancelled later on. It is called with the
             result; or with the result and the arguments, if it takes more than one argument.
+        final: exceptions after which it is not tried again.
     Raises:
         TypeError: it is no method, or is `async def`, or one of these is no such thing.
     """
-    _check(retries, backoff, timeout, undo)
+    _check(retries, backoff, timeout, undo, final)
     policy = Policy(retries, float(backoff))
 
     def decorate(method: Any) -> Any:
@@ -77,7 +92,7 @@ def step(
             raise TypeError(f"cannot make a step of {method!r}: @step goes on a plain method, and comes first")
         if inspect.iscoroutinefunction(method) or inspect.isgeneratorfunction(method):
             raise TypeError(f"cannot make a step of {method.__qualname__}: its call returns its value")
-        spec = Spec(method, policy, None if timeout is None else float(timeout), undo)
+        spec = Spec(method, policy, None if timeout is None else float(timeout), undo, final)
 
         @functools.wraps(method)
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -92,7 +107,7 @@ def step(
     return decorate if function is None else decorate(function)
 
 
-def _check(retries: object, backoff: object, timeout: object, undo: object) -> None:
+def _check(retries: object, backoff: object, timeout: object, undo: object, final: Any) -> None:
     if type(retries) is not int or retries < 0:
         raise TypeError(f"retries of a step is a whole number from 0 up, not {retries!r}")
     if type(backoff) not in (int, float) or not 0 <= backoff < float("inf"):  # type: ignore[operator]
@@ -101,6 +116,8 @@ def _check(retries: object, backoff: object, timeout: object, undo: object) -> N
         raise TypeError(f"timeout of a step is a number of seconds above 0, not {timeout!r}")
     if undo is not None and not isinstance(undo, str):
         raise TypeError(f"undo of a step is the name of a method, not {undo!r}")
+    if type(final) is not tuple or not all(isinstance(one, type) and issubclass(one, Exception) for one in final):
+        raise TypeError(f"final of a step is a tuple of exception classes, not {final!r}")
 
 
 class Course(Protocol):
@@ -221,7 +238,7 @@ def undoing_of(workflow: type[Workflow], spec: Spec) -> Spec:
     """How what `spec` has done is undone: a step like any other."""
     assert spec.undo is not None
     method = getattr(workflow, spec.undo)
-    return spec_of(method) or Spec(method, UNDO_POLICY, None, None)
+    return spec_of(method) or Spec(method, UNDO_POLICY)
 
 
 _OWN = frozenset(name for name in (*dir(Agent), "id", "key", "receive", "run", "sleep", "steps", "wait_until"))

@@ -211,8 +211,8 @@ class RunCourse:
             unit.settle()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the attempt has come to nothing
             unit.roll_back()
-            cannot_be_kept = isinstance(error, BadState)
-            step = failed(step, _fault_of(error), spec.policy, time.time(), is_final=cannot_be_kept)
+            is_final = isinstance(error, (BadState, *spec.final))  # what cannot be kept now never can
+            step = failed(step, _fault_of(error), spec.policy, time.time(), is_final=is_final)
             self._keep(number, step, Transaction())
             return
         over = replace(step, state=StepState.DONE, value=value, is_begun=False, ended_at=time.time(), fault=None)
