@@ -10,6 +10,7 @@ Source: FoundationDB, design/tuple.md, for the order of integers; its texts are 
 
 from __future__ import annotations
 
+import functools
 from typing import TypeAlias
 
 from regrow.ipc.errors import BadState
@@ -24,6 +25,7 @@ FIRST, END = b"\x02", b"\xff"
 """All keys are in this range. Below it is what regrow keeps for itself in an owner's state."""
 
 _BYTES, _ZERO, _STR = 0x08, 0x14, 0x20  # an int is _ZERO plus or minus the number of its bytes, then these
+_SHORT = 64
 _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
 
 
@@ -49,8 +51,8 @@ def encode(key: Key, limit: int = STORE_KEY_BYTES) -> bytes:
     Raises:
         BadState: it is no key, or longer than that.
     """
-    if type(key) is str and key.isascii() and key.isprintable():  # the same as below, for nearly all keys
-        encoded = b" %b\0" % key.encode()
+    if type(key) is str and len(key) <= _SHORT:
+        encoded = _text(key)
     elif isinstance(key, tuple):
         if len(key) < 2:
             raise BadState(key, "a tuple of one is no key, use what is in it" if key else "an empty tuple is no key")
@@ -60,6 +62,12 @@ def encode(key: Key, limit: int = STORE_KEY_BYTES) -> bytes:
     if len(encoded) > limit:
         raise _too_long(key, encoded, limit)
     return encoded
+
+
+@functools.lru_cache(1024)
+def _text(key: str) -> bytes:
+    """Nearly all keys are short texts, and most of them are used again."""
+    return _element(key, key)
 
 
 def encode_all(names: tuple[Element, ...], limit: int = STORE_KEY_BYTES) -> bytes:

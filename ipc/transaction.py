@@ -85,13 +85,16 @@ class Transaction:
         """Take over what a part of this one was to change; the part is empty afterwards."""
         if part.puts:
             self.puts.update(part.puts)
+            part.puts.clear()
         if part.posts:
             self.posts += part.posts
+            part.posts.clear()
         if part.then:
             self.then += part.then
+            part.then.clear()
         if part.seen:
             self.seen.update(part.seen)
-        part.clear()
+            part.seen.clear()
 
     def get(self, key: bytes, read: Callable[[bytes], bytes | None], shared: bool = False) -> bytes | None:
         """

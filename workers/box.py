@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import Struct
 
 from regrow.ipc.bell import SUFFIX, Bell
 from regrow.ipc.deadletters import Cause, DeadLetter, bury
@@ -50,14 +51,11 @@ FORGIVEN = frozenset({"stopped", "shutdown", "normal"})
 BEGUN = "begun"
 
 
-class Entry:
-    """A post in hand."""
+class Entry(Struct, frozen=True):
+    """A post in hand, and the key of its row."""
 
-    __slots__ = ("key", "post")
-
-    def __init__(self, key: bytes, post: Post) -> None:
-        self.key = key
-        self.post = post
+    key: bytes
+    post: Post
 
 
 class PostBox:
@@ -133,12 +131,11 @@ class PostBox:
         while True:
             if not fetched and (self._done or not self._fetch()):
                 return None  # what is done is in the box until it is committed
-            key, value = fetched[0]
+            key, value = fetched.popleft()
             post = decode(value)
             if post.failures and not self._is_ripe(post):
                 fetched.clear()
                 return None
-            fetched.popleft()
             self._last = key
             entry = Entry(key, post)
             if not self._done:

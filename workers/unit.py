@@ -15,6 +15,7 @@ from regrow.ipc.posting import Posting
 from regrow.ipc.statekeys import limit_of
 from regrow.ipc.transaction import Transaction
 from regrow.workers.state import State
+from regrow.workers.state_loans import Loans
 from regrow.workers.whole import Whole
 
 UNIT: ContextVar[Unit | None] = ContextVar("unit", default=None)
@@ -74,7 +75,7 @@ class Unit:
     One after the other may be done with the same one. `is_used` says that there may be something to commit.
     """
 
-    __slots__ = ("_group_state", "_state", "is_used", "keep", "owner", "posting", "transaction")
+    __slots__ = ("_group_state", "_lent", "_state", "is_used", "keep", "owner", "posting", "transaction")
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
@@ -82,6 +83,7 @@ class Unit:
         self.transaction = Transaction()
         self.is_used = owner.whole is not None
         self._state: State[Any] | None = None
+        self._lent = Loans()
         self._group_state: State[Any] | None = None
         self.keep = self.keep_alone
         """Commits `transaction`; a post's is part of a larger one."""
@@ -96,7 +98,7 @@ class Unit:
         """The state of the agent."""
         self.is_used = True
         if self._state is None:
-            self._state = State(self.rows, self.owner.of, limit=limit_of(self.owner.name))
+            self._state = State(self.rows, self.owner.of, limit=limit_of(self.owner.name), loans=self._lent)
         return self._state
 
     @property
@@ -123,7 +125,7 @@ class Unit:
 
     def settle(self) -> None:
         """Put what was changed in place into the transaction."""
-        if self._state is not None:
+        if self._state is not None and (self._lent.held or self._lent.replaced):
             self._state.settle()
         if self._group_state is not None:
             self._group_state.settle()
@@ -133,8 +135,7 @@ class Unit:
     def roll_back(self) -> None:
         """Forget what was changed."""
         self.begin()
-        if self.owner.whole is not None:
-            self.owner.whole.reload()
+        self.forget_loans()
 
     def begin(self) -> None:
         """Nothing is changed yet."""
@@ -144,8 +145,8 @@ class Unit:
     def renew(self) -> None:
         """The same, where the transaction is empty already."""
         self.is_used = self.owner.whole is not None
-        if self._state is not None:
-            self._state.forget()
+        if self._lent.held or self._lent.replaced:
+            self._lent.forget()
         if self._group_state is not None:
             self._group_state.forget()
 
