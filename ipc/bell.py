@@ -94,6 +94,11 @@ class Rope:
                 os.close(self._folder_fd)
                 self._folder_fd = -1
 
+    def leave_to_parent(self) -> None:
+        """In a forked process, where a thread that is not here may have held the lock."""
+        self._lock = threading.Lock()
+        self.close()
+
     def _rung(self, file: str) -> bool:
         if self._folder_fd < 0:
             return False

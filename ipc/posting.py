@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ MAIL = b"\0mail:"
 
 
 class _Process:
-    """This one, whose `pid` costs no system call."""
+    """The present one, whose `pid` costs no system call."""
 
     def __init__(self) -> None:
         self._begin()
@@ -45,6 +46,7 @@ class _Process:
         self.pid = os.getpid()
         self._start = ""
         self._numbers = itertools.count()
+        self.opening = threading.RLock()  # whoever held it is not here
 
     def new_id(self) -> str:
         """An id that nobody else makes up: a random beginning for each process, and a number behind it."""
@@ -77,8 +79,10 @@ class Posting:
             StoreUnusable.
         """
         if self._store is None or self._pid != _process.pid:  # a forked process opens it for itself
-            self._store = Store.open(self._node.run_dir)
-            self._pid = _process.pid
+            with _process.opening:
+                if self._store is None or self._pid != _process.pid:
+                    self._store = Store.open(self._node.run_dir)
+                    self._pid = _process.pid
         return self._store
 
     def row(self, key: bytes) -> bytes | None:

@@ -9,12 +9,11 @@ Source: architecture section 7; LMDB's lmdb.h on mdb_env_open, mdb_env_set_mapsi
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
@@ -22,7 +21,9 @@ from msgspec import Struct
 from regrow.config.spec import Durability
 from regrow.ipc.bell import Rope
 from regrow.ipc.errors import StoreError, StoreFull, StoreUnusable
+from regrow.ipc.inherited import LOCK_FILE, close_inherited
 from regrow.ipc.points import Point, hit
+from regrow.ipc.store_faults import fault
 
 if TYPE_CHECKING:
     import lmdb
@@ -53,10 +54,11 @@ MAP_BYTES = 1 << 30
 """How large the map is made at first: address space, not memory and not disk."""
 
 MAX_READERS = 16_384
+TRIES = 4
+"""More than can go wrong with one read: closed, replaced, grown."""
+
 DATABASES = ("state", "messages", "meta")
 KEEPER_BELL = "regrow.keeper.bell"
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StoreInfo(Struct, frozen=True):
@@ -85,6 +87,8 @@ class Store:
         self.run_dir = run_dir
         self._lock = threading.RLock()
         self._writing = False
+        self._is_open = False
+        self._signs = mmap.mmap(-1, SIGNS_BYTES)
         self._rope = Rope(run_dir)
         try:
             self._open_env()
@@ -116,9 +120,11 @@ class Store:
         with self._lock:
             try:
                 with self.env.begin() as txn:
+                    if self._signs[1] != self._generation:
+                        raise _Replaced
                     return look(txn)
             except Exception as error:
-                if not _is_of_lmdb(error):
+                if not _may_pass(error):
                     raise
                 return self._read_again(look)
 
@@ -132,27 +138,32 @@ class Store:
         with self._lock:
             try:
                 with self.env.begin(db=self.state) as txn:
+                    if self._signs[1] != self._generation:
+                        raise _Replaced
                     found: bytes | None = txn.get(key)
                     return found
             except Exception as error:
-                if not _is_of_lmdb(error):
+                if not _may_pass(error):
                     raise
-                found = self._read_again(lambda txn: txn.get(key, db=self.state))
-                return found
+                return self._read_again(lambda txn: cast("bytes | None", txn.get(key, db=self.state)))
 
     def _read_again(self, look: Callable[[Txn], T]) -> T:
         """Do what can be done first. LMDB is not looked up for reads that go well."""
         import lmdb
 
         with self._lock:
-            for _ in range(2):
+            for _ in range(TRIES):
                 try:
                     with self.env.begin() as txn:
+                        if self._signs[1] != self._generation:
+                            raise _Replaced
                         return look(txn)
                 except lmdb.MapResizedError:
-                    self.env.set_mapsize(0)
+                    self._set_map(0)
                 except (lmdb.ReadersFullError, lmdb.BadRslotError):
-                    self.env.reader_check()
+                    return self.look(look)  # who writes needs no place among the readers
+                except _Replaced:
+                    self._open_anew()
                 except lmdb.Error as error:
                     self._recover(error)
             raise StoreUnusable(self.path, "it cannot be read", "see the log of regrow.keeper")
@@ -169,7 +180,7 @@ class Store:
                 raise RuntimeError("a transaction of the store is open in this thread already")
             self._writing = True
             try:
-                while True:
+                while True:  # each time something else has been done about it, or an error is raised
                     try:
                         return self._write_once(change)
                     except _Replaced:
@@ -220,6 +231,7 @@ class Store:
         import lmdb
 
         try:
+            self.file = _file(self.path)
             with open(os.path.join(self.path, SIGNS), "r+b") as file:
                 self._signs = mmap.mmap(file.fileno(), SIGNS_BYTES)
             self._generation = self._signs[1]
@@ -233,13 +245,21 @@ class Store:
                 metasync=self.durability is Durability.FULL,
                 readahead=False,
             )
+            self._is_open = True
+            self._lock_inode = os.stat(os.path.join(self.path, LOCK_FILE)).st_ino
             self.state, self.messages, self.meta = (self.env.open_db(name.encode(), create=False) for name in DATABASES)
-        except (lmdb.Error, OSError) as error:
+        except (lmdb.Error, OSError, ValueError) as error:
             why = "it is not there" if not os.path.isdir(self.path) else str(error)
+            self._close_env()
             raise StoreUnusable(self.path, why, "see `regrow logs regrow.keeper`") from None
 
     def _open_anew(self) -> None:
-        """The daemon was started anew, perhaps with another level, or the store was replaced by another."""
+        """
+        The daemon was started anew, perhaps with another level, or the store was replaced by another; or it was closed.
+
+        Raises:
+            StoreUnusable: it stays closed, until somebody uses it again.
+        """
         self._close_env()
         if self.run_dir:
             info = read_info(self.run_dir)
@@ -252,8 +272,23 @@ class Store:
             self._close_env()
             self._rope.close()
 
+    def follow(self) -> None:
+        """Another store is in its place. Raises: StoreUnusable."""
+        with self._lock:
+            self._open_anew()
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: close it here, and touch nothing of the parent's."""
+        if self._is_open:
+            self._is_open = False
+            close_inherited(self.env, self._lock_inode)
+        self._signs.close()
+        self._rope.leave_to_parent()
+
     def _close_env(self) -> None:
-        self.env.close()
+        if self._is_open:
+            self._is_open = False
+            self.env.close()
         self._signs.close()
 
     def ring(self, bell: str) -> bool:
@@ -265,7 +300,7 @@ class Store:
         import lmdb
 
         if isinstance(error, lmdb.MapResizedError):
-            self.env.set_mapsize(0)
+            self._set_map(0)
         elif isinstance(error, lmdb.MapFullError):
             self._grow()
         elif isinstance(error, lmdb.Error):
@@ -277,29 +312,29 @@ class Store:
     def _grow(self) -> None:
         """The map is full: follow whoever has made it larger already, or double it."""
         before = self.env.info()["map_size"]
-        self.env.set_mapsize(0)
+        self._set_map(0)
         if self.env.info()["map_size"] <= before:
-            self.env.reader_check()
-            self.env.set_mapsize(2 * before)
+            self._set_map(2 * before)
+
+    def _set_map(self, size: int) -> None:
+        """0: as large as somebody else has made it."""
+        import lmdb
+
+        try:
+            self.env.set_mapsize(size)
+        except lmdb.Error as error:  # it has no map any more
+            self._close_env()
+            raise fault(self.path, error) from None
 
     def _recover(self, error: lmdb.Error) -> None:
         """Open it anew if that can help, or say what is the matter."""
         import lmdb
 
-        number = _errno(error)
-        if number in _NO_ROOM:
-            raise StoreFull(self.path, os.strerror(number)) from None
-        if isinstance(error, lmdb.TxnFullError):
-            raise StoreUnusable(
-                self.path, "one transaction changes too much, some 500 MB", "commit in parts: with self.transaction()"
-            ) from None
-        if isinstance(error, lmdb.PanicError):  # a write to the file has failed before
-            self._close_env()
-            self._open_env()
-            return
-        if number:
-            raise StoreUnusable(self.path, str(error), "see to the disk; what is committed is there") from None
-        raise StoreUnusable(self.path, str(error), "stop the daemon and run `regrow state verify`") from None
+        failed_before = isinstance(error, lmdb.PanicError)
+        if failed_before or not self._is_open or self.file != _file(self.path):  # the disk was gone, and is back
+            self._open_anew()
+        else:
+            raise fault(self.path, error) from None
 
 
 def read_info(run_dir: str) -> StoreInfo:
@@ -320,26 +355,17 @@ def read_info(run_dir: str) -> StoreInfo:
         raise StoreUnusable(path, str(error), "see who may: [access] in its file") from None
 
 
-def _is_of_lmdb(error: Exception) -> bool:
+def _may_pass(error: Exception) -> bool:
     import lmdb
 
-    return isinstance(error, lmdb.Error)
-
-
-def _errno(error: BaseException) -> int:
-    """LMDB gives system errors as texts."""
-    text = str(error)
-    for number in (*_NO_ROOM, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE):
-        if os.strerror(number) in text:
-            return number
-    return 0
+    return isinstance(error, (lmdb.Error, _Replaced))
 
 
 class _Stores:
     """The stores that are open in this process: LMDB allows each file to be open once."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[int, int], tuple[Store, int]] = {}
+        self._open: list[tuple[Store, int]] = []
         self._lock = threading.Lock()
         self._pid = os.getpid()
         os.register_at_fork(after_in_child=self._forked)
@@ -348,31 +374,35 @@ class _Stores:
         self._lock = threading.Lock()  # a thread that is not here may have held it
 
     def take(self, run_dir: str) -> Store:
-        info = read_info(run_dir)
+        info, run_dir = read_info(run_dir), os.path.abspath(run_dir)
         with self._lock:
             if self._pid != os.getpid():
                 self._leave_to_parent()
             file = _file(info.path)
-            store, users = self._open.get(file, (None, 0))
-            if store is None:
-                store = Store(info, os.path.abspath(run_dir))
-            self._open[file] = store, users + 1
+            for place, (store, users) in enumerate(self._open):
+                if store.file == file or store.run_dir == run_dir:
+                    if store.file != file:
+                        store.follow()
+                    self._open[place] = store, users + 1
+                    return store
+            store = Store(info, run_dir)
+            self._open.append((store, 1))
             return store
 
     def give_back(self, store: Store) -> None:
         with self._lock:
-            for file, (known, users) in list(self._open.items()):
+            for place, (known, users) in enumerate(self._open):
                 if known is store and self._pid == os.getpid():
-                    self._open[file] = store, users - 1
+                    self._open[place] = store, users - 1
                     if users == 1:
-                        del self._open[file]
+                        del self._open[place]
                         store.shut()
+                    return
 
     def _leave_to_parent(self) -> None:
         """What a forked process finds open was opened by its parent, and must not be used."""
-        for store, _ in self._open.values():
-            store._lock = threading.RLock()  # a thread that is not here may have held it
-            store.shut()
+        for store, _ in self._open:
+            store.leave_to_parent()
         self._open.clear()
         self._pid = os.getpid()
 
