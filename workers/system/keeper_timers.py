@@ -32,18 +32,25 @@ class KeeperTimers:
     """
     Args:
         complain: is told what is wrong under a key, and with an empty text that it is over.
-        clock: gives the moment, for tests.
+        clock: gives the moment.
+        batch: how many posts are put into boxes by one transaction, about.
     Raises:
         OSError: no descriptors are to be had.
     """
 
     def __init__(
-        self, store: Store, run_dir: str, complain: Callable[[str, str], None], clock: Callable[[], Now] = clocks.now
+        self,
+        store: Store,
+        run_dir: str,
+        complain: Callable[[str, str], None],
+        clock: Callable[[], Now] = clocks.now,
+        batch: int = firing.BATCH,
     ) -> None:
         self._store = store
         self._run_dir = run_dir
         self._complain = complain
         self._clock = clock
+        self._batch = batch
         self._names: Names | None = None
         self._wall = TimerFd(WALL)
         self._elapsed = TimerFd(SINCE_BOOT)
@@ -107,7 +114,7 @@ class KeeperTimers:
     def _fire(self) -> _Next:
         store, now = self._store, self._clock()
         db = store.messages
-        todo = store.read(lambda txn: firing.plan(txn, db, now))
+        todo = store.read(lambda txn: firing.plan(txn, db, now, self._batch))
         if not todo.due and not todo.broken:
             return self._store.look(lambda txn: timers.earliest(txn, db, now))
         hit(Point.TIMER_DUE)
