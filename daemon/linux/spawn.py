@@ -25,8 +25,9 @@ from msgspec import Struct
 
 from regrow.config.spec import Credentials, Limits
 from regrow.daemon.errors import SpawnError
-from regrow.daemon.linux import clone, kernel
+from regrow.daemon.linux import kernel
 from regrow.daemon.linux.cgroup import Group
+from regrow.workers import clone
 
 EXEC_FAILED_STATUS = 127
 """What a child that never ran its program exits with; the pipe tells the reason."""

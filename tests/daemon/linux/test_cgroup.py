@@ -14,8 +14,9 @@ import forks
 import pytest
 from forks import Mini, Told, in_fork
 
-from regrow.daemon.linux import cgroup, clone, identity, procfs
+from regrow.daemon.linux import cgroup, identity, procfs
 from regrow.daemon.linux.cgroup import Group
+from regrow.workers import clone
 
 MOUNTS = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755

@@ -1,12 +1,13 @@
 """
-Fork into a control group: clone3(2) with CLONE_INTO_CGROUP, made to look like `os.fork`.
+Fork into a control group, or into namespaces: clone3(2), made to look like `os.fork`.
 
 Between fork and clone3 lies what the C library and Python do around a fork. Python's part is called here as `os.fork`
 calls it. Of the C library's part, a single-threaded process needs two things, done here as it does them:
 the thread id in its thread descriptor, by which robust mutexes (LMDB's writer lock) know their owner, and the
 list of those mutexes, which the kernel forgets in a child.
 
-Source: clone3(2), set_robust_list(2), PR_GET_TID_ADDRESS(2const), glibc's sysdeps/nptl/fork.h and posix/fork.c;
+Source: clone3(2), namespaces(7), set_robust_list(2), PR_GET_TID_ADDRESS(2const), glibc's sysdeps/nptl/fork.h and
+posix/fork.c;
 Python's posixmodule.c, os_fork_impl.
 """
 
@@ -19,6 +20,10 @@ import signal
 
 _CLONE_CHILD_CLEARTID = 0x00200000
 _CLONE_CHILD_SETTID = 0x01000000
+NEW_MOUNTS = 0x00020000
+NEW_USER = 0x10000000
+NEW_PIDS = 0x20000000
+NEW_NETWORK = 0x40000000
 _CLONE_INTO_CGROUP = 0x2_0000_0000
 _PR_GET_TID_ADDRESS = 40
 _NR_CLONE3 = 435  # one number on every architecture
@@ -56,22 +61,24 @@ class _Arguments(ctypes.Structure):
     ]
 
 
-def fork_into(group_fd: int) -> int:
+def fork_into(group_fd: int = -1, spaces: int = 0) -> int:
     """
-    As `os.fork`, but the child is born in the group that `group_fd` (`cgroup.Group.open`) is open on.
+    As `os.fork`, but the child is born in the group that `group_fd` (`cgroup.Group.open`) is open on, if that is not
+    -1, and in new namespaces, as the bits of `spaces` say.
 
     For a process with a single thread.
 
     Raises:
         OSError: there is no child. ENOSYS or EPERM: this kernel, architecture or sandbox cannot do it: fork, then
-            let the child enter; EBUSY, ENODEV, EOPNOTSUPP: that group cannot take processes; otherwise as fork(2).
+            let the child enter; or it may not make these namespaces. EBUSY, ENODEV, EOPNOTSUPP: that group cannot take
+            processes; otherwise as fork(2).
     """
     address, robust, length = _thread()
     arguments = _Arguments(
-        flags=_CLONE_INTO_CGROUP | _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID,
+        flags=(_CLONE_INTO_CGROUP if group_fd >= 0 else 0) | spaces | _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID,
         child_tid=address,
         exit_signal=signal.SIGCHLD,
-        cgroup=group_fd,
+        cgroup=max(group_fd, 0),
     )
     _PYTHON.PyOS_BeforeFork()
     size = ctypes.c_size_t(ctypes.sizeof(arguments))
