@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from agents import House
+from keepers import KeeperHouse
 from storehouse import make_store
 
 from regrow.ipc import clocks, points, scheduled, timers
@@ -328,3 +332,65 @@ def test_timerfd() -> None:
             assert (moment.wall if clock == WALL else moment.elapsed) >= here + 20_000
         finally:
             timer.close()
+
+
+@pytest.fixture
+def keepers(tmp_path: Path) -> Iterator[KeeperHouse]:
+    """Where a real keeper runs."""
+    made = KeeperHouse(tmp_path)
+    yield made
+    made.dispose()
+
+
+def _box(keepers: KeeperHouse) -> list[str]:
+    """The ids of what waits for the agent."""
+    store = keepers.store()
+    try:
+        found = store.read(lambda txn: Box(store.messages, "agent").after(txn, -1, 100_000, 1 << 30))
+        return [decode(value).id for _, value in found]
+    finally:
+        store.close()
+
+
+def test_a_real_keeper_under_kills(keepers: KeeperHouse, dice: random.Random) -> None:
+    """Killed at any instruction while timers fire: each comes once, in the order in which they are due."""
+    keepers.start(agent=0)
+    with Client(keepers.run_dir) as client:
+        begin = datetime.now(UTC)
+        with client.transaction():
+            ids = [client.post("agent", "tick", at=begin + timedelta(milliseconds=5 * each)) for each in range(1, 300)]
+        while (came := _box(keepers)) != ids:
+            assert came == ids[: len(came)]
+            pause(dice.uniform(0.0, 0.3))
+            keepers.kill()
+            keepers.start(agent=0)
+            assert datetime.now(UTC) < begin + timedelta(seconds=30)
+    keepers.stop()
+
+
+def test_a_real_keeper_is_not_woken(keepers: KeeperHouse) -> None:
+    """With something to come in an hour, it does nothing until then; what comes earlier it hears of."""
+    keepers.start(agent=0)
+    with Client(keepers.run_dir) as client:
+        client.post("agent", "tick", delay=3600, id="late")
+        pause(1.0)  # what was committed is brought to disk
+        before = _switches(keepers.pid)
+        pause(1.0)
+        assert _switches(keepers.pid) == before
+        client.post("agent", "tick", delay=0.01, id="soon")
+        end_s = time.monotonic() + 10
+        while _box(keepers) != ["soon"]:
+            assert time.monotonic() < end_s
+            pause(0.01)
+    keepers.stop()
+
+
+def _switches(pid: int) -> str:
+    """How often it has given up the processor by itself."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line for line in lines if line.startswith("voluntary"))
+
+
+def pause(seconds: float) -> None:
+    """Let the keeper's time pass."""
+    threading.Event().wait(seconds)
