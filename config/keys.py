@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from regrow.config.commands import Allowed
 from regrow.config.probes import ARGV, LIVENESS, READY
 from regrow.config.spec import (
     AutoShutdown,
@@ -12,6 +13,7 @@ from regrow.config.spec import (
     CgroupUse,
     Durability,
     Escalate,
+    Isolation,
     Limits,
     LogRotation,
     OutputKind,
@@ -224,6 +226,10 @@ HUB = Table(
 )
 
 COMMANDS = Table(
-    Key("allow", ListOf(Text("a program")), "programs that agents may run", default=[]),
+    Key("allow", ListOf(Allowed()), "programs that agents may run", default=[]),
     Key("max_parallel", Int(1, 10_000), "how many at the same time", default=8),
+    Key("queue", Int(0, 100_000), "how many more may wait for their turn", default=100),
+    Key("max_timeout", duration(), "the longest time that may be asked for", field="max_timeout_s", default="1h"),
+    Key("limits", LIMITS, "resource limits of each command"),
+    Key("isolate", ListOf(Choice(Isolation)), "what every command is kept away from", default=[]),
 )

@@ -26,7 +26,10 @@ def read_plan(context: Context, tables: Tables, sources: list[Source]) -> Plan |
     daemon, root = _daemon(context, tables, sources)
     context.dirs = {"run_dir": daemon.run_dir, "state_dir": daemon.state_dir, "log_dir": daemon.log_dir}
     access = _access(context, tables, sources)
-    commands = COMMANDS.read(tables.sections.get("commands", {}), _at(context, tables, sources, "commands"))
+    commands = None
+    if "commands" in tables.sections:
+        fields = COMMANDS.read(tables.sections["commands"], _at(context, tables, sources, "commands"))
+        commands = CommandsSpec(**fields)
     hub = None
     if "hub" in tables.sections:
         hub = read_hub(context, _at(context, tables, sources, "hub"), tables.sections["hub"])
@@ -34,7 +37,7 @@ def read_plan(context: Context, tables: Tables, sources: list[Source]) -> Plan |
     if top is None or context.problems:
         return None
     files = tuple(os.path.abspath(source.file) for source in sources)
-    return Plan(daemon, top, access, CommandsSpec(**commands), files, hub)
+    return Plan(daemon, top, access, commands, files, hub)
 
 
 def _at(context: Context, tables: Tables, sources: list[Source], section: str, **placeholders: str) -> At:

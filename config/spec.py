@@ -310,9 +310,39 @@ class AccessSpec(Struct, frozen=True):
     viewer_gids: tuple[int, ...] = ()
 
 
+class Isolation(StrEnum):
+    """What a command can be kept away from, each by a namespace of its own."""
+
+    NETWORK = "network"
+    TMP = "tmp"
+    ROOT = "root"
+    PROCESSES = "processes"
+
+
+class CommandRule(Struct, frozen=True):
+    """
+    A program that agents may run: a name or an absolute path.
+
+    `arguments` are patterns, one of which each argument must match; None: any. `env` are patterns of the names of
+    variables that may be set.
+    """
+
+    program: str
+    arguments: tuple[str, ...] | None = None
+    env: tuple[str, ...] = ()
+
+
 class CommandsSpec(Struct, frozen=True):
-    allow: tuple[str, ...] = ()
+    """
+    System commands. `limits` are what a command has unless it asks for less, `isolate` is done to every one.
+    """
+
+    allow: tuple[CommandRule, ...] = ()
     max_parallel: int = 8
+    queue: int = 100
+    max_timeout_s: float = 3600.0
+    limits: Limits = Limits()
+    isolate: tuple[Isolation, ...] = ()
 
 
 class HubSpec(Struct, frozen=True):
@@ -332,12 +362,12 @@ class Plan(Struct, frozen=True):
     """
     Everything a daemon needs to run, checked and resolved. `files` are absolute, in reading order.
 
-    `hub` is None where the file does not ask for one; the agents of a tree have one all the same.
+    `hub` and `commands` are None where the file does not ask for them; the agents of a tree have them all the same.
     """
 
     daemon: DaemonSpec
     root: SupervisorSpec
     access: AccessSpec = AccessSpec()
-    commands: CommandsSpec = CommandsSpec()
+    commands: CommandsSpec | None = None
     files: tuple[str, ...] = ()
     hub: HubSpec | None = None

@@ -16,6 +16,8 @@ from regrow.config.load import load
 from regrow.config.spec import (
     AutoShutdown,
     Backoff,
+    CommandRule,
+    CommandsSpec,
     Durability,
     HubSpec,
     Kind,
@@ -363,7 +365,7 @@ def test_access_and_commands(tmp_path: Path) -> None:
     nobody = pwd.getpwnam("nobody").pw_uid
     assert (found.access.operator_uids, found.access.operator_gids) == ((nobody, 1000), (1,))
     assert (found.access.viewer_uids, found.access.viewer_gids) == ((1001,), (7,))
-    assert (found.commands.allow, found.commands.max_parallel) == (("git",), 3)
+    assert found.commands == CommandsSpec(allow=(CommandRule("git", env=("*",)),), max_parallel=3)
 
 
 def test_daemon_as_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
