@@ -6,7 +6,7 @@ The first object says what the list is. Each of the others is one row:
     {"owner": "counter", "key": "total", "value": 3}       of the state of an agent or a group
     {"box": "counter", "ordinal": 65536, "post": {…}}      a post that waits
     {"dead": 1, "letter": {…}}                             a dead letter
-    {"row": ["dHc…", "lZ…"]}                               anything else among the messages: ids, timers, schedules, runs
+    {"row": ["dHc…", "lZ…"]}                               anything else among the messages, such as timers
 
 Keys and values are as in `taggedjson`. Of one owner there is nothing but its state.
 """
@@ -23,6 +23,7 @@ from msgspec import Raw, Struct
 from regrow.ipc import deadletters, owners, posts
 from regrow.ipc.deadletters import DEAD, DeadLetter
 from regrow.ipc.posts import WAITING, Failure, Post
+from regrow.ipc.statekeys import STORE_KEY_BYTES
 from regrow.ipc.store import Store, Txn
 from regrow.ipc.taggedjson import BadJson, key_from_json, key_to_json, value_from_json, value_to_json
 
@@ -100,8 +101,11 @@ class Reader:
             if number == 1:
                 continue
             try:
-                yield self._row(store, fact)
-            except (BadJson, KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
+                db, key, value = self._row(store, fact)
+                if not 0 < len(key) <= STORE_KEY_BYTES:
+                    raise BadJson(f"its key would have {len(key)} bytes, {STORE_KEY_BYTES} are the limit")
+                yield db, key, value
+            except (BadJson, KeyError, TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
                 what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
                 raise BadJson(f"object {number} is no row: {what}") from None
 
@@ -113,10 +117,11 @@ class Reader:
                 return store.state, _named(owner) + key_from_json(key), value_from_json(value)
             case {"box": str(box), "ordinal": int(ordinal), "post": dict(post)}:
                 key = WAITING + _named(box) + ordinal.to_bytes(_ORDINAL_BYTES, "big")
-                return store.messages, key, posts.encode(_post_from(post))
+                return store.messages, key, _kept(box, _post_from(post))
             case {"dead": int(number), "letter": dict(letter)}:
-                made = msgspec.convert({**letter, "post": _post_from(letter["post"])}, DeadLetter)
-                return store.messages, deadletters.key_of(number), deadletters.encode(made)
+                made = deadletters.encode(DeadLetter(**{**letter, "post": _post_from(letter["post"])}))
+                deadletters.decode(made)  # whatever types JSON had
+                return store.messages, deadletters.key_of(number), made
             case {"row": [str(key), str(value)]}:
                 return store.messages, base64.b64decode(key, validate=True), base64.b64decode(value, validate=True)
         raise BadJson("it is none of a key, a post, a dead letter and a row")
@@ -159,8 +164,8 @@ def _message(key: bytes, value: bytes) -> dict[str, Any]:
     try:
         if key.startswith(WAITING) and key[-_ORDINAL_BYTES - 1 : -_ORDINAL_BYTES] == b"\0":
             post = posts.decode(value)
-            if posts.encode(post) == value:
-                box = key[1 : -_ORDINAL_BYTES - 1].decode()
+            box = key[1 : -_ORDINAL_BYTES - 1].decode()
+            if _kept(box, post) == value:
                 return {"box": box, "ordinal": int.from_bytes(key[-_ORDINAL_BYTES:], "big"), "post": post_to_json(post)}
         if key.startswith(DEAD):
             letter = deadletters.decode(value)
@@ -188,11 +193,20 @@ def post_to_json(post: Post) -> dict[str, Any]:
     }
 
 
+def _kept(box: str, post: Post) -> bytes:
+    """A post as it is in the store: one that never failed says nothing of failures."""
+    if post.failures:
+        return posts.encode(post)
+    return posts.written(
+        box, post.handler, post.args, post.kwargs, post.sender, post.id, post.at, post.expires_at
+    )
+
+
 def _post_from(made: dict[str, Any]) -> Post:
     args, kwargs = (Raw(value_from_json(made[name])) for name in ("args", "kwargs"))
-    failures = tuple(msgspec.convert(failure, Failure) for failure in made["failures"])
+    failures = tuple(Failure(**failure) for failure in made["failures"])
     rest = {key: value for key, value in made.items() if key not in ("args", "kwargs", "failures")}
-    return Post(args=args, kwargs=kwargs, failures=failures, **rest)
+    return posts.decode(posts.encode(Post(args=args, kwargs=kwargs, failures=failures, **rest)))
 
 
 def _of_line(line: bytes) -> bytes:

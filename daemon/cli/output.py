@@ -93,6 +93,18 @@ def about(seconds: float) -> str:
     return f"{int(seconds / 86_400)}d"
 
 
+def amount(size: int) -> str:
+    """Bytes in one unit: `812B`, `4.1KiB`, `23MiB`."""
+    if size < 1024:
+        return f"{size}B"
+    found, unit = float(size), "B"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):  # noqa: B007 - the last one that was reached
+        found /= 1024
+        if found < 1024:
+            break
+    return f"{found:.1f}{unit}" if found < 10 else f"{found:.0f}{unit}"
+
+
 def clock(at: float, now: float | None = None) -> str:
     """A moment for people: the time of day, with the date unless it is today."""
     then, today = time.localtime(at), time.localtime(now)

@@ -149,8 +149,8 @@ def post(message: Message, id: str | None, expires_s: float | None, as_json: boo
     """
     Post a message that takes effect exactly once, and print its id.
 
-    Done when it is kept, whoever is killed when; the agent need not run yet. The arguments are written as for `call`. Arguments that do not
-    fit make it a dead letter: see `regrow dead`.
+    Done when it is kept, whoever is killed when; the agent need not run yet. The arguments are written as for `call`.
+    Arguments that do not fit make it a dead letter: see `regrow dead`.
     """
     from regrow.ipc.transaction import Transaction
 
