@@ -31,6 +31,8 @@ NAMES = (
     "task",
     "state",
     "post",
+    "growth_store",
+    "queue_rivals",
     "rivals",
 )
 HEADINGS = ("", "floor p50", "p99", "regrow p50", "p99", "ratio", "goal", "")
@@ -41,6 +43,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/run", description="What regrow costs, beside its floors.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all): {', '.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="see that everything works; the figures mean little")
+    parser.add_argument("--large", action="store_true", help="growth_store with a store of 10 GB too, below $TMPDIR")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in NAMES]
@@ -50,7 +53,8 @@ def main() -> int:
     rows: dict[str, list[Row]] = {}
     for name in options.names or NAMES:
         began_s = time.monotonic()
-        rows[name] = importlib.import_module(f"benchmarks.{name}").measure(Size(quick=options.quick))
+        size = Size(quick=options.quick, large=options.large)
+        rows[name] = importlib.import_module(f"benchmarks.{name}").measure(size)
         print(f"{name}: {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
     found = [row for several in rows.values() for row in several]
     if options.format == "json":

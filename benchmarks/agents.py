@@ -163,16 +163,30 @@ class Ledger(Placed):
         return taken
 
     @handler
-    def posts(self, to: str, count: int, size: int) -> None:
-        """All of them together, with what this handler changes."""
-        text = "x" * size
-        for _ in range(count):
-            self.post(to, "note", text)
-        self.state.add("posted", count)
+    def commits(self, keys: list[str]) -> list[float]:
+        """Seconds that each transaction took."""
+        clock = time.perf_counter
+        taken = []
+        for key in keys:
+            began_s = clock()
+            with self.transaction():
+                self.state[key] = 1
+            taken.append(clock() - began_s)
+        return taken
 
 
 class Asking(Placed):
-    """Calls a ledger, to see what it costs to keep something."""
+    """Calls a ledger, to see what it costs to keep something, and posts to it."""
+
+    @handler
+    def posts(self, to: str, count: int, batch: int, size: int) -> None:
+        """Each batch together with what changes here."""
+        text = "x" * size
+        for _ in range(count // batch):
+            with self.transaction():
+                for _ in range(batch):
+                    self.post(to, "note", text)
+                self.state.add("posted", batch)
 
     @handler
     def costs(self, to: str, keys: list[str]) -> tuple[list[float], list[float]]:

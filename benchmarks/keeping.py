@@ -8,14 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import lmdb
-import msgspec
-
 from benchmarks.contenders import Daemon, agent, supervisor, workspace
 from benchmarks.programs import Announcements
 from regrow.config.spec import Durability
-from regrow.ipc.posting import AGENTS
-from regrow.ipc.store import DATABASES, FOLDER, INFO, MAP_BYTES, SIGNS, SIGNS_BYTES, StoreInfo
 
 FLOORS = {Durability.PROCESS: "nosync", Durability.SYSTEM: "nometasync", Durability.FULL: "sync"}
 """
@@ -45,19 +40,6 @@ def keeping(level: Durability, *keys: str) -> Iterator[House]:
         heard = Announcements(directory / "fifo")
         tables = supervisor("app", ["ledger", "ask"], *keys)
         tables += agent("ledger", "agents:Ledger", args=f'{{ fifo = "{heard.path}" }}') + agent("ask", "agents:Asking")
-        _make_store(directory, level)
         with Daemon(directory, tables, f'durability = "{level}"') as daemon:
             yield House(daemon, heard, directory)
         heard.close()
-
-
-def _make_store(directory: Path, level: Durability) -> None:
-    folder = directory / "state" / FOLDER
-    folder.mkdir(parents=True)
-    with lmdb.open(str(folder), map_size=MAP_BYTES, max_dbs=len(DATABASES)) as env:
-        databases = {name: env.open_db(name.encode()) for name in DATABASES}
-        with env.begin(write=True) as txn:
-            txn.put(AGENTS, msgspec.msgpack.encode({"ledger": 0, "ask": 0}), db=databases["meta"])
-    (folder / SIGNS).write_bytes(bytes(SIGNS_BYTES))
-    (directory / "run").mkdir(mode=0o700, exist_ok=True)
-    (directory / "run" / INFO).write_bytes(msgspec.json.encode(StoreInfo(str(folder), level)))

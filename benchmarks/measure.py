@@ -56,9 +56,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Size:
-    """How long to measure; `quick` shows whether everything works, its figures mean little."""
+    """
+    How long to measure; `quick` shows whether everything works, its figures mean little. `large`: with what takes
+    gigabytes of disk.
+    """
 
     quick: bool = False
+    large: bool = False
 
     def of(self, full: int, quick: int) -> int:
         return quick if self.quick else full

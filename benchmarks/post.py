@@ -33,9 +33,10 @@ def measure(size: Size) -> list[Row]:
     rows = []
     for level in Durability:
         with keeping(level) as house, RawQueue("lmdb", house, FLOORS[level]) as raw, regrow(house) as posting:
+            rows.append(from_an_agent(level, house, raw, size))
             for batch in BATCHES:
                 for posters in (1, MANY):
-                    total = size.of(16_000, 800)
+                    total = size.of(24_000, 800)
                     if batch == 1 and level is not Durability.PROCESS:
                         total //= SYNCED
                     batch_of = min(batch, total // posters)
@@ -46,15 +47,35 @@ def measure(size: Size) -> list[Row]:
     return rows
 
 
+def from_an_agent(level: Durability, house: House, raw: RawQueue, size: Size) -> Row:
+    """Posts from a handler, each hundred together with a change of its own state."""
+    total, batch = size.of(24_000, 800), 100
+    with Client(house.run_dir) as client:
+
+        def ours() -> float:
+            client.call("ledger", "expect", total)
+            began_s = time.perf_counter()
+            request = client.send_request("ask", "posts", "ledger", total, batch, PAYLOAD)
+            house.heard.next()
+            client.call("ledger", "total")
+            taken_s = time.perf_counter() - began_s
+            request.wait_response(60.0)
+            return taken_s
+
+        sides = (partial(raw.run_s, 1, total, batch), ours)
+        floor, regrow = in_turn(sides, size.of(7, 2), total)
+    return ratio_row(f"post, {level}, agent to agent, {batch} at once", "µs each", floor, regrow, MOST)
+
+
 class RawQueue:
     """A receiver and `MANY` posters without regrow, as a context manager."""
 
     def __init__(self, kind: str, house: House, level: str) -> None:
         self._stack = ExitStack()
         path = house.directory / f"{kind}.{level}"
-        self._receiver = self._stack.enter_context(Told("raw_queue.py", kind, path, level))
+        self._receiver = self._stack.enter_context(Told("raw_queue", kind, path, level))
         self._receiver.ask("listen")
-        self._posters = [self._stack.enter_context(Told("raw_queue.py", kind, path, level)) for _ in range(MANY)]
+        self._posters = [self._stack.enter_context(Told("raw_queue", kind, path, level)) for _ in range(MANY)]
 
     def run_s(self, posters: int, total: int, batch: int) -> float:
         """Seconds until `total` messages have taken effect."""
@@ -80,7 +101,7 @@ def regrow(house: House) -> Iterator[Callable[[int, int, int], float]]:
     """The same with `MANY` clients and the agent `ledger`; yields what takes that long."""
     with ExitStack() as stack:
         client = stack.enter_context(Client(house.run_dir))
-        posters = [stack.enter_context(Told("poster.py", house.run_dir)) for _ in range(MANY)]
+        posters = [stack.enter_context(Told("poster", house.run_dir)) for _ in range(MANY)]
 
         def run_s(count: int, total: int, batch: int) -> float:
             client.call("ledger", "expect", total)

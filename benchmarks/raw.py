@@ -18,7 +18,8 @@ class Told:
 
     def __init__(self, program: str, *arguments: object) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / program), *map(str, arguments)],
+            [sys.executable, "-m", f"benchmarks.{program}", *map(str, arguments)],
+            cwd=HERE.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=clean_environ(),
@@ -53,4 +54,4 @@ class Raw(Told):
     """Bare pyzmq; `mode` is `server` or `driver`, on one processor where that is said."""
 
     def __init__(self, mode: str, path: Path, processor: int | None = None) -> None:
-        super().__init__("raw_zmq.py", mode, path, *(() if processor is None else (processor,)))
+        super().__init__("raw_zmq", mode, path, *(() if processor is None else (processor,)))

@@ -1,16 +1,16 @@
 """
-What it costs an agent to keep something: a commit for each handler, reads, and a start with much of it.
+What it costs an agent to keep something: a commit for each handler, commits in a row, and reads.
 
-Floor of a commit: bare LMDB, one put in one transaction, which survives as much (`keeping.FLOORS`); a handler that
-changes a key is called by turns with one that does not, and the difference is the row. Floor of a read: one get in a
-transaction of its own.
+Floor: bare LMDB, one put in one transaction, or one get, which survives as much (`keeping.FLOORS`). A handler that
+changes a key is called by turns with one that does not, and the difference is the row; the same for the floor.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 
-from benchmarks.keeping import FLOORS, House, keeping
+from benchmarks.keeping import FLOORS, keeping
 from benchmarks.measure import Row, Size, Summary
 from benchmarks.raw import Told
 from regrow.config.spec import Durability
@@ -23,44 +23,83 @@ MARGIN_US = 5.0
 
 def measure(size: Size) -> list[Row]:
     """The rows of this benchmark."""
-    rows = []
+    rows: list[Row] = []
     for level in Durability:
-        with keeping(level) as house, Client(house.run_dir) as client:
-            path = house.directory / "raw"
+        with ExitStack() as stack:
+            house = stack.enter_context(keeping(level))
+            client = stack.enter_context(Client(house.run_dir))
             client.call("ask", "stay_on", FIRST)
             client.call("ledger", "stay_on", SECOND)
-            with Told("raw_queue.py", "lmdb", path, FLOORS[level], SECOND) as raw:
-                rows += commits(level, house, client, raw, size)
+            path = house.directory / "raw"
+            alone = stack.enter_context(Told("raw_queue", "lmdb", path, FLOORS[level], SECOND))
+            called = stack.enter_context(Told("raw_called", f"{path}.called", FLOORS[level], FIRST, SECOND))
+            rows += one_level(level, Sides(client, alone, called), size)
+            if level is Durability.SYSTEM:
+                unsynced, synced = rows[:2], rows[-3:-1]
+                rows += [
+                    Row(f"… {ours.name}, beside LMDB without sync", "µs", floor.floor, ours.regrow)
+                    for floor, ours in zip(unsynced, synced, strict=True)
+                ]
     return rows
 
 
-def commits(level: Durability, house: House, client: Client, raw: Told, size: Size) -> list[Row]:
-    """One level."""
+class Sides:
+    """Both of them, each as what takes a number of samples; µs."""
+
+    def __init__(self, client: Client, alone: Told, called: Told) -> None:
+        self._client = client
+        self._alone = alone
+        self._called = called
+
+    def costs(self, count: int) -> dict[str, list[float]]:
+        """One round of everything."""
+        keys = [f"key{number % KEYS:02}" for number in range(count)]
+        below, without = self._called.ask(f"costs {count}").split("|")
+        keep, leave = self._client.call("ask", "costs", "ledger", keys, timeout=120.0)
+        return {
+            "raw keep": numbers(below),
+            "raw leave": numbers(without),
+            "keep": micro(keep),
+            "leave": micro(leave),
+            "raw commit": numbers(self._alone.ask(f"commits {count}")),
+            "commit": micro(self._client.call("ledger", "commits", keys, timeout=120.0)),
+            "raw read": numbers(self._alone.ask(f"reads {count}")),
+            "read": micro(self._client.call("ledger", "reads", keys, timeout=120.0)),
+        }
+
+
+def one_level(level: Durability, sides: Sides, size: Size) -> list[Row]:
+    """The rows of one level."""
     count, rounds = size.of(1000 if level is Durability.PROCESS else 200, 20), size.of(10, 2)
-    keys = [f"key{number % KEYS:02}" for number in range(count)]
-    below: list[float] = []
-    kept: list[float] = []
-    left: list[float] = []
-    got: list[float] = []
-    read: list[float] = []
+    samples: dict[str, list[float]] = {}
     for number in range(rounds + 1):
-        put = numbers(raw.ask(f"commits {count}"))
-        changing, other = client.call("ask", "costs", "ledger", keys, timeout=120.0)
-        get = numbers(raw.ask(f"reads {count}"))
-        reading = client.call("ledger", "reads", keys, timeout=120.0)
-        if number:
-            for samples, taken in ((below, put), (kept, changing), (left, other), (got, get), (read, reading)):
-                samples += (second * 1e6 for second in taken)
-    floor, without = Summary.of(below), Summary.of(left)
-    whole = Summary.of(kept)
-    commit = Summary(whole.p50 - without.p50, whole.p99 - without.p50, whole.count)
-    most = 2 * floor.p50 + MARGIN_US
-    rows = [Row(f"commit of a handler, {level}", "µs", floor, commit, "≤ 2 x + 5 µs", commit.p50 <= most)]
-    rows.append(Row("… the call without it", "µs", None, without))
-    rows.append(Row(f"state[key], {level}", "µs", Summary.of(got), Summary.of(read)))
-    return rows
+        for name, taken in sides.costs(count).items():
+            if number:
+                samples.setdefault(name, []).extend(taken)
+    found = {name: Summary.of(taken) for name, taken in samples.items()}
+    return [
+        row(f"commit of a handler, {level}", above(found["raw keep"], found["raw leave"]),
+            above(found["keep"], found["leave"])),
+        row(f"with self.transaction(), one after the other, {level}", found["raw commit"], found["commit"]),
+        Row(f"state[key], {level}", "µs", found["raw read"], found["read"]),
+    ]  # fmt: skip
+
+
+def row(name: str, floor: Summary, regrow: Summary) -> Row:
+    """One with the goal of a commit."""
+    return Row(name, "µs", floor, regrow, f"≤ 2 x + {MARGIN_US:g} µs", regrow.p50 <= 2 * floor.p50 + MARGIN_US)
+
+
+def above(whole: Summary, without: Summary) -> Summary:
+    """What a part of it takes, when the rest is known."""
+    return Summary(whole.p50 - without.p50, whole.p99 - without.p50, whole.count)
 
 
 def numbers(line: str) -> list[float]:
-    """What a raw process has answered."""
-    return [float(word) for word in line.split()]
+    """What a raw process has answered, in µs."""
+    return micro([float(word) for word in line.split()])
+
+
+def micro(seconds: list[float]) -> list[float]:
+    """Seconds in µs."""
+    return [second * 1e6 for second in seconds]
