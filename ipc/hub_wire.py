@@ -184,7 +184,8 @@ class Post(Struct, frozen=True, array_like=True, tag=0x42, forbid_unknown_fields
     Send what takes effect exactly once; answered with the post's id as soon as it is kept.
 
     `post` is that id: posts to one agent with the same one are one post; "": the hub makes one up. `expires_s` is 0 for
-    a post that does not expire. A post that was given up, or is not answered in time, may be kept all the same.
+    a post that does not expire. It is due after `delay_s`, or `at` so many seconds since the epoch; both 0: at once. A
+    post that was given up, or is not answered in time, may be kept all the same.
     """
 
     id: Id
@@ -195,6 +196,8 @@ class Post(Struct, frozen=True, array_like=True, tag=0x42, forbid_unknown_fields
     timeout_s: Timeout = DEFAULT_TIMEOUT_S
     post: Annotated[str, Meta(max_length=200)] = ""
     expires_s: Annotated[float, Meta(ge=0)] = 0.0
+    delay_s: Annotated[float, Meta(ge=0)] = 0.0
+    at: Annotated[float, Meta(ge=0, le=253_402_300_799)] = 0.0
 
 
 class Welcome(Struct, frozen=True, array_like=True, tag=0x50):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import threading
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -147,6 +148,8 @@ class RemoteClient:
         *args: Any,
         id: str | None = None,
         expires: float | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
         **kwargs: Any,
     ) -> str:
         """
@@ -156,16 +159,18 @@ class RemoteClient:
 
         Args:
             id: posts to one agent with the same id are one post; returned, or made up.
-            expires: seconds after which it becomes a dead letter instead.
+            expires: seconds, from when it is due, after which it becomes a dead letter instead.
+            delay: seconds until it is due, of time that passes, whatever the clock is set to.
+            at: the time by the clock at which it is due, a datetime with its zone.
         Raises:
             NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError: it was not kept;
             ProcessDown (noconnection).
         """
-        checked = _posted(str(to), id, expires)
+        checked, due = _posted(str(to), id, expires), _due(str(to), delay, at)
 
         def make(number: int) -> hub_wire.Post:
             packed = _arguments(to, handler, args, kwargs)
-            return hub_wire.Post(number, _target(to), handler, *packed, MAX_TIMEOUT_S, *checked)
+            return hub_wire.Post(number, _target(to), handler, *packed, MAX_TIMEOUT_S, *checked, *due)
 
         number, wait = self._asking.ask(str(to), handler, make)
         request = RemoteRequest(self._asking, number, wait, str)
@@ -290,6 +295,17 @@ def _posted(to: str, id: str | None, expires: float | None) -> tuple[str, float]
     if expires is not None and not (type(expires) in (int, float) and 0 < expires < float("inf")):
         raise BadRequest(to, f"expires is a number of seconds above 0, not {expires!r}")
     return "" if id is None else check_id(to, id), float(expires or 0.0)
+
+
+def _due(to: str, delay: float | None, at: datetime | None) -> tuple[float, float]:
+    """When it is due, as it is sent."""
+    if delay is None and at is None:
+        return 0.0, 0.0
+    from regrow.ipc.clocks import now
+    from regrow.ipc.timed import due_at
+
+    due_at(to, delay, at, now())
+    return float(delay or 0.0), max(at.timestamp(), 1.0) if at is not None else 0.0
 
 
 def _target(to: str | Address) -> str | hub_wire.Pick:

@@ -18,6 +18,8 @@ from regrow.ipc.remote import RemoteClient
 from regrow.ipc.verbs import CALL_S, Where
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from regrow.ipc.down import Down
     from regrow.ipc.groups import Address
     from regrow.ipc.mailbox import Signal
@@ -94,10 +96,13 @@ class AsyncRemoteClient:
         *args: Any,
         id: str | None = None,
         expires: float | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
         **kwargs: Any,
     ) -> str:
         """Send what takes effect exactly once; as `RemoteClient.post`."""
-        return await self._run(partial(self._remote.post, to, handler, *args, id=id, expires=expires, **kwargs))
+        make = partial(self._remote.post, to, handler, *args, id=id, expires=expires, delay=delay, at=at, **kwargs)
+        return await self._run(make)
 
     async def cast(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> bool:
         """Send, and wait for nothing; False while there is no connection."""

@@ -156,6 +156,12 @@ def scheduling(
     return Scheduling(owner, own, schedule, due, moment_now)
 
 
+def cancelling_post(transaction: Transaction, store: Store, names: list[str], id: str) -> Cancelling:
+    """The end of a post that was put off for one of these names."""
+    found = [cancelling(transaction, store, name, id, of_schedule=False) for name in names]
+    return next((each for each in found if each.was_there), found[-1])
+
+
 def cancelling(transaction: Transaction, store: Store, to: str, id: str, *, of_schedule: bool) -> Cancelling:
     """
     The end of a timer, to be committed with `transaction`. What `was_there` says is so at the commit, or that ends as

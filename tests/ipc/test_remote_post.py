@@ -6,13 +6,14 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hub_host import HubHost, RawClient, value
 from storehouse import make_store
 
-from regrow.ipc import AsyncClient, BadRequest, NoProcess, by_key, hub_wire
+from regrow.ipc import AsyncClient, BadRequest, NoProcess, by_key, clocks, hub_wire, timers
 from regrow.ipc.hub_wire import Done, Refusal, pack
 from regrow.ipc.posts import Box, Post, decode
 from regrow.ipc.remote import RemoteClient
@@ -50,6 +51,25 @@ def test_post_is_kept(host: HubHost) -> None:
     assert bytes(kept[0].kwargs) == bytes(pack({"k": b"\0"}))
     assert kept[-1].expires_at == pytest.approx(kept[-1].at + 60.0)
     assert len(set(ids)) == 20
+
+
+def test_posts_that_are_put_off(host: HubHost) -> None:
+    """They wait as timers; what is no time is refused before it is sent."""
+    at = datetime.now(UTC) + timedelta(hours=2)
+    with RemoteClient(host.run_dir) as client:
+        ids = [client.post("agent", "note", delay=3600.0), client.post("agent", "note", at=at, expires=60.0)]
+        client.post("agent", "note", at=datetime(1970, 1, 1, tzinfo=UTC), id="now")
+        for bad in ({"delay": -1}, {"at": datetime(2030, 1, 1)}, {"delay": 1, "at": at}):  # noqa: DTZ001 - the fault
+            with pytest.raises(BadRequest):
+                client.post("agent", "note", **bad)
+    assert [post.id for post in waiting(host, "agent")] == ["now"]
+    store = Store.open(host.run_dir)
+    try:
+        found = store.look(lambda txn: list(timers.listed(txn, store.messages, clocks.now())))
+    finally:
+        store.close()
+    assert [(timer.id, timer.expires) for _, timer in found] == list(zip(ids, (None, 60.0), strict=True))
+    assert abs(found[1][0] / 1e6 - at.timestamp()) < 1e-5
 
 
 def test_same_id_is_one_post(host: HubHost) -> None:

@@ -93,7 +93,7 @@ class Keeper:
 @pytest.fixture
 def kept(house: House, tmp_path: Path) -> House:
     """A run_dir with a store."""
-    make_store(house.run_dir, tmp_path / "state", agent=0, other=0)
+    make_store(house.run_dir, tmp_path / "state", agent=0, other=0, pool=3)
     return house
 
 
@@ -158,6 +158,8 @@ def test_cancel_by_a_client(kept: House, keeper: Keeper) -> None:
             assert client.cancel("agent", "a")
             client.post("agent", "tick", delay=3600, id="b")
         assert keeper.waiting() == ["b"]
+        ids = [client.post("pool", "tick", delay=3600) for _ in range(3)]
+        assert [client.cancel("pool", id) for id in ids] == [True] * 3
         with pytest.raises(NoProcess):
             client.cancel("nobody", "a")
         with pytest.raises(BadRequest, match="needs a zone"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from regrow.ipc import hub_wire as wire
 from regrow.ipc.groups import Address
@@ -62,7 +63,8 @@ class HubPosts:
 
         def make() -> Outgoing:
             id, expires = request.post or None, request.expires_s or None
-            return self._posting.write(to, request.handler, request.args, request.kwargs, id, expires)
+            delay, at = request.delay_s or None, datetime.fromtimestamp(request.at, UTC) if request.at else None
+            return self._posting.write(to, request.handler, request.args, request.kwargs, id, expires, delay, at)
 
         entry = Kept(make, tell)
         with self._changed:

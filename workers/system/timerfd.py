@@ -33,7 +33,7 @@ class TimerFd:
 
     def __init__(self, clock: int) -> None:
         self._is_wall = clock == WALL
-        self._fd = _libc.timerfd_create(clock, os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd: int = _libc.timerfd_create(clock, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise _error()
 
