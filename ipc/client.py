@@ -124,13 +124,13 @@ class Client(WorkflowVerbs, Verbs):
         Raises:
             NoProcess: nothing of that name is known; StoreError.
         """
-        from regrow.ipc.timed import cancel_post, cancelling
+        from regrow.ipc.timed import cancel_post, cancelling_post
 
-        store, name = self._posting.store, self._posting.address(to)
+        store, names = self._posting.store, self._posting.names(to)
         together = self._open.transaction
         if together is None:
-            return store.write(lambda txn: cancel_post(txn, store.messages, name, id))
-        change = cancelling(together, store, name, id, of_schedule=False)
+            return store.write(lambda txn: any(cancel_post(txn, store.messages, name, id) for name in names))
+        change = cancelling_post(together, store, names, id)
         change.looked = False  # what is posted together is kept in any case
         together.posts.append(change)
         return change.was_there

@@ -179,6 +179,19 @@ class Posting:
         turn = self._turns[group] = self._turns.get(group, -1) + 1
         return members[turn % replicas]
 
+    def names(self, to: str | Address) -> list[str]:
+        """
+        All that a post may have gone to: of a group, any member.
+
+        Raises:
+            NoProcess: nothing of that name is known; BadRequest: the key cannot be encoded.
+        """
+        if isinstance(to, ByKey):
+            return [self.address(to)]
+        group = to if isinstance(to, str) else to.group
+        replicas = self._replicas(group)
+        return [f"{group}.{number}" for number in range(replicas)] if replicas else [group]
+
     def _replicas(self, name: str) -> int:
         """How many members the group has; 0 for a name that is none."""
         node = self._node

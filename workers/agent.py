@@ -283,12 +283,14 @@ class Agent(WorkflowVerbs, Verbs):
         Raises:
             StoreError; with `to`: NoProcess.
         """
-        from regrow.ipc.timed import cancelling
+        from regrow.ipc.timed import cancelling, cancelling_post
 
         unit = current("cancel()")
         posting = unit.posting
-        name = self.name if to is None else posting.address(to)
-        change = cancelling(unit.transaction, posting.store, name, id, of_schedule=to is None)
+        if to is None:
+            change = cancelling(unit.transaction, posting.store, self.name, id, of_schedule=True)
+        else:
+            change = cancelling_post(unit.transaction, posting.store, posting.names(to), id)
         unit.is_used = True
         unit.transaction.posts.append(change)
         return change.was_there
