@@ -16,13 +16,15 @@ from benchmarks.contenders import HERE, TIMEOUT_S, clean_environ
 class Told:
     """One of the programs here; constructed when it has said that it is ready."""
 
-    def __init__(self, program: str, *arguments: object) -> None:
+    def __init__(
+        self, program: str, *arguments: object, python: str = sys.executable, environ: dict[str, str] | None = None
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", f"benchmarks.{program}", *map(str, arguments)],
+            [python, "-m", f"benchmarks.{program}", *map(str, arguments)],
             cwd=HERE.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=clean_environ(),
+            env=environ or clean_environ(),
             text=True,
         )
         self.answer()
