@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from regrow.ipc import wire
+from regrow.ipc.bell import SUFFIX
 from regrow.ipc.down import Down
 from regrow.ipc.engine import MBOX
 from regrow.ipc.errors import NoProcess
@@ -50,6 +51,7 @@ class Receiver(Seeker):
         before = self.names.announce(spec.name, self.record)
         if before is not None and before.mailbox != self._file and _is_surely_dead(before):
             _remove(os.path.join(self.run_dir, MBOX, before.mailbox))
+            _remove(os.path.join(self.run_dir, MBOX, before.mailbox + SUFFIX))
 
     def withdraw(self) -> None:
         """From now on nobody finds this process; what comes still comes."""

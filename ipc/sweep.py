@@ -1,5 +1,5 @@
 """
-Removing what the dead have left in run_dir: their records in the names table, and the files of their mailboxes.
+Removing what the dead have left in run_dir: their records in the names table, their mailboxes and their bells.
 
 Neither does harm, as who is dead has no name; but a daemon that runs for months would fill its memory with them. It is
 for one process of a daemon to do, and for a thread of it: a writer of the table that is stopped (SIGSTOP) holds up
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from regrow.ipc.bell import SUFFIX
 from regrow.ipc.names import Names, Record
 from regrow.ipc.process import start_time
 
@@ -39,12 +40,12 @@ FIRST = b"\1"
 Item = tuple[bytes, bytes]
 
 _decode = msgspec.msgpack.Decoder(Record).decode
-_is_mailbox = re.compile(r".+\.[0-9]+\.[0-9a-f]{8}", re.DOTALL).fullmatch
+_is_mailbox = re.compile(rf".+\.[0-9]+\.[0-9a-f]{{8}}({re.escape(SUFFIX)})?", re.DOTALL).fullmatch
 
 
 def sweep(names: Names, mbox_folder: str, goes_on: Callable[[], bool] = lambda: True) -> tuple[int, int]:
     """
-    Remove the records and the mailboxes of processes that are dead; returns how many of each.
+    Remove the records and the sockets of processes that are dead; returns how many of each.
 
     What cannot be said to be a dead one's stays. `goes_on` is asked now and then; once it says no, the rest stays too.
 
@@ -65,7 +66,7 @@ def sweep(names: Names, mbox_folder: str, goes_on: Callable[[], bool] = lambda: 
         for file in os.listdir(folder):
             if not goes_on():
                 break
-            if file not in living and _is_mailbox(file):
+            if file.removesuffix(SUFFIX) not in living and _is_mailbox(file):
                 files += _unlink_unheard(folder, file)
         return records, files
     finally:
@@ -140,7 +141,8 @@ def _unlink_unheard(folder: int, file: str) -> bool:
 
 def _is_heard(folder: int, file: str) -> bool:
     """Whether somebody listens at this socket, or may do so."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+    kind = socket.SOCK_DGRAM if file.endswith(SUFFIX) else socket.SOCK_STREAM
+    with socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK) as probe:
         try:
             # sun_path holds 107 bytes; a descriptor makes a short name of any folder.
             probe.connect(f"/proc/self/fd/{folder}/{file}")

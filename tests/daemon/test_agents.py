@@ -203,7 +203,8 @@ def test_agent_of_another_user(config: Config, tree: Tree) -> None:
     config.supervisor(SUP, "own other")
     tree.grow()
     assert tree.entry("other")["detail"] == f"ready other 1 - - - u0,u{user.pw_uid} {user.pw_uid} other"
-    (mailbox,) = (tree.run_dir / "mbox").glob("other.1.*")
+    mailbox, bell = sorted((tree.run_dir / "mbox").glob("other.1.*"))
+    assert bell.name == f"{mailbox.name}.bell"
     assert mailbox.stat().st_uid == user.pw_uid
     asked = as_user(user.pw_uid, tree.run_dir / "control.sock")
     assert asked == {"ping": "ok", "exit_reason": "timeout", "status": "forbidden", "stop": "forbidden"}

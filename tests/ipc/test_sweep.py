@@ -21,6 +21,7 @@ from hub_host import HubHost, RawClient
 from siblings import Line, Sibling
 
 from regrow.ipc import sweep as sweep_module
+from regrow.ipc.bell import SUFFIX, Bell
 from regrow.ipc.names import FOLDER, MAP_BYTES, MAX_READERS, Names, Record
 from regrow.ipc.node import MailboxSpec, Node
 from regrow.ipc.process import start_time
@@ -62,12 +63,14 @@ def agent(run_dir: Path, name: str, *also: str, announces: bool = True) -> Calla
 
     def body(line: Line) -> None:
         node = Node(str(run_dir), MailboxSpec(name, 1))
+        bell = Bell(str(run_dir), node.mailbox_file + SUFFIX)
         if announces:
             node.announce()
         for other in also:
             node.register(other)
         line.say([file for file in os.listdir(run_dir / "mbox") if file.startswith(f"{name}.")])
         line.hear()
+        bell.close()
         node.close()
 
     return body
@@ -109,7 +112,7 @@ def test_nothing_to_sweep(names: Names, run_dir: Path) -> None:
 
 
 def test_what_the_killed_left_is_removed(names: Names, run_dir: Path) -> None:
-    """The names and the mailbox of a killed agent go, and that of one killed in `init`; nothing of the living does."""
+    """The names, mailbox and bell of a killed agent go, and those of one killed in `init`; nothing of the living."""
     names.close()
     with (
         Sibling(agent(run_dir, "living", "leader")) as living,
@@ -120,13 +123,13 @@ def test_what_the_killed_left_is_removed(names: Names, run_dir: Path) -> None:
         names.reopen()
         stay = {*living.hear(), *begins.hear()}
         gone = {*killed.hear(), *never.hear()}
-        assert len(gone) == 2
+        assert len(gone) == 4
         age(run_dir)
         assert swept(names, run_dir) == (0, 0)
         for victim in (killed, never):
             victim.signal(signal.SIGKILL)
             os.waitid(os.P_PIDFD, victim.pidfd, os.WEXITED | os.WNOWAIT)  # a zombie is dead
-        assert swept(names, run_dir) == (2, 2)
+        assert swept(names, run_dir) == (2, 4)
         assert {name for name, _ in names} == {"living", "leader"}
         assert files(run_dir) == stay
         for other in (living, begins):
