@@ -94,7 +94,7 @@ def _personal(context: Context, spec: WorkerSpec, env: dict[str, str]) -> None:
         env["REGROW_INDEX"] = str(spec.index)
         env["REGROW_GROUP"] = spec.group
         env["REGROW_REPLICAS"] = str(spec.replicas)
-    if spec.kind is Kind.AGENT or spec.name == forked.HUB:
+    if spec.kind is Kind.AGENT or spec.name in (forked.KEEPER, forked.HUB):
         env["REGROW_MAILBOX"] = context.mailbox
     if spec.watchdog_s is not None:
         env["WATCHDOG_USEC"] = str(int(spec.watchdog_s * 1_000_000))

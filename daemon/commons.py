@@ -19,6 +19,9 @@ from regrow.config.spec import AccessSpec, Kind, SupervisorSpec, WorkerSpec
 from regrow.ipc import acl
 
 NAMES, MBOX = "names", "mbox"
+STORE = "store"
+"""What the keeper says of the store, once that can be used: until then nobody is to find it."""
+
 TABLE = ("data.mdb", "lock.mdb")
 """
 LMDB's files. They are made here, empty, because one of the users who share them would make them his own.
@@ -110,8 +113,8 @@ def admit(run_dir: str, who: Members) -> str:
 
 
 def remove(run_dir: str) -> None:
-    """Remove both places and all that is in them, whoever made it; that they are not there is no error."""
-    for place in (NAMES, MBOX):
+    """Remove both places and all that is in them, whoever made it, and `store`; what is not there is no error."""
+    for place in (NAMES, MBOX, STORE):
         path = os.path.join(run_dir, place)
         try:
             for _, folders, files, fd in os.fwalk(path, topdown=False, follow_symlinks=False):

@@ -30,6 +30,9 @@ TASKS = "regrow.workers.task"
 LOGGER = "regrow.logger"
 """The internal worker that inherits the logger's end of its channel."""
 
+KEEPER = "regrow.keeper"
+"""The internal worker that looks after the store; whoever uses the store begins after it."""
+
 HUB = "regrow.hub"
 """The internal worker for what is published, and for those who are not Python or not here."""
 

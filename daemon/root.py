@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from regrow.config import exits
-from regrow.config.spec import HubSpec, Kind, Plan, SupervisorSpec, WorkerSpec
+from regrow.config.spec import Kind, Plan, SupervisorSpec, WorkerSpec
 from regrow.daemon import channel, commons, errand, forked, nested, reload, system
 from regrow.daemon.books import Books
 from regrow.daemon.channel import AdmitDown, MatchedDown, ReplyUp, RequestDown
@@ -52,10 +52,10 @@ class Root:
         self.loop = Loop(self._survive)
         self.state = "starting"
         self.events = EventLog()
-        self._hub = system.wanted_hub(plan)
-        own_workers = system.system_spec(plan.daemon, self._hub)
-        self._top = system.top_spec(plan.root, own_workers)
-        self.tree = Tree(plan.root, own_workers)
+        self._wanted = system.wanted(plan)
+        self._own = system.system_spec(plan.daemon, self._wanted)
+        self._top = system.top_spec(plan.root, self._own)
+        self.tree = Tree(plan.root, self._own)
         self._notify = os.environ.get("NOTIFY_SOCKET", "")
         self._watchdog_s = int(os.environ.get("WATCHDOG_USEC", "0") or 0) / 2_000_000
         self._errands = errand.Errands(self.loop)
@@ -254,7 +254,7 @@ class Root:
         changes = reload.changes(self.tree, plan)
         self.plan = plan
         workers = [*commons.workers_in(plan.root), *self.tree.workers()]
-        self._provide(system.wanted_hub(plan) or (self._hub and HubSpec()), commons.members(plan.access, workers))
+        self._provide(system.kept(system.wanted(plan), self._wanted), commons.members(plan.access, workers))
         waiting = {name for name, _ in changes}
         told = {"supervisors": [name for name, _ in changes]}
 
@@ -273,28 +273,32 @@ class Root:
         if not changes:
             done(told)
 
-    def _provide(self, hub: HubSpec | None, members: commons.Members) -> None:
-        """Have the hub that is wanted now, and let those in who may talk; agents that run do not change their minds."""
-        before, self._hub = self._hub, hub
-        anew = self._admit(members) or hub != before
-        own_workers = system.system_spec(self.plan.daemon, hub)
-        top = system.top_spec(self.plan.root, own_workers)
+    def _provide(self, wanted: system.Wanted, members: commons.Members) -> None:
+        """Have what is wanted now, and let those in who may talk; agents that run do not change their minds."""
+        admitted = self._admit(members)
+        own = system.system_spec(self.plan.daemon, wanted)
+        before, self._own, self._wanted = self._own, own, wanted
+        top = system.top_spec(self.plan.root, own)
         if top != self._top:  # what a crash of a subtree would bring back
             self._top = top
-            self.tree.replan(self.plan.root, own_workers)
+            self.tree.replan(self.plan.root, own)
             self._tell(None, lambda number: PlanChanged(number, top))
-        if hub != before:
-            self._tell(nested.SYSTEM, lambda number: PlanChanged(number, own_workers))
-        if hub is not None and anew:
-            if before is not None:
-                self._tell(nested.SYSTEM, lambda number: TerminateChild(number, forked.HUB))
-            self._tell(nested.SYSTEM, lambda number: RestartChild(number, forked.HUB))
+        if own != before:
+            self._tell(nested.SYSTEM, lambda number: PlanChanged(number, own))
+        for name, known in system.to_restart(before, own, admitted=admitted):
+            self._start_anew(name, known)
+
+    def _start_anew(self, name: str, known: bool) -> None:
+        """Have one of regrow's own workers begin with what holds now."""
+        if known:
+            self._tell(nested.SYSTEM, lambda number: TerminateChild(number, name))
+        self._tell(nested.SYSTEM, lambda number: RestartChild(number, name))
 
     def _provide_for(self, agent: WorkerSpec) -> None:
         """The first agent of a tree, or of its user, may be one that comes at run time."""
-        hub, members = self._hub or HubSpec(), self.members.with_agent(agent)
-        if hub != self._hub or members != self.members:
-            self._provide(hub, members)
+        wanted, members = system.with_agents(self._wanted), self.members.with_agent(agent)
+        if wanted != self._wanted or members != self.members:
+            self._provide(wanted, members)
 
     def _admit(self, members: commons.Members) -> bool:
         """Whether others than before may use the names, the mailboxes and the hub from now on."""

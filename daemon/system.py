@@ -1,12 +1,16 @@
 """
 Regrow's own part of the tree: the top supervisor, and the workers that serve all others.
 
-The logger is always there. The hub is there where somebody could use it: in a tree with agents, or whose file says so.
+The logger is always there; the keeper in a tree with agents, who keep state and get posts; the hub where somebody could
+use it: in a tree with agents, or whose file says so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from regrow.config.spec import (
@@ -28,11 +32,23 @@ from regrow.config.spec import (
     SupervisorSpec,
     WorkerSpec,
 )
-from regrow.daemon import forked, nested
+from regrow.daemon import commons, forked, nested
 from regrow.daemon.tree import ROOT
 
 INTENSITY, PERIOD_S = 50, 10.0
 """How often the two subtrees may be lost before the daemon gives up: it is the last to do so."""
+
+
+class Wanted(Struct, frozen=True):
+    """
+    What a tree is to have of regrow's own, besides the logger.
+
+    `agents` are those of the file by their addresses, with how many replicas each has (0: it is in no group); None
+    where there can be none, and so no store.
+    """
+
+    hub: HubSpec | None = None
+    agents: Mapping[str, int] | None = None
 
 
 def top_spec(user: SupervisorSpec, system: SupervisorSpec) -> SupervisorSpec:
@@ -47,13 +63,18 @@ def top_spec(user: SupervisorSpec, system: SupervisorSpec) -> SupervisorSpec:
     )
 
 
-def system_spec(daemon: DaemonSpec, hub: HubSpec | None) -> SupervisorSpec:
+def system_spec(daemon: DaemonSpec, wanted: Wanted) -> SupervisorSpec:
     """Regrow's own workers. They are restarted for ever: without them the tree still lives, if less is seen of it."""
+    children = [_logger()]
+    if wanted.agents is not None:
+        children.append(_keeper(daemon, wanted.agents))
+    if wanted.hub is not None:
+        children.append(_hub(daemon, wanted.hub))
     return SupervisorSpec(
         name=nested.SYSTEM,
         intensity=1_000_000,
         period_s=1.0,
-        children=(_logger(), _hub(daemon, hub)) if hub is not None else (_logger(),),
+        children=tuple(children),
         backoff=Backoff(first_s=0.01, factor=2.0, max_s=5.0, jitter=0.0, reset_s=10.0),
         escalate=Escalate.NEVER,
     )
@@ -71,6 +92,25 @@ def _logger() -> WorkerSpec:
     )
 
 
+def _keeper(daemon: DaemonSpec, agents: Mapping[str, int]) -> WorkerSpec:
+    """Its start may copy or look through the whole store, and its end bring all of it to disk."""
+    arguments = {
+        "run_dir": daemon.run_dir,
+        "state_dir": daemon.state_dir,
+        "durability": daemon.durability,
+        "daemon": daemon.name,
+        "agents": agents,
+    }
+    return WorkerSpec(
+        name=forked.KEEPER,
+        kind=Kind.FUNCTION,
+        target="regrow.workers.system.keeper:run",
+        args_json=msgspec.json.encode(arguments).decode(),
+        ready=Ready(Probe(ReadyKind.NOTIFY), timeout_s=1800.0),
+        shutdown=Shutdown(ShutdownKind.TIMEOUT, 60.0),
+    )
+
+
 def _hub(daemon: DaemonSpec, hub: HubSpec) -> WorkerSpec:
     arguments = {"run_dir": daemon.run_dir, "state_dir": daemon.state_dir, **msgspec.structs.asdict(hub)}
     return WorkerSpec(
@@ -83,6 +123,39 @@ def _hub(daemon: DaemonSpec, hub: HubSpec) -> WorkerSpec:
     )
 
 
-def wanted_hub(plan: Plan) -> HubSpec | None:
-    """The hub that the tree of this plan is to have."""
-    return plan.hub or (HubSpec() if Kind.AGENT in forked.kinds_in(plan.root) else None)
+def wanted(plan: Plan) -> Wanted:
+    """What the tree of this plan is to have."""
+    if Kind.AGENT not in forked.kinds_in(plan.root):
+        return Wanted(plan.hub)
+    return Wanted(plan.hub or HubSpec(), _addresses(commons.workers_in(plan.root)))
+
+
+def with_agents(before: Wanted) -> Wanted:
+    """The same, and what agents need; who once had it keeps it."""
+    return Wanted(before.hub or HubSpec(), before.agents if before.agents is not None else {})
+
+
+def kept(wanted: Wanted, before: Wanted) -> Wanted:
+    """What is wanted, and what there was: agents that came at run time may be there still."""
+    hub = wanted.hub or (HubSpec() if before.hub is not None else None)
+    return Wanted(hub, {} if wanted.agents is None and before.agents is not None else wanted.agents)
+
+
+def to_restart(before: SupervisorSpec, now: SupervisorSpec, *, admitted: bool) -> Iterator[tuple[str, bool]]:
+    """
+    Whose spec has changed, in start order, and whether it was there before; `admitted`: others may come in than did.
+    """
+    known = {child.name: child for child in before.children}
+    for child in now.children:
+        if child.name != forked.LOGGER and (admitted or known.get(child.name) != child):
+            yield child.name, child.name in known
+
+
+def _addresses(workers: Iterable[WorkerSpec]) -> dict[str, int]:
+    found = {}
+    for spec in workers:
+        if spec.kind is Kind.AGENT:
+            found[spec.name] = 0
+            if spec.index is not None:
+                found[spec.group] = spec.replicas
+    return found

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import procs
+
 from regrow.config.spec import Durability
 from regrow.daemon import commons
 from regrow.ipc.levels import Owner, boot_id, read_owner, write_owner

@@ -53,18 +53,22 @@ def any_house(directory: Path, request: pytest.FixtureRequest) -> Iterator[Keepe
 def put(house: KeeperHouse, *values: bytes, times: int = 1) -> None:
     """Commit each of these under the key `k`, and much beside it."""
     store = house.store()
+
+    def commit(value: bytes, number: int) -> None:
+        def change(txn: Txn) -> None:
+            txn.put(b"k", value, db=store.state)
+            txn.put(b"x%d" % number, os.urandom(3000), db=store.state)
+
+        store.write(change)
+
     for value in values:
         for number in range(times):
-            store.write(lambda txn: change(txn, store, value, number))
+            commit(value, number)
     store.close()
 
 
-def change(txn: Txn, store: Store, value: bytes, number: int) -> None:
-    txn.put(b"k", value, db=store.state)
-    txn.put(b"x%d" % number, os.urandom(3000), db=store.state)
-
-
 def value(house: KeeperHouse) -> bytes | None:
+    """What is committed under the key `k`."""
     store = house.store()
     found: bytes | None = store.row(b"k")
     store.close()
@@ -72,6 +76,7 @@ def value(house: KeeperHouse) -> bytes | None:
 
 
 def steady_txnid(house: KeeperHouse) -> int:
+    """The transaction of the last steady point."""
     steady = SteadyFile(str(house.folder))
     meta = steady.newest()
     steady.close()
@@ -79,6 +84,7 @@ def steady_txnid(house: KeeperHouse) -> int:
 
 
 def last_txnid(house: KeeperHouse) -> int:
+    """The last transaction."""
     fd = os.open(house.data, os.O_RDONLY)
     try:
         return meta_page.read(fd).txnid
@@ -303,10 +309,12 @@ def test_level_changed(directory: Path, before: Durability, after: Durability) -
 
 
 def of_a_newer_format(house: KeeperHouse) -> None:
+    """Another regrow has written it."""
     edit(house, lambda txn, db: put_meta(txn, db, "format", 99))
 
 
 def of_another_name(house: KeeperHouse) -> None:
+    """Another daemon has."""
     edit(house, lambda txn, db: put_meta(txn, db, "name", "other"))
 
 
@@ -319,22 +327,27 @@ def edit(house: KeeperHouse, change: Callable[[Txn, object], None]) -> None:
 
 
 def truncated(house: KeeperHouse) -> None:
+    """Half of it is there."""
     os.truncate(house.data, house.data.stat().st_size // 2 // 4096 * 4096)
 
 
 def cut_to_nothing(house: KeeperHouse) -> None:
+    """Nothing of it is there."""
     os.truncate(house.data, 0)
 
 
 def garbage(house: KeeperHouse) -> None:
+    """Random bytes."""
     house.data.write_bytes(os.urandom(100_000))
 
 
 def text(house: KeeperHouse) -> None:
+    """Some other file."""
     house.data.write_text("not a database\n" * 1000)
 
 
 def gone(house: KeeperHouse) -> None:
+    """Somebody has taken it away, and left the rest."""
     house.data.rename(house.directory / "moved")
 
 
@@ -345,7 +358,7 @@ def foreign(house: KeeperHouse) -> None:
         txn.put(b"a", b"b")
 
 
-REFUSED = {
+REFUSED: dict[Callable[[KeeperHouse], None], str] = {
     of_a_newer_format: "its format is 99, of a newer regrow; this one knows 1; use that regrow, or choose another",
     of_another_name: "it belongs to the daemon 'other', not 'test'; choose another [daemon] state_dir",
     truncated: "it is truncated: ",
@@ -465,7 +478,7 @@ def test_migrations(house: KeeperHouse, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_snapshots(directory: Path) -> None:
-    """Two are kept; each can be used by itself; a writer goes on while one is copied; a failure is told and survived."""
+    """Two are kept, each of which can be used by itself; a failure leaves those that are there."""
     house = KeeperHouse(directory, Durability.PROCESS)
     assert house.start() == ""
     for text in (b"one", b"two", b"three"):

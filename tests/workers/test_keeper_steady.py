@@ -14,7 +14,6 @@ import pytest
 from regrow.config.spec import Durability
 from regrow.ipc import meta_page
 from regrow.ipc.levels import DATA, SLOT_BYTES, STEADY, SteadyFile
-from regrow.workers.system import keeper_steady
 from regrow.workers.system.keeper_recovery import after_power_loss
 from regrow.workers.system.keeper_steady import SteadyPoints
 from regrow.workers.system.keeper_walk import walk
@@ -327,7 +326,7 @@ def test_failed_sync(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(keeper_steady.os, "fdatasync", fail)
+        patched.setattr(os, "fdatasync", fail)
         with pytest.raises(OSError, match="Input/output error"):
             points.make()
     assert world.steady() == steady
@@ -339,7 +338,7 @@ def test_failed_sync(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         written.append(len(content))
         return real(fd, content, at)
 
-    monkeypatch.setattr(keeper_steady.os, "pwrite", count)
+    monkeypatch.setattr(os, "pwrite", count)
     points.make()
     assert sum(written) >= len(images[-1])
     assert recovered(after(tmp_path / "after", world.image(), world.steady())) == world.content()

@@ -33,7 +33,7 @@ from regrow.workers.system.keeper_boxes import Forgetting, leave_signs
 from regrow.workers.system.keeper_complaints import Complaints, say
 from regrow.workers.system.keeper_formats import migrate
 from regrow.workers.system.keeper_level import LevelCare
-from regrow.workers.system.keeper_place import Place, locker, user_of
+from regrow.workers.system.keeper_place import Place, locker
 from regrow.workers.system.keeper_preparing import Prepared, prepare
 from regrow.workers.system.keeper_timers import KeeperTimers
 
@@ -157,20 +157,20 @@ class Keeper:
         lock_fd = os.open(os.path.join(self._place.folder, LOCK), os.O_RDWR | os.O_CLOEXEC)
         if locker(lock_fd) is not None:
             return False  # the descriptor stays too: LMDB's locks would go with it
-        self.level.last_snapshot()
+        self._leave(lock_fd)
+        self.level.last_snapshot()  # may take longer than the supervisor waits: all else is done
         self._opened.close()
         os.close(lock_fd)
-        self._leave()
         return True
 
-    def _leave(self) -> None:
+    def _leave(self, lock_fd: int) -> None:
         """From now on nobody finds the store; what was committed by whoever found it before is on disk."""
         place = self._place
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(place.run_dir, INFO))
             sync_file(place.data)
-            if user_of(place.folder) is None:
+            if locker(lock_fd) is None:
                 write_owner(place.folder, replace(self._prepared.owner, clean=True))
         except OSError as error:
             say(f"cannot write down that the store was closed in order: {error}")
