@@ -21,7 +21,7 @@ from regrow.ipc.clocks import SECOND, Due, Now
 from regrow.ipc.errors import BadSchedule
 from regrow.ipc.posts import MAX_WAITING, Box, Post
 from regrow.ipc.scheduled import KEPT, Schedule
-from regrow.ipc.schedules import MOST_MISSED, Cron, Every, Missed, following, run
+from regrow.ipc.schedules import MOST_MISSED, Cron, Every, Missed, Rhythm, following, run
 from regrow.ipc.store import Txn
 from regrow.ipc.timers import Timer
 
@@ -97,7 +97,7 @@ def _of_schedule(txn: Txn, db: Any, key: bytes, due: Due, value: bytes, timer: T
         rhythm = schedule.rhythm
         clock = now.elapsed if due.by_elapsed else now.wall
         todo = run(rhythm, due.at, clock, schedule.missed)
-    except BadSchedule as error:  # its time zone is gone, say
+    except ValueError as error:  # its time zone is gone, say
         text = f"the schedule {timer.id} of {timer.to} waits an hour: {error}"
         return Planned(key, value, timer, (), row, schedule, Due(now.wall + _AGAIN), text)
     complaint = ""
@@ -198,7 +198,8 @@ def adopt(txn: Txn, db: Any, now: Now, limit: int = BATCH) -> None:
 def _moved(txn: Txn, db: Any, timer: Timer, at: int, now: Now) -> Due:
     if timer.post is None:
         schedule = scheduled.get(txn, db, timer.to, timer.id)
-        if schedule is not None and not schedule.is_over and isinstance(rhythm := schedule.rhythm, Every):
+        rhythm = None if schedule is None or schedule.is_over else _rhythm(schedule)
+        if isinstance(rhythm, Every):
             return Due(min(at - now.offset, now.elapsed + rhythm.step), by_elapsed=True)
     return Due(at)
 
@@ -208,7 +209,7 @@ def set_back(txn: Txn, db: Any, now: Now) -> list[tuple[str, str, Schedule]]:
     return [
         (owner, id, schedule)
         for owner, id, schedule in scheduled.rows(txn, db)
-        if schedule.last > now.wall + SET_BACK and not schedule.is_over and _is_cron(schedule)
+        if schedule.last > now.wall + SET_BACK and not schedule.is_over and isinstance(_rhythm(schedule), Cron)
     ]
 
 
@@ -225,8 +226,9 @@ def begin_again(txn: Txn, db: Any, which: list[tuple[str, str, Schedule]], now: 
             timers.put(txn, db, found[1], Due(at), now)
 
 
-def _is_cron(schedule: Schedule) -> bool:
+def _rhythm(schedule: Schedule) -> Rhythm | None:
+    """None when it cannot be told now; `plan` will complain of that."""
     try:
-        return isinstance(schedule.rhythm, Cron)
+        return schedule.rhythm
     except BadSchedule:
-        return False
+        return None

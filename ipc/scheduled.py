@@ -46,7 +46,7 @@ class Schedule(Struct, frozen=True, array_like=True):
 
     @property
     def rhythm(self) -> Rhythm:
-        """When it is due; raises BadSchedule."""
+        """When it is due; raises BadSchedule: its zone is not known any more."""
         return parse(self.when, self.zone)
 
     def is_like(self, other: Schedule) -> bool:
@@ -124,9 +124,12 @@ def keep(txn: Txn, db: Any, owner: str, id: str, schedule: Schedule) -> None:
 
 
 def get(txn: Txn, db: Any, owner: str, id: str) -> Schedule | None:
-    """The schedule of this name; None: there is none."""
+    """The schedule of this name; None: there is none, or it cannot be read, and is to be begun anew."""
     found = txn.get(key_of(owner, id), db=db)
-    return None if found is None else decode(found)
+    try:
+        return None if found is None else decode(found)
+    except msgspec.MsgspecError:
+        return None
 
 
 def is_there(txn: Txn, db: Any, owner: str, id: str) -> bool:
@@ -162,11 +165,14 @@ def listed(txn: Txn, db: Any, now: Now) -> Iterator[tuple[str, str, Schedule, in
 
 
 def rows(txn: Txn, db: Any) -> Iterator[tuple[str, str, Schedule]]:
-    """Owner, id and schedule of all of them."""
+    """Owner, id and schedule of all that can be read."""
     with txn.cursor(db=db) as cursor:
         if cursor.set_range(SCHEDULE):
             for key, value in cursor.iternext():
                 if not key.startswith(SCHEDULE):
                     return
-                owner, _, id = key[1:].partition(b"\0")
-                yield owner.decode(), id.decode(), decode(value)
+                owner, _, id = key[1:].decode().partition("\0")
+                try:
+                    yield owner, id, decode(value)
+                except msgspec.MsgspecError:
+                    continue

@@ -112,7 +112,7 @@ def boot_of(key: bytes) -> bytes:
 
 
 def listed(txn: Txn, db: Any, now: Now) -> Iterator[tuple[int, Timer]]:
-    """All of them with the microsecond since the epoch at which they are due as things are now; the earliest first."""
+    """All that can be read, the earliest first: the microsecond since the epoch when it is due as clocks are now, and it."""
     ranges = [_listed(txn, db, BY_WALL, 0)]
     for boot, offset in offsets(txn, db):
         ranges.append(_listed(txn, db, BY_ELAPSED + boot, now.offset if boot == now.boot else offset))
@@ -121,7 +121,10 @@ def listed(txn: Txn, db: Any, now: Now) -> Iterator[tuple[int, Timer]]:
 
 def _listed(txn: Txn, db: Any, first: bytes, offset: int) -> Iterator[tuple[int, Timer]]:
     for key, value in _rows(txn, db, first):
-        yield due_of(key).wall(offset), decode(value)
+        try:
+            yield due_of(key).wall(offset), decode(value)
+        except msgspec.MsgspecError:
+            continue
 
 
 def count(txn: Txn, db: Any) -> int:

@@ -379,6 +379,10 @@ def test_a_zone_that_is_gone(world: World) -> None:
     world.pass_time(HOUR)
     assert world.fire() == 0
     assert "waits an hour" in world.complaints[0]
+    world.set_clock(-DAY)
+    world.reboot()
+    world.begin()
+    world.set_clock(DAY)
     assert world.next_due() == HOUR
 
 
@@ -386,10 +390,19 @@ def test_broken_rows(world: World) -> None:
     """A timer that cannot be read holds up no other."""
     world.delay("a", HOUR)
     key = timers.BY_WALL + (world.now.wall + (1 << 63)).to_bytes(8, "big") + bytes(8)
+    world.schedule("every 5m")
     world.store.write(lambda txn: txn.put(key, b"?", db=world.db))
+    world.store.write(lambda txn: txn.put(scheduled.key_of("agent", "s"), b"?", db=world.db))
+    world.begin()
+    assert [timer.id for _, timer in world.store.read(lambda txn: list(timers.listed(txn, world.db, world.now)))] == [
+        "s", "a",
+    ]  # fmt: skip
+    assert world.store.read(lambda txn: list(scheduled.listed(txn, world.db, world.now))) == []
     world.pass_time(HOUR)
     assert world.fire() == 1
-    assert "cannot be read" in world.complaints[0]
+    assert len([text for text in world.complaints if "cannot be read" in text]) == 2
+    world.schedule("every 5m")
+    assert world.next_due() == 300 * SECOND
 
 
 def test_what_was_planned_and_has_changed(world: World) -> None:
