@@ -48,6 +48,16 @@ class _Process:
         self._numbers = itertools.count()
         self.opening = threading.RLock()  # whoever held it is not here
 
+    def check(self, pid: int, name: str) -> None:
+        """
+        See that this is the agent `name`, and not a process that one of its handlers has forked.
+
+        Raises:
+            RuntimeError.
+        """
+        if self.pid != pid:
+            raise RuntimeError(f"a process that a handler of {name} has forked has come back from it: end it there")
+
     def new_id(self) -> str:
         """An id that nobody else makes up: a random beginning for each process, and a number behind it."""
         if not self._start:
@@ -55,7 +65,7 @@ class _Process:
         return f"{self._start}{next(self._numbers):x}"
 
 
-_process = _Process()
+process = _Process()
 
 
 class Posting:
@@ -78,11 +88,11 @@ class Posting:
         Raises:
             StoreUnusable.
         """
-        if self._store is None or self._pid != _process.pid:  # a forked process opens it for itself
-            with _process.opening:
-                if self._store is None or self._pid != _process.pid:
+        if self._store is None or self._pid != process.pid:  # a forked process opens it for itself
+            with process.opening:
+                if self._store is None or self._pid != process.pid:
                     self._store = Store.open(self._node.run_dir)
-                    self._pid = _process.pid
+                    self._pid = process.pid
         return self._store
 
     def row(self, key: bytes) -> bytes | None:
@@ -96,7 +106,7 @@ class Posting:
 
     def close(self) -> None:
         """Let go of the store."""
-        if self._store is not None and self._pid == _process.pid:
+        if self._store is not None and self._pid == process.pid:
             self._store.close()
             self._store = None
 
@@ -122,7 +132,7 @@ class Posting:
         name = to if type(to) is str and to in self._known else self.address(to)
         left = self._room.get(name, 0)
         self._room[name] = left - 1 if left > 0 else self._room_of(name)
-        own = _process.new_id() if id is None else check_id(name, id)
+        own = process.new_id() if id is None else check_id(name, id)
         if delay is not None or at is not None:
             from regrow.ipc.timed import timed_post
 

@@ -41,6 +41,12 @@ def fault(path: str, error: lmdb.Error) -> StoreError:
     return StoreUnusable(path, str(error), "stop the daemon and run `regrow state verify`")
 
 
+def fault_of_system(path: str, error: OSError) -> StoreError:
+    """The same for something that lies beside the store."""
+    why = error.strerror or str(error)
+    return StoreFull(path, why) if error.errno in NO_ROOM else StoreUnusable(path, why, "see to it")
+
+
 def _errno(error: BaseException) -> int:
     """LMDB gives system errors as texts."""
     text = str(error)

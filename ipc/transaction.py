@@ -81,6 +81,17 @@ class Transaction:
         if self.seen:
             self.seen.clear()
 
+    def add(self, later: Transaction) -> None:
+        """Do besides what that one does, which stays as it is."""
+        self.puts.update(later.puts)
+        self.posts += later.posts
+        self.then += later.then
+        self._add_seen(later)
+
+    def _add_seen(self, later: Transaction) -> None:
+        for key, found in later.seen.items():
+            self.seen.setdefault(key, found)  # what has used the first may not be committed with another one
+
     def absorb(self, part: Transaction) -> None:
         """Take over what a part of this one was to change; the part is empty afterwards."""
         if part.puts:
@@ -93,7 +104,7 @@ class Transaction:
             self.then += part.then
             part.then.clear()
         if part.seen:
-            self.seen.update(part.seen)
+            self._add_seen(part)
             part.seen.clear()
 
     def get(self, key: bytes, read: Callable[[bytes], bytes | None], shared: bool = False) -> bytes | None:

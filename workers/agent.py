@@ -174,13 +174,15 @@ class Agent(WorkflowVerbs, Verbs):
         def state(self):
             unit = UNIT.get() or current("state")
             whole = unit.owner.whole
-            return unit.state if whole is None else whole.value
+            return unit.state if whole is None else unit.read_whole()
 
         @state.setter
         def state(self, value):
-            whole = current("state").owner.whole
+            unit = current("state")
+            whole = unit.owner.whole
             if whole is None:
                 raise AttributeError("`state` is a mapping: change what is in it, or say what it is (`state: Cart`)")
+            unit.read_whole()
             whole.value = value
 
     @property

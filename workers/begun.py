@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 
 from regrow.ipc.posts import ordinal_of
 
-SIZE = 16
+ENDS = 3
+_ENDS = struct.Struct(f"={ENDS}d")
 _NONE = bytes(8)
+SIZE = len(_NONE) + _ENDS.size
 
 
 class Begun:
@@ -27,7 +30,7 @@ class Begun:
         fd = os.open(os.path.join(folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             if os.fstat(fd).st_size < SIZE:
-                os.truncate(fd, SIZE)
+                os.pwrite(fd, bytes(SIZE), 0)  # a hole would be filled through the map, and kill where there is no room
             self._page = mmap.mmap(fd, SIZE)
         finally:
             os.close(fd)
@@ -40,6 +43,15 @@ class Begun:
     def mark(self, key: bytes) -> None:
         """The post with this key is begun; b"": none is."""
         self._page[:8] = key[-8:] or _NONE
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """When posts have ended the agent, the last few times; 0: not at all."""
+        return _ENDS.unpack_from(self._page, len(_NONE))
+
+    def add_end(self, now_s: float) -> None:
+        """A post has ended the agent; in seconds of a clock that goes on with the next one."""
+        _ENDS.pack_into(self._page, len(_NONE), *self.ends[1:], now_s)
 
     def close(self) -> None:
         """Unmap it; what it says stays."""

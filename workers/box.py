@@ -23,9 +23,10 @@ from regrow.ipc.deadletters import Cause, DeadLetter, bury
 from regrow.ipc.errors import StoreError
 from regrow.ipc.explain import last_exit
 from regrow.ipc.points import Point, hit
-from regrow.ipc.posting import MAIL, Posting
+from regrow.ipc.posting import MAIL, Posting, process
 from regrow.ipc.posts import MAX_TEXT, Box, Failure, Post, decode, ordinal_of
 from regrow.ipc.store import Txn
+from regrow.ipc.store_faults import fault_of_system
 from regrow.ipc.transaction import Transaction
 from regrow.workers.begun import Begun
 from regrow.workers.notify import notify
@@ -49,6 +50,16 @@ FORGIVEN = frozenset({"stopped", "shutdown", "normal"})
 """Ends that are nobody's fault: an attempt that was cut short by one does not count."""
 
 BEGUN = "begun"
+
+PACE_S = 6.0
+"""
+Posts end an agent at most three times (begun.ENDS) within this time. A supervisor's default `intensity` allows as many
+restarts within its `period` of 5 s: whatever is in the box, it does not give up.
+"""
+
+
+class NotNow(Exception):
+    """A post cannot be handled at present, through no fault of its own."""
 
 
 class Entry(Struct, frozen=True):
@@ -83,6 +94,11 @@ class PostBox:
         self._done: list[bytes] = []
         self._buried: list[str] = []
         self._until_s = 0.0
+        self._alone = False
+        self._must_recover = False
+        self._rests_until_s = 0.0
+        self._undecided = False
+        self._pid = process.pid
         self._begun: Begun | None = None
         self._bell = Bell(node.run_dir, node.mailbox_file + SUFFIX)
         node.watch(self._bell.fileno(), self)
@@ -101,21 +117,24 @@ class PostBox:
         """The node watches no more."""
 
     def begin(self) -> None:
-        """
-        Look for posts that have come before this incarnation, and for what the last one has left undone.
-
-        Raises:
-            StoreError.
-        """
-        if self._node.names.has_flag(MAIL + self.name.encode()):
+        """Look for posts that have come before this incarnation, and for what the last one has left undone."""
+        if not self._node.names.has_flag(MAIL + self.name.encode()):
+            return
+        self.is_due = self._must_recover = True
+        try:
             self._recover()
-            self.is_due = True
+        except StoreError as error:
+            self.give_up(error)
 
     def close(self) -> None:
-        """Take the bell down; the posts stay."""
+        """Take the bell down; the posts stay. An end that comes here is the fault of no post, or that is on record."""
+        if self._pid != process.pid:
+            return  # a process that a handler has forked: all of it is the agent's
         self._node.unwatch(self._bell.fileno())
         self._bell.close()
         if self._begun is not None:
+            if not self._undecided:
+                self._begun.mark(b"")
             self._begun.close()
 
     # one post after the other
@@ -131,8 +150,15 @@ class PostBox:
         while True:
             if not fetched and (self._done or not self._fetch()):
                 return None  # what is done is in the box until it is committed
+            if self._rests_until_s and self._is_resting():
+                return None
             key, value = fetched.popleft()
-            post = decode(value)
+            try:
+                post = decode(value)
+            except msgspec.MsgspecError as error:
+                self._last = key
+                self.bury(Entry(key, _UNREADABLE), Cause.BAD_REQUEST, f"it is damaged: {error}: {value[:500]!r}")
+                continue
             if post.failures and not self._is_ripe(post):
                 fetched.clear()
                 return None
@@ -167,22 +193,25 @@ class PostBox:
 
     def is_batch_over(self) -> bool:
         """Whether it is time to commit."""
-        return time.monotonic() >= self._until_s or len(self.batch.puts) >= BATCH_ROWS
+        return self._alone or time.monotonic() >= self._until_s or len(self.batch.puts) >= BATCH_ROWS
 
-    def commit(self) -> None:
+    def commit(self, work: Transaction | None = None) -> None:
         """
-        Commit the batch, and look whether there is more.
+        Commit the batch, and `work` with it, and look whether there is more.
 
         Raises:
             StoreError, Overtaken: nothing was changed; `give_up` has it all done again.
         """
-        if not self._done and not self.batch:
+        if not self._done and not self.batch and not work:
             return
+        process.check(self._pid, self.name)
         store = self._posting.store
         box = Box(store.messages, self.name)
 
         def change(txn: Txn) -> list[tuple[bytes, bytes]]:
             self.batch.apply(txn, store, self._posting.ring)
+            if work:
+                work.apply(txn, store, self._posting.ring)
             box.take_all(txn, self._done)
             return [] if self._fetched else box.behind(txn, self._last, READ, READ_BYTES)
 
@@ -190,6 +219,7 @@ class PostBox:
         self._fetched.extend(store.write(change))
         self.batch.clear()
         self._done.clear()
+        self._alone = False
         if self._buried:
             self._tell_of_buried()
         if self._fetched:
@@ -201,13 +231,19 @@ class PostBox:
             notify(f"X_REGROW_EVENT=dead_letter\nX_REGROW_TEXT={text}")
         self._buried.clear()
 
-    def give_up(self, error: StoreError | None = None) -> None:
-        """Forget the batch: its posts are where they were, and are taken again, a while after an error."""
+    def give_up(self, error: Exception | None = None) -> None:
+        """
+        Forget the batch: its posts are where they were, and are taken again, a while after an error.
+
+        Without one they were overtaken, and one alone is not as easily.
+        """
         self.batch.clear()
         self._done.clear()
         self._buried.clear()
         self._fetched.clear()
-        self.is_due = True
+        self.is_due = self._alone = True
+        if self._begun is not None:
+            self._begun.mark(b"")
         if error is not None:
             self._complain(f"posts wait: {error}")
             self._later(AGAIN_S)
@@ -220,8 +256,11 @@ class PostBox:
             StoreError.
         """
         failure = Failure(self._incarnation, time.time(), reason, text[-MAX_TEXT:])
+        self._page().add_end(time.monotonic())
         self._note(entry, failure)
+        self._undecided = True  # the next incarnation finds what has become of this one
         self.commit()
+        self._undecided = False
         self._page().mark(b"")
 
     def _note(self, entry: Entry, failure: Failure) -> None:
@@ -235,6 +274,8 @@ class PostBox:
 
     def _fetch(self) -> bool:
         """Under the lock of whoever writes: what was rung for is there, or will never be."""
+        if self._must_recover:
+            self._recover()
         store = self._posting.store
         box = Box(store.messages, self.name)
         self.is_due = False
@@ -255,6 +296,16 @@ class PostBox:
         self._later(left_s)
         return False
 
+    def _is_resting(self) -> bool:
+        """Whether posts have ended the agent as often as they may for now."""
+        left_s = self._rests_until_s - time.monotonic()
+        if left_s <= 0:
+            self._rests_until_s = 0.0
+            return False
+        self._fetched.clear()
+        self._later(left_s)
+        return True
+
     def _later(self, delay_s: float) -> None:
         self.is_due = False
         self.due_s = time.monotonic() + delay_s
@@ -273,18 +324,37 @@ class PostBox:
         self.is_due = True
 
     def _recover(self) -> None:
-        """Count the attempt in whose middle the last incarnation has ended."""
-        ordinal = self._page().ordinal
-        if not ordinal:
-            return
+        """
+        Count the attempt in whose middle the last incarnation has ended, unless that has done so itself.
+
+        Raises:
+            StoreError: it is to be tried again, before any post is handled.
+        """
+        page = self._page()
+        if page.ordinal and self._count(page.ordinal):
+            page.add_end(time.monotonic())
+        page.mark(b"")
+        first_s, now_s = page.ends[0], time.monotonic()
+        if 0 < first_s <= now_s:  # the clock begins anew with the machine
+            self._rests_until_s = first_s + PACE_S
+        self._must_recover = False
+
+    def _count(self, ordinal: int) -> bool:
         store = self._posting.store
         box = Box(store.messages, self.name)
         value = store.read(lambda txn: box.get(txn, ordinal))
-        if value is not None and (failure := self._how_it_ended()) is not None:
-            self._note(Entry(box.key(ordinal), decode(value)), failure)
-            self.commit()
-            self._fetched.clear()
-        self._page().mark(b"")
+        if value is None or (failure := self._how_it_ended()) is None:
+            return False
+        try:
+            post = decode(value)
+        except msgspec.MsgspecError:
+            return False
+        if post.failures and post.failures[-1].incarnation == failure.incarnation:
+            return False
+        self._note(Entry(box.key(ordinal), post), failure)
+        self.commit()
+        self._fetched.clear()
+        return True
 
     def _how_it_ended(self) -> Failure | None:
         """None when the post had no part in it: it was stopped, or all of the daemon has ended."""
@@ -299,9 +369,15 @@ class PostBox:
     def _page(self) -> Begun:
         if self._begun is None:
             folder = os.path.join(os.path.dirname(self._posting.store.path), BEGUN)
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            self._begun = Begun(folder, self.name)
+            try:
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+                self._begun = Begun(folder, self.name)
+            except OSError as error:
+                raise fault_of_system(folder, error) from None
         return self._begun
+
+
+_UNREADABLE = Post("", msgspec.Raw(b"\x90"), msgspec.Raw(b"\x80"))
 
 
 def retry_delay_s(post: Post) -> float:

@@ -26,12 +26,18 @@ def once(unit: Unit, key: str, function: Callable[..., T], /, *args: Any, **kwar
     row = statekeys.reserved("once") + statekeys.encode(key, statekeys.limit_of(name) - len("once") - 1)
     place = name.encode() + b"\0" + row
     store, values = unit.posting.store, values_of(Any)
-    kept = store.read(lambda txn: txn.get(place, db=store.state))
-    if kept is None:
+    unrecorded = unit.owner.unrecorded
+    kept = store.row(place)
+    if kept is not None:
+        known: T = values.read(kept, statekeys.encode(key))
+        return known
+    if place not in unrecorded:
         result = function(*args, **kwargs)
-        record = Transaction()
-        record.puts[place] = values.write(result, statekeys.encode(key))
-        unit.posting.commit(record)
-        return result
-    known: T = values.read(kept, statekeys.encode(key))
-    return known
+        unrecorded[place] = values.write(result, statekeys.encode(key))
+    else:  # the store had no room for it
+        result = values.read(unrecorded[place], statekeys.encode(key))
+    record = Transaction()
+    record.puts[place] = unrecorded[place]
+    unit.posting.commit(record)
+    del unrecorded[place]
+    return result

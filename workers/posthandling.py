@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from regrow.ipc.deadletters import Cause
-from regrow.ipc.errors import StoreError
+from regrow.ipc.errors import Backpressure, StoreError
 from regrow.ipc.mailbox import unknown_handler
 from regrow.ipc.transaction import Overtaken, Transaction
-from regrow.workers.box import BATCH_S, Entry, PostBox
+from regrow.workers.box import BATCH_S, Entry, NotNow, PostBox
 from regrow.workers.doorkeeper import Doorkeeper
 from regrow.workers.handlers import Handler
 from regrow.workers.mismatch import BadArguments
@@ -68,7 +69,7 @@ class PostHandling:
                 if box.is_batch_over():
                     break
             box.commit()
-        except (StoreError, Overtaken) as error:
+        except (StoreError, Overtaken, NotNow) as error:
             self._undone(unit, error)
         finally:
             keeper.task = None
@@ -77,6 +78,8 @@ class PostHandling:
 
     async def handle_some_async(self) -> None:
         """The same, for handlers of which some are `async def`; each post is committed on its own."""
+        from asyncio import CancelledError
+
         box = self._box
         unit = Unit(self._owner)
         UNIT.set(unit)
@@ -92,22 +95,19 @@ class PostHandling:
                         if handler.is_async:
                             await result
                         self._finish(entry, unit)
-                    except (Exception, SystemExit) as error:  # noqa: BLE001 - let it crash, with a record of it
+                    except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - let it crash, with a record of it
                         self._failed(entry, unit, error)
                 box.commit()
                 if time.monotonic() >= end_s:
                     break
-        except (StoreError, Overtaken) as error:
+        except (StoreError, Overtaken, NotNow) as error:
             self._undone(unit, error)
+        finally:
+            unit.is_over = True
 
     def _enter(self, unit: Unit) -> None:
         unit.transaction = Transaction(self._box.batch)
-
-        def keep() -> None:
-            self._box.batch.absorb(unit.transaction)
-            self._box.commit()
-
-        unit.keep = keep
+        unit.keep = self._box.commit
 
     def _leave(self, unit: Unit) -> None:
         unit.transaction = Transaction()
@@ -141,14 +141,17 @@ class PostHandling:
         if isinstance(error, self._replies):
             self._box.bury(entry, Cause.REFUSED, "".join(traceback.format_exception_only(error)).strip())
             return
-        if isinstance(error, SystemExit):
-            if error.code:
+        if isinstance(error, Backpressure) and error.where == "its box":
+            raise NotNow(str(error))  # it would have to be posted on, and takes its turn again
+        with suppress(StoreError):  # the next incarnation does it, before it handles any
+            if isinstance(error, SystemExit):
                 self._box.fail(entry, "exit", f"sys.exit({error.code!r})")
-            self._exits(error)
-            return
-        self._box.fail(entry, "exception", "".join(traceback.format_exception(error)))
-        raise error
+            else:
+                self._box.fail(entry, "exception", "".join(traceback.format_exception(error)))
+        if not isinstance(error, SystemExit):
+            raise error
+        self._exits(error)
 
-    def _undone(self, unit: Unit, error: StoreError | Overtaken) -> None:
-        self._box.give_up(error if isinstance(error, StoreError) else None)
+    def _undone(self, unit: Unit, error: StoreError | Overtaken | NotNow) -> None:
+        self._box.give_up(None if isinstance(error, Overtaken) else error)
         unit.roll_back()  # now it reads what is in the store

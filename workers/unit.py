@@ -6,12 +6,14 @@ Source: architecture section 7.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
-from regrow.ipc.posting import Posting
+from regrow.ipc.errors import StoreError
+from regrow.ipc.posting import Posting, process
 from regrow.ipc.statekeys import limit_of
 from regrow.ipc.transaction import Transaction
 from regrow.workers.state import State
@@ -59,7 +61,7 @@ class Owner:
     mapping; `concurrent`: units may overlap.
     """
 
-    __slots__ = ("concurrent", "group", "name", "of", "posting", "whole")
+    __slots__ = ("concurrent", "group", "is_stale", "name", "of", "pid", "posting", "unrecorded", "whole")
 
     def __init__(self, name: str, group: str, posting: Posting, *, concurrent: bool, of: Any = Any) -> None:
         self.name = name
@@ -68,6 +70,12 @@ class Owner:
         self.concurrent = concurrent
         self.of = of
         self.whole: Whole[Any] | None = None
+        self.is_stale = False
+        """The whole object has been changed by a handler that was undone, and could not be read since."""
+
+        self.pid = process.pid
+        self.unrecorded: dict[bytes, bytes] = {}
+        """Results of `once` that the store had no room for, by their rows."""
 
 
 class Unit:
@@ -75,7 +83,9 @@ class Unit:
     One after the other may be done with the same one. `is_used` says that there may be something to commit.
     """
 
-    __slots__ = ("_group_state", "_lent", "_state", "is_used", "keep", "owner", "posting", "transaction")
+    __slots__ = (
+        "_group_state", "_lent", "_outer", "_state", "is_over", "is_used", "keep", "owner", "posting", "transaction"
+    )  # fmt: skip
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
@@ -85,8 +95,12 @@ class Unit:
         self._state: State[Any] | None = None
         self._lent = Loans()
         self._group_state: State[Any] | None = None
+        self._outer: list[Transaction] = []
+        self.is_over = False
+        """Its handler has returned: what that has left running may not change anything with it."""
+
         self.keep = self.keep_alone
-        """Commits `transaction`; a post's is part of a larger one."""
+        """Commits what it is given, or raises and leaves it as it is; a post's is part of more."""
 
     @property
     def rows(self) -> Rows:
@@ -120,7 +134,7 @@ class Unit:
             StoreError, Overtaken: nothing was changed, and it is to be rolled back.
         """
         self.settle()
-        self.keep()
+        self.keep(self.transaction)
         self.begin()
 
     def settle(self) -> None:
@@ -129,7 +143,7 @@ class Unit:
             self._state.settle()
         if self._group_state is not None:
             self._group_state.settle()
-        if self.owner.whole is not None:
+        if self.owner.whole is not None and not self.owner.is_stale:
             self.owner.whole.settle()
 
     def roll_back(self) -> None:
@@ -150,10 +164,11 @@ class Unit:
         if self._group_state is not None:
             self._group_state.forget()
 
-    def keep_alone(self) -> None:
+    def keep_alone(self, work: Transaction) -> None:
         """Commit it for itself."""
-        if self.transaction:
-            self.posting.commit(self.transaction)
+        if work:
+            process.check(self.owner.pid, self.owner.name)
+            self.posting.commit(work)
 
     @contextmanager
     def block(self) -> Iterator[None]:
@@ -164,22 +179,31 @@ class Unit:
             StoreError, Overtaken: nothing was committed.
         """
         self.settle()
-        outer = self.transaction
-        self.transaction = Transaction(outer)
+        self._outer.append(self.transaction)
+        self.transaction = Transaction(self.transaction)
         self.is_used = True
         try:
             yield
             self.settle()
+            self.keep(self._all())
         except BaseException:
-            self.transaction = outer
+            self.transaction = self._outer.pop()
             self.forget_loans()
             raise
-        inner, self.transaction = self.transaction, outer
-        outer.absorb(inner)
-        self.keep()
-        self.transaction.clear()
+        self.transaction = self._outer.pop()
+        for layer in (*self._outer, self.transaction):
+            layer.clear()
         if self._group_state is not None:
             self._group_state.forget()  # from here on others may change it
+        if self.owner.concurrent:
+            self._lent.forget()
+
+    def _all(self) -> Transaction:
+        """Everything that was changed, by all blocks that are open."""
+        together = Transaction()
+        for layer in (*self._outer, self.transaction):
+            together.add(layer)
+        return together
 
     def forget_loans(self) -> None:
         """What was handed out is read anew."""
@@ -187,7 +211,23 @@ class Unit:
             if state is not None:
                 state.forget()
         if self.owner.whole is not None:
-            self.owner.whole.reload()
+            self.owner.is_stale = True
+            with suppress(StoreError):
+                self.read_whole()
+
+    def read_whole(self) -> Any:
+        """
+        The state, where it is one object.
+
+        Raises:
+            StoreError: it was undone what had been changed in it, and it cannot be read.
+        """
+        owner = self.owner
+        assert owner.whole is not None
+        if owner.is_stale:
+            owner.whole.reload()
+            owner.is_stale = False
+        return owner.whole.value
 
 
 def current(what: str) -> Unit:
@@ -198,6 +238,10 @@ def current(what: str) -> Unit:
         RuntimeError: none does, in this thread or task.
     """
     unit = UNIT.get()
-    if unit is None:
-        raise RuntimeError(f"{what} belongs to a handler, and none runs here: not in a thread that one has started")
+    if unit is None or unit.is_over:
+        elsewhere = "not in a thread or a process that one has started, nor in a task that it has left behind"
+        raise RuntimeError(f"{what} belongs to a handler, and none runs here: {elsewhere}")
     return unit
+
+
+os.register_at_fork(after_in_child=lambda: UNIT.set(None))
