@@ -103,6 +103,9 @@ def set_(which: Which, name: str, key: str, value: str) -> None:
 
     def put(txn: Any) -> None:
         check(txn)
+        if not is_known(txn, store, name):
+            why = f"no agent has that name; see `regrow state list{which.options}`"
+            raise Failed(f"cannot change the state of {name}: {why}")
         txn.put(row, encoded, db=store.state)
 
     with site.writing() as store:
@@ -212,6 +215,19 @@ def range_of(prefix: str) -> tuple[bytes, bytes]:
         return prefix_range(tuple(found) if isinstance(found, list) else found)
     except (BadState, TypeError) as error:
         raise click.UsageError(f"{prefix!r:.100} is no prefix of keys: {error}") from None
+
+
+def is_known(txn: Any, store: Any, name: str) -> bool:
+    """Whether the file has such an agent or group, or there ever was one that kept something or had posts."""
+    from regrow.ipc.levels import get_meta
+    from regrow.ipc.owners import has_any
+    from regrow.ipc.posts import BOX
+
+    if has_any(txn, store.state, name) or txn.get(BOX + name.encode() + b"\0", db=store.messages) is not None:
+        return True
+    agents = get_meta(txn, store.meta, "agents") or {}
+    group, _, number = name.rpartition(".")
+    return name in agents or (number.isdigit() and int(number) < agents.get(group, 0))
 
 
 def missing(which: Which, name: str, key: str) -> Failed:

@@ -95,10 +95,10 @@ def test_retry_and_drop_without_a_daemon(dead: Cli, place: Place) -> None:
     assert dead("list") == (0, "", "")
 
 
-@pytest.mark.parametrize("args", [("retry",), ("drop", "x"), ("drop", "0"), ("retry", "--all", "a", "b"), ("show", "x")])
-def test_usage(dead: Cli, args: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("args", ["retry", "drop x", "drop 0", "retry --all a b", "show x"])
+def test_usage(dead: Cli, args: str) -> None:
     """What is no number is said to be none."""
-    done = dead(*args)
+    done = dead(*args.split())
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
 
 
@@ -141,8 +141,8 @@ def test_state_of_a_running_agent(house: House, run: Cli) -> None:
             assert done.status == 1
             assert f"agent runs (pid {agent.pid})" in done.err
             assert "regrow stop agent" in done.err
-        for args in (("compact",), ("restore", str(house.run_dir / "store"))):
-            done = run("state", args[0], *where, *args[1:])
+        for verb, *more in (["compact"], ["restore", str(house.run_dir / "store")]):
+            done = run("state", verb, *where, *more)
             assert done.status == 1
             assert "stop it with `regrow down`" in done.err
         backup = house.folder / "backup"

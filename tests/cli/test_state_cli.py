@@ -286,6 +286,11 @@ def test_size_and_boxes(state: Offline, place: Place) -> None:
     assert "3 waiting  the oldest for 2m" in state("boxes").out or "oldest for 120s" in state("boxes").out
 
 
+def test_nobody_has_that_name(state: Offline) -> None:
+    """A slip of the hand makes no new owner."""
+    assert "no agent has that name" in refusal(state("set", "cuonter", "total", "1"))
+
+
 def test_no_store(run: Cli, tmp_path: Path) -> None:
     """It is said, and none is made."""
     assert "it is not there" in refusal(run("state", "list", "--state-dir", str(tmp_path / "nowhere")))

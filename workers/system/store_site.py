@@ -133,7 +133,11 @@ def claimed(place: Place, *, recovered: bool = False) -> Iterator[None]:
     finally:
         if is_sound and os.path.exists(place.data):
             sync_file(place.data)
-            write_owner(place.folder, msgspec.structs.replace(mine, durability=place.durability, clean=True))
+            last = before if before is not None else msgspec.structs.replace(mine, pid=0, start=0)
+            closed = msgspec.structs.replace(
+                last, daemon=place.daemon, run_dir=place.run_dir, durability=place.durability, clean=True
+            )
+            write_owner(place.folder, closed)
 
 
 def of_state_dir(state_dir: str) -> Place:
