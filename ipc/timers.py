@@ -112,7 +112,7 @@ def boot_of(key: bytes) -> bytes:
 
 
 def listed(txn: Txn, db: Any, now: Now) -> Iterator[tuple[int, Timer]]:
-    """All that can be read, the earliest first: the microsecond since the epoch when it is due as clocks are now, and it."""
+    """All that can be read, the earliest first: when each is due, in microseconds since the epoch as clocks are now."""
     ranges = [_listed(txn, db, BY_WALL, 0)]
     for boot, offset in offsets(txn, db):
         ranges.append(_listed(txn, db, BY_ELAPSED + boot, now.offset if boot == now.boot else offset))
