@@ -61,7 +61,8 @@ class AsyncRuntime(Runtime):
 
     def begin(self, args_json: str) -> None:
         self.load_state()
-        self.agent.__init__()  # type: ignore[misc]  # not before it knows its host
+        self.until_kept(self.agent.__init__)  # type: ignore[misc]  # not before it knows its host
+        self.unit.is_over = True
         init, values = self.arguments(args_json)
         self._await(init, self.agent, *values)
 
@@ -91,13 +92,27 @@ class AsyncRuntime(Runtime):
 
         async def run() -> None:
             self._aio.attach()
+            unit = Unit(self.owner)
+            UNIT.set(unit)
+            try:
+                while not await self._kept(unit, hook, args):
+                    pass
+            finally:
+                unit.is_over = True
+
+        self.loop.run_until_complete(run())
+
+    async def _kept(self, unit: Unit, hook: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+        try:
             result = hook(*args)
             if inspect.isawaitable(result):
                 await result
-            if self.unit.is_used:
-                self.unit.commit()
-
-        self.loop.run_until_complete(run())
+            if unit.is_used:
+                unit.commit()
+        except Overtaken:
+            unit.roll_back()
+            return False
+        return True
 
     async def _cancel_rest(self) -> None:
         rest = asyncio.all_tasks() - {asyncio.current_task()}
@@ -213,8 +228,19 @@ class AsyncRuntime(Runtime):
     async def _handle(self, item: Envelope, handler: Handler, values: tuple[Any, ...]) -> None:
         unit = Unit(self.owner)
         UNIT.set(unit)
-        while not await self._run_async(unit, handler, item, values):
-            pass
+        try:
+            while not await self._run_async(unit, handler, item, values):
+                pass
+        finally:
+            unit.is_over = True
+
+    def handle(self, item: Item) -> None:
+        """While a plain function runs, nothing else does; tasks that it leaves behind are not part of it."""
+        self.unit.is_over = False
+        try:
+            super().handle(item)
+        finally:
+            self.unit.is_over = True
 
     async def _run_async(self, unit: Unit, handler: Handler, item: Envelope, values: tuple[Any, ...]) -> bool:
         """Run it and commit; False when another has changed what it has read, and it is to run again."""
@@ -222,12 +248,6 @@ class AsyncRuntime(Runtime):
             result = await handler.function(self.agent, *values)
             if unit.is_used:
                 unit.commit()
-        except self._replies as error:
-            unit.roll_back()
-            self.answers.error(item, error)
-        except SystemExit as error:
-            unit.roll_back()
-            self.exits(error)
         except Overtaken:
             unit.roll_back()
             return False
@@ -235,6 +255,12 @@ class AsyncRuntime(Runtime):
             unit.roll_back()
             self.unkept(item.handler, error)
             self.answers.error(item, error)
+        except self._replies as error:
+            unit.roll_back()
+            self.answers.error(item, error)
+        except SystemExit as error:
+            unit.roll_back()
+            self.exits(error)
         else:
             if item.is_call:
                 hit(Point.REPLY_DUE)
@@ -245,22 +271,19 @@ class AsyncRuntime(Runtime):
         unit = Unit(self.owner)
         UNIT.set(unit)
         hook = self.news.hook(item)
-        while hook is not None:
-            try:
-                result = hook()
-                if inspect.isawaitable(result):
-                    await result
-                if unit.is_used:
-                    unit.commit()
-                return
-            except SystemExit as error:
-                self.exits(error)
-                return
-            except Overtaken:
-                unit.roll_back()
-            except StoreError as error:
-                self.unkept("a hook", error)
-                return
+        if hook is None:
+            return
+        try:
+            while not await self._kept(unit, hook, ()):
+                pass
+        except SystemExit as error:
+            unit.roll_back()
+            self.exits(error)
+        except StoreError as error:
+            unit.roll_back()
+            self.unkept("a hook", error)
+        finally:
+            unit.is_over = True
 
     def exits(self, error: SystemExit) -> None:
         super().exits(error)

@@ -176,15 +176,26 @@ class Runtime:
     def begin(self, args_json: str) -> None:
         """Make the agent. Until it is made, a stop signal ends it as it would any process."""
         self.load_state()
-        self.agent.__init__()  # type: ignore[misc]  # not before it knows its host
+        self.until_kept(self.agent.__init__)  # type: ignore[misc]  # not before it knows its host
         init, values = self.arguments(args_json)
+        self.until_kept(init, self.agent, *values)
+
+    def until_kept(self, hook: Callable[..., Any], *args: Any) -> None:
+        """
+        Call it and commit; again, if others have changed what it has read.
+
+        Raises:
+            StoreError; and what it raises.
+        """
+        unit = self.unit
         while True:
-            init(self.agent, *values)
             try:
-                self.unit.commit()
+                hook(*args)
+                if unit.is_used:
+                    unit.commit()
                 return
             except Overtaken:
-                self.unit.roll_back()
+                unit.roll_back()
 
     def load_state(self) -> None:
         """The state, where the class says that it is one object."""
@@ -235,9 +246,7 @@ class Runtime:
         if type(self.agent).terminate is not Agent.terminate:
             self.keeper.task = self.ending
             self.keeper.unpark()
-            self.agent.terminate(self.ending.reason)
-            if self.unit.is_used:
-                self.unit.commit()
+            self.until_kept(self.agent.terminate, self.ending.reason)
             self.keeper.task = None
         self.leave()
 
@@ -308,12 +317,6 @@ class Runtime:
             result = handler.function(self.agent, *values)
             if unit.is_used:
                 unit.commit()
-        except self._replies as error:
-            unit.roll_back()
-            self.answers.error(item, error)
-        except SystemExit as error:
-            unit.roll_back()
-            self.exits(error)
         except Overtaken:
             unit.roll_back()
             return False
@@ -321,6 +324,12 @@ class Runtime:
             unit.roll_back()
             self.unkept(item.handler, error)
             self.answers.error(item, error)
+        except self._replies as error:
+            unit.roll_back()
+            self.answers.error(item, error)
+        except SystemExit as error:
+            unit.roll_back()
+            self.exits(error)
         else:
             if item.is_call:
                 hit(Point.REPLY_DUE)
