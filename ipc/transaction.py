@@ -8,8 +8,10 @@ Source: architecture section 7.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import TypeAlias
 
 from regrow.ipc.posts import Box
@@ -73,7 +75,7 @@ class Transaction:
     def clear(self) -> None:
         """Begin anew."""
         if self.puts:
-            self.puts.clear()
+            self.puts = {}  # another one: `_Changes` sees it
         if self.posts:
             self.posts.clear()
         if self.then:
@@ -96,7 +98,7 @@ class Transaction:
         """Take over what a part of this one was to change; the part is empty afterwards."""
         if part.puts:
             self.puts.update(part.puts)
-            part.puts.clear()
+            part.puts = {}
         if part.posts:
             self.posts += part.posts
             part.posts.clear()
@@ -131,6 +133,11 @@ class Transaction:
         """
         Rows with `first` <= key < `end`, as they would be after the commit; rows may be put meanwhile.
         """
+        changes: list[_Changes] = []
+        layer: Transaction | None = self
+        while layer is not None:
+            changes.insert(0, _Changes(layer))
+            layer = layer.parent
         while True:
             rows = store.read(partial(_chunk, db=store.state, first=first, end=end, reverse=reverse))
             if shared:
@@ -140,28 +147,14 @@ class Transaction:
             low, high = first, end
             if full:
                 low, high = (rows[-1][0], end) if reverse else (first, rows[-1][0] + b"\0")
-            merged = self._laid_over(rows, low, high)
+            merged = dict(rows)
+            for each in changes:
+                each.lay_over(merged, low, high)
             for key in sorted(merged, reverse=reverse):
                 yield key, merged[key]
             if not full:
                 return
             first, end = (first, low) if reverse else (high, end)
-
-    def _laid_over(self, rows: list[tuple[bytes, bytes]], first: bytes, end: bytes) -> dict[bytes, bytes]:
-        layers = []
-        layer: Transaction | None = self
-        while layer is not None:
-            layers.append(layer.puts)
-            layer = layer.parent
-        merged: dict[bytes, bytes] = dict(rows)
-        for puts in reversed(layers):
-            for key, value in puts.items():
-                if first <= key < end:
-                    if value is None:
-                        merged.pop(key, None)
-                    else:
-                        merged[key] = value
-        return merged
 
     def apply(self, txn: Txn, store: Store, ring: Ring) -> None:
         """
@@ -200,6 +193,43 @@ class Transaction:
         for to, posts in new.items():
             if posts and Box(messages, to).put(txn, *posts):
                 ring(to)
+
+
+class _Changes:
+    """What one transaction has changed, in the order of the keys, for somebody who iterates while it grows."""
+
+    __slots__ = ("_keys", "_puts", "_transaction")
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+        self._puts = transaction.puts
+        self._keys: list[bytes] = []
+
+    def lay_over(self, rows: dict[bytes, bytes], first: bytes, end: bytes) -> None:
+        """Change the rows with `first` <= key < `end`."""
+        if self._transaction.puts is not self._puts:
+            self._puts = self._transaction.puts
+            self._keys.clear()
+        keys, puts = self._keys, self._puts
+        if len(puts) > len(keys):
+            self._take_in(sorted(islice(reversed(puts), len(puts) - len(keys))))
+        for key in keys[bisect_left(keys, first) : bisect_left(keys, end)]:
+            value = puts[key]
+            if value is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = value
+
+    def _take_in(self, new: list[bytes]) -> None:
+        """Whoever changes what it iterates over puts one key behind the other, or before it: that is no work."""
+        keys = self._keys
+        if not keys or keys[-1] < new[0]:
+            keys += new
+        elif new[-1] < keys[0]:
+            keys[:0] = new
+        else:
+            keys += new
+            keys.sort()
 
 
 def _chunk(txn: Txn, db: object, first: bytes, end: bytes, reverse: bool) -> list[tuple[bytes, bytes]]:
