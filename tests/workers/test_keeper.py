@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +18,14 @@ from regrow.config.spec import Durability
 from regrow.ipc import levels, meta_page
 from regrow.ipc.errors import StoreUnusable
 from regrow.ipc.levels import SteadyFile, get_meta, put_meta
-from regrow.ipc.store import Store, Txn
+from regrow.ipc.store import Store, StoreInfo, Txn
 from regrow.workers.system import keeper_formats, keeper_preparing, keeper_snapshots
+from regrow.workers.system.hub_timers import Timers
+from regrow.workers.system.hub_watch import Watch
 from regrow.workers.system.keeper_formats import migrate
 from regrow.workers.system.keeper_place import Place
 from regrow.workers.system.keeper_preparing import prepare
+from regrow.workers.system.keeper_snapshots import Snapshots
 from regrow.workers.system.keeper_walk import walk
 
 LEVELS = list(Durability)
@@ -456,8 +460,6 @@ def test_migrations(house: KeeperHouse, monkeypatch: pytest.MonkeyPatch) -> None
         txn.put(b"half", b"", db=store.state)
         raise KeyboardInterrupt
 
-    from regrow.ipc.store import StoreInfo
-
     store = Store(StoreInfo(str(house.folder), Durability.SYSTEM))
     with pytest.raises(KeyboardInterrupt):
         migrate(store, 1, (step(1), fail))
@@ -501,4 +503,51 @@ def test_snapshots(directory: Path) -> None:
     assert keeper_snapshots.take(env, str(house.state_dir / "snapshots"), "0" * 32) == str(house.snapshots[-1])
     assert len(house.snapshots) == 2
     env.close()
+    house.dispose()
+
+
+def test_snapshots_while_in_use(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only when something was committed, and not before an hour; a full disk is told once, and is over when it is."""
+    house = KeeperHouse(directory, Durability.PROCESS)
+    assert house.start() == ""
+    house.stop()
+    store = Store(StoreInfo(str(house.folder), Durability.PROCESS))
+    watch, timers, told = Watch(), Timers(), []
+    folder = directory / "copies"
+    snapshots = Snapshots(store, str(folder), "0" * 32, watch, lambda about, text: told.append((about, text)))
+    snapshots.begin(lately=True)  # there is none to fall back on: it is taken now
+    assert len(list(folder.iterdir())) == 1
+    snapshots.begin(lately=True)
+    snapshots.due(timers)
+    wait_s = timers.wait_s()
+    assert wait_s is not None
+    assert 3500 < wait_s <= 3600
+
+    def one() -> None:
+        due = Timers()
+        snapshots._timer = None
+        snapshots.due(due)
+        due.run()
+        assert select.select([watch.fileno()], [], [], 10.0)[0]
+        watch.turn()
+
+    monkeypatch.setattr(keeper_snapshots, "PERIOD_S", 0.0)
+    store.write(lambda txn: txn.put(b"a", b"b", db=store.state))
+    one()
+    assert told == [("snapshot", "")]
+    assert len(list(folder.iterdir())) == 2
+
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        one()
+    assert told[-1] == ("snapshot", "no snapshot was taken: snapshots: No space left on device")
+    assert len(list(folder.iterdir())) == 2
+    one()
+    assert told[-1] == ("snapshot", "")
+    snapshots.close()
+    watch.close()
+    store.shut()
     house.dispose()
