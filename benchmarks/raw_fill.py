@@ -19,7 +19,7 @@ def key(number: int) -> str:
 
 
 def main(path: str, owner: str, count: int, size: int) -> None:
-    """Put `count` values of `size` bytes."""
+    """Put `count` values of `size` bytes; nothing may be behind them in the store, so that its pages are full."""
     import lmdb
 
     room = 2 * count * (size + 100) + (1 << 30)
@@ -34,7 +34,7 @@ def main(path: str, owner: str, count: int, size: int) -> None:
 
         for first in range(0, count, TOGETHER):
             with env.begin(write=True) as txn, txn.cursor(db=state) as cursor:
-                cursor.putmulti(rows(first))
+                cursor.putmulti(rows(first), append=True)
 
 
 if __name__ == "__main__":
