@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from regrow.config.exits import USAGE
-from regrow.daemon.cli import state_store
+from regrow.daemon.cli import state_store, state_waiting
 from regrow.daemon.cli.arguments import read_value
 from regrow.daemon.cli.options import AgentName, debug_option, format_option
 from regrow.daemon.cli.output import dumps, json_list, one_line
@@ -42,6 +42,7 @@ def state(ctx: click.Context) -> None:
 
 
 state_store.add_to(state)
+state_waiting.add_to(state)
 
 
 @state.command("list")

@@ -11,7 +11,7 @@ import click
 
 from regrow.config.exits import REFUSED
 from regrow.daemon.cli.options import AgentName, format_option
-from regrow.daemon.cli.output import about, amount, dumps, json_list
+from regrow.daemon.cli.output import amount, dumps
 from regrow.daemon.cli.report import Failed, say
 from regrow.daemon.cli.stores import Which, of_files, of_store, refuse_living
 
@@ -21,7 +21,7 @@ IN_MEMORY_BYTES = 64 << 20
 
 def add_to(group: click.Group) -> None:
     """Add this module's commands."""
-    for command in (export, import_, backup, restore, compact, verify, size, boxes):
+    for command in (export, import_, backup, restore, compact, verify, size):
         group.add_command(command)
 
 
@@ -202,31 +202,3 @@ def size(which: Which, as_json: bool) -> None:
         click.echo(f"{name:<16}  {database.entries:>9} rows  {amount(database.pages * found.page_bytes):>12}")
     for one in kept:
         click.echo(f"  {one.name:<14}  {one.keys:>9} keys  {amount(one.bytes):>12}")
-
-
-@click.command()
-@format_option
-@of_store
-def boxes(which: Which, as_json: bool) -> None:
-    """How many posts wait for whom, and for how long the oldest has."""
-    from regrow.ipc.posts import Box, decode
-    from regrow.ipc.posts import boxes as names_of
-
-    def look(txn: Any) -> list[dict[str, Any]]:
-        facts = []
-        for name in names_of(txn, store.messages):
-            box = Box(store.messages, name)
-            first = box.after(txn, -1, 1, 1)
-            oldest = decode(first[0][1]).at if first else None
-            facts.append({"name": name, "waiting": box.length(txn), "oldest": oldest})
-        return facts
-
-    with which.reading() as store:
-        found = store.read(look)
-    if as_json:
-        click.echo(json_list(found))
-        return
-    now = time.time()
-    for fact in found:
-        age = f"the oldest for {about(max(now - fact['oldest'], 0))}" if fact["oldest"] is not None else ""
-        click.echo(f"{fact['name']:<16}  {fact['waiting']:>9} waiting  {age}".rstrip())

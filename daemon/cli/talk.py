@@ -1,4 +1,4 @@
-"""Verbs that talk to agents: call, send, post."""
+"""Verbs that talk to agents: call, send."""
 
 from __future__ import annotations
 
@@ -13,15 +13,7 @@ import click
 
 from regrow.daemon.cli.arguments import ArgumentError, Arguments, read_json, read_value, read_words
 from regrow.daemon.cli.handlernames import HandlerName, handlers
-from regrow.daemon.cli.options import (
-    AgentName,
-    Duration,
-    Function,
-    daemon_options,
-    format_option,
-    reach,
-    timeout_option,
-)
+from regrow.daemon.cli.options import AgentName, Function, daemon_options, format_option, reach, timeout_option
 from regrow.daemon.cli.output import dumps
 from regrow.daemon.cli.replies import as_json as json_of
 from regrow.daemon.cli.replies import as_text, on_terminal
@@ -35,7 +27,7 @@ if TYPE_CHECKING:
 
 def register(verb: Register) -> None:
     """Add this module's verbs."""
-    for command in (call, send, post):
+    for command in (call, send):
         verb("talk", command)
 
 
@@ -135,31 +127,6 @@ def send(message: Message, timeout_s: float, as_json: bool) -> None:
         delivery.wait(timeout_s)
     taker = delivery._to  # of a group: the one that has it
     click.echo(dumps({"name": taker, "result": "accepted"}) if as_json else f"{taker}: accepted")
-
-
-@click.command()
-@message(
-    click.option("--id", metavar="ID", help="Posts to one agent with the same ID are one post; default: made up."),
-    click.option(
-        "--expires", "expires_s", metavar="TIME", type=Duration(),
-        help="What is not handled by then becomes a dead letter; default: never.",
-    ),
-)  # fmt: skip
-def post(message: Message, id: str | None, expires_s: float | None, as_json: bool) -> None:
-    """
-    Post a message that takes effect exactly once, and print its id.
-
-    Done when it is kept, whoever is killed when; the agent need not run yet. The arguments are written as for `call`.
-    Arguments that do not fit make it a dead letter: see `regrow dead`.
-    """
-    from regrow.ipc.transaction import Transaction
-
-    with message.sender("post") as (client, to, handler):
-        out = client._posting.write(to, handler, message.given.args, message.given.kwargs, id, expires_s)
-        alone = Transaction()
-        alone.posts.append(out)
-        client._posting.commit(alone)
-    click.echo(dumps({"name": out.to, "id": out.id}) if as_json else out.id)
 
 
 @contextmanager

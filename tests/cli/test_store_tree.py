@@ -68,6 +68,18 @@ def test_life_of_a_store(directory: Path, run: Cli) -> None:
         assert run("start", *where, "counter").status == 0
         while run("call", *where, "counter", "total").out != "8\n":
             pass
+        assert run("post", *where, "counter", "count", "n=-1", "--delay", "20ms").status == 0
+        assert run("post", *where, "counter", "count", "n=-1", "--at", "2020-01-01T00:00").status == 0
+        assert run("post", *where, "counter", "count", "n=9", "--at", "2080-01-01T00:00Z", "--id", "far").status == 0
+        while run("call", *where, "counter", "total").out != "6\n":
+            pass
+        assert run("post", *where, "counter", "count", "n=2").status == 0
+        while run("call", *where, "counter", "total").out != "8\n":
+            pass
+        (late,) = json.loads(run("state", "timers", *where, "--format", "json").out)
+        assert late == {"at": 3471292800.0, "name": "counter", "handler": "count", "id": "far", "schedule": None}
+        assert run("state", "timers", *where).out.endswith("counter           count             id far\n")
+        assert run("post", *where, "counter", "count", "--at", "soon").status == 2
         assert run("state", "verify", *where).out.endswith("pages: ok\n")
         assert run("state", "backup", *where, str(directory / "backup")).status == 0
         assert "stop it with `regrow down`" in run("state", "restore", *file, str(directory / "backup")).err
