@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 
 from benchmarks.keeping import FLOORS, House, keeping
 from benchmarks.measure import Row, Size, ratio_row
@@ -68,22 +69,22 @@ def from_an_agent(level: Durability, house: House, raw: RawQueue, size: Size) ->
 
 
 class RawQueue:
-    """A receiver and `MANY` posters without regrow, as a context manager."""
+    """A receiver and `MANY` posters without regrow, as a context manager; `path`: another place than its own."""
 
-    def __init__(self, kind: str, house: House, level: str) -> None:
+    def __init__(self, kind: str, house: House, level: str, path: Path | None = None) -> None:
         self._stack = ExitStack()
-        path = house.directory / f"{kind}.{level}"
-        self._receiver = self._stack.enter_context(Told("raw_queue", kind, path, level))
-        self._receiver.ask("listen")
+        path = path or house.directory / f"{kind}.{level}"
+        self.receiver = self._stack.enter_context(Told("raw_queue", kind, path, level))
+        self.receiver.ask("listen")
         self._posters = [self._stack.enter_context(Told("raw_queue", kind, path, level)) for _ in range(MANY)]
 
     def run_s(self, posters: int, total: int, batch: int) -> float:
         """Seconds until `total` messages have taken effect."""
         began_s = time.perf_counter()
-        self._receiver.say(f"takes {total} {batch}")
+        self.receiver.say(f"takes {total} {batch}")
         for number, poster in enumerate(self._posters[:posters]):
             poster.say(f"puts {total // posters} {batch} {PAYLOAD} {number}")
-        self._receiver.answer()
+        self.receiver.answer()
         taken_s = time.perf_counter() - began_s
         for poster in self._posters[:posters]:
             poster.answer()

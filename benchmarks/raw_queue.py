@@ -11,6 +11,7 @@ On standard input, each answered with a line:
     takes TOTAL BATCH          take them out, up to BATCH in a transaction, each with a change of the same key
     both TOTAL BATCH SIZE      each batch put, then taken
     effects                    how often the key was changed
+    among ROWS                 from now on, commits and reads are of any of the rows that raw_fill.py has put
 
 It ends when its standard input is closed.
 """
@@ -18,6 +19,7 @@ It ends when its standard input is closed.
 from __future__ import annotations
 
 import os
+import random
 import socket
 import sqlite3
 import sys
@@ -32,7 +34,7 @@ LEVELS: dict[str, tuple[dict[str, bool], str]] = {
 """What LMDB is opened with, and `PRAGMA synchronous` of sqlite3 in WAL mode."""
 
 MAP_BYTES = 1 << 30
-KEYS = 100
+KEYS, ANY = 100, 50_000
 VALUE = b"\xce\x00\x00\x00\x01"
 LOCKED_S = 60.0
 
@@ -54,16 +56,21 @@ class Lmdb:
         import lmdb
 
         flags: Any = LEVELS[level][0]
-        self._env = lmdb.open(path, map_size=MAP_BYTES, max_dbs=2, readahead=False, **flags)
-        self._state, self._queue = (self._env.open_db(name) for name in (b"state", b"messages"))
+        self._env = lmdb.open(path, map_size=MAP_BYTES, max_dbs=8, readahead=False, **flags)
+        self._state, self._queue = (self._env.open_db(name) for name in (b"state", b"raw"))
+        self._keys = [b"agent\0 key%02d\0" % number for number in range(KEYS)]
+
+    def among(self, rows: int) -> None:
+        some = random.Random(rows)
+        self._keys = [b"ledger\0 k%09d\0" % some.randrange(rows) for _ in range(ANY)]
 
     def commit(self, number: int) -> None:
         with self._env.begin(write=True) as txn:
-            txn.put(b"agent\0 key%02d\0" % (number % KEYS), VALUE, db=self._state)
+            txn.put(self._keys[number % len(self._keys)], VALUE, db=self._state)
 
     def read(self, number: int) -> None:
         with self._env.begin() as txn:
-            txn.get(b"agent\0 key%02d\0" % (number % KEYS), db=self._state)
+            txn.get(self._keys[number % len(self._keys)], db=self._state)
 
     def put(self, first: int, count: int, message: bytes) -> None:
         queue = self._queue
@@ -196,6 +203,8 @@ def main(kind: str, path: str, level: str) -> None:
             takes(queue, bell, *numbers)
         elif verb == "both":
             both(queue, *numbers)
+        elif verb == "among" and isinstance(queue, Lmdb):
+            queue.among(numbers[0])
         elif verb == "effects":
             answer = str(queue.effects())
         print(answer, flush=True)
