@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from typing import Any
 
@@ -30,12 +28,14 @@ def add_to(group: click.Group) -> None:
 @of_store
 def export(which: Which, name: str | None) -> None:
     """Print everything as JSON, or what one agent or group keeps: for `import`, here or elsewhere."""
+    from tempfile import SpooledTemporaryFile
+
     from regrow.ipc import storedump
     from regrow.ipc.owners import has_any
 
     site = which.site()
     head = storedump.Dump(daemon=site.place.daemon, owner=name, at=time.time())
-    with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as spool, site.reading() as store:
+    with SpooledTemporaryFile(IN_MEMORY_BYTES) as spool, site.reading() as store:
 
         def write(txn: Any) -> None:
             if name is not None and not has_any(txn, store.state, name):
@@ -60,12 +60,15 @@ def import_(which: Which, file: str, replace: bool) -> None:
 
     Of one agent or group, while it does not run; of a whole store, while the daemon does not.
     """
+    from shutil import copyfileobj
+    from tempfile import SpooledTemporaryFile
+
     from regrow.ipc.storedump import Reader
     from regrow.ipc.taggedjson import BadJson
 
-    with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as spool:
+    with SpooledTemporaryFile(IN_MEMORY_BYTES) as spool:
         with click.open_file(file, "rb") as source:
-            shutil.copyfileobj(source, spool, 1 << 20)
+            copyfileobj(source, spool, 1 << 20)
         try:
             count, what = take_in(which, Reader(spool), replace=replace)
         except BadJson as error:

@@ -141,7 +141,8 @@ class Session:
                 continue
             text = path.read_text()
             if str(self.run_dir) not in text:
-                places = "".join(f'{key}_dir = "{self.directory}/.{key}"\n' for key in ("run", "state", "log"))
+                places = "".join(f'{key}_dir = "{self.directory}/.{key}"\n' for key in ("run", "log"))
+                places += f'state_dir = "{self.directory}/.{path.stem}-state"\n'  # a store is of one daemon
                 head = "[daemon]\n"
                 text = text.replace(head, head + places) if head in text else f"{text}\n{head}{places}"
             path.write_text(re.sub("|".join(PORTS), lambda match: self._ports[match[0]], text))
