@@ -1,8 +1,8 @@
 """
 Who gives the runs of one workflow their places: a process for each of the first ones that wait, up to the limit.
 
-It keeps nothing: what waits and what runs is in the store, and each start and end of a run is posted to it. So it may
-be killed at any time, and looks again when it is started.
+It keeps nothing: what waits and what runs is in the store. Each start and each end of a run is posted to it, which
+tells it no more than to look; so all posts that are there are taken at once, and it may be killed at any time.
 
 Source: architecture section 7.
 """
@@ -11,104 +11,118 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regrow.config.spec import RUNS
 from regrow.ipc import workflow_rows as rows
 from regrow.ipc.control import ControlClient
-from regrow.ipc.errors import NoProcess, Refused
+from regrow.ipc.down import Down
+from regrow.ipc.errors import ControlError, NoProcess, Refused, StoreError
+from regrow.ipc.posts import Box
 from regrow.ipc.store import Txn
-from regrow.ipc.workflow_rows import LOOK, Run, Status
-from regrow.workers.agent import Agent, handler
-from regrow.workers.unit import current
-
-if TYPE_CHECKING:
-    from regrow.ipc.down import Down
+from regrow.ipc.workflow_rows import Run, Status
+from regrow.workers.agent import Agent
+from regrow.workers.workflow_runtime import OwnRuntime
 
 START_S = 30.0
 """How long a supervisor may take to start a process."""
 
+AGAIN_S = 1.0
+"""When something could not be started, how long until the next try."""
+
 FORGOTTEN_AT_ONCE = 100
 
 GOING = frozenset({"noproc", "shutdown"})
-"""Refusals of a supervisor that ends: this process ends with it, and its successor looks again."""
+"""Refusals of a supervisor that is not there: when it is started again, so is this process."""
+
+Named = tuple[str, Run]
 
 
-class Desk(Agent):
-    """Its posts are handled however often that has failed: there is nobody else to do it."""
+class DeskRuntime(OwnRuntime):
+    """What runs a Desk."""
 
-    max_attempts = 0
+    agent: Desk
 
-    def init(self, workflow: str, limit: int, keep_s: float) -> None:
-        self.workflow = workflow
-        self.limit = limit
-        self.keep_s = keep_s
-        self.post(self.name, LOOK)
-
-    @handler
-    def look(self) -> None:
-        """Start what can be started, and forget what has been over for long enough."""
-        unit = current("look")
-        store = unit.posting.store
-        with ControlClient(self._node.run_dir, timeout_s=START_S) as control:
+    def serve(self) -> None:
+        """Look whenever something has come, and in the beginning."""
+        while self.ending is None:
+            self.posts.is_due = False
             try:
-                children = {child["id"] for child in control.request("which_children", supervisor=self._supervisor)}
-                waiting, placed, old = store.read(self._read)
-                for id, run in to_start(waiting, placed, children, self.limit):
-                    self._start(control, id, run)
-            except Refused as error:
-                if error.code not in GOING:
-                    raise
-                return
-        if old:
-            unit.is_used = True
-            unit.transaction.then.append(lambda txn: rows.forget_all(txn, store.messages, store.state, old))
-        if len(old) == FORGOTTEN_AT_ONCE:
-            self.post(self.name, LOOK)
+                is_done = self._look()
+            except (ControlError, StoreError) as error:
+                if not (isinstance(error, Refused) and error.code in GOING):
+                    self.complaints.make(f"runs of {self.agent.workflow} wait: {error}", to_supervisor=True)
+                    self.node.receive(AGAIN_S)
+                    continue
+                is_done = True
+            while is_done and not self.posts.is_due and self.ending is None:
+                item = self.node.receive(None)
+                if isinstance(item, Down):
+                    break  # a process has ended in whose place another one is to be started
+                if item is not None:
+                    self.handle(item)
 
-    def on_down(self, down: Down) -> None:
-        """A process has ended in whose place another one is to be started."""
-        self.post(self.name, LOOK)
+    def _look(self) -> bool:
+        """Start what can be started, and forget what has been over for long enough; whether that was all."""
+        desk = self.agent
+        with ControlClient(self.node.run_dir, timeout_s=START_S) as control:
+            children = {child["id"] for child in control.request("which_children", supervisor=desk.workflow + RUNS)}
+            waiting, placed, is_tidy = self.posting.store.write(self._take)
+            for id, run in to_start(waiting, placed, children, desk.limit):
+                self._start(control, id, run)
+        return is_tidy
 
-    @property
-    def _supervisor(self) -> str:
-        return self.workflow + RUNS
-
-    def _read(self, txn: Txn) -> tuple[list[tuple[str, Run]], list[tuple[str, Run]], list[str]]:
-        db = current("look").posting.store.messages
-        both = rows.queued(txn, db, self.workflow, self.limit), rows.placed(txn, db, self.workflow)
+    def _take(self, txn: Txn) -> tuple[list[Named], list[Named], bool]:
+        """The first runs that wait, those that have a place, and whether nothing is left to be forgotten."""
+        store, desk = self.posting.store, self.agent
+        db, box = store.messages, Box(store.messages, self.name)
+        for ordinal, _ in box.after(txn, -1, 10_000, 1 << 24):
+            box.take(txn, ordinal)
+        both = rows.queued(txn, db, desk.workflow, desk.limit), rows.placed(txn, db, desk.workflow)
         waiting, placed = ([(id, run) for id in ids if (run := rows.get(txn, db, id)) is not None] for ids in both)
-        old = rows.ended_before(txn, db, self.workflow, time.time() - self.keep_s, FORGOTTEN_AT_ONCE)
-        return waiting, placed, old
+        old = rows.ended_before(txn, db, desk.workflow, time.time() - desk.keep_s, FORGOTTEN_AT_ONCE)
+        rows.forget_all(txn, db, store.state, old)
+        return waiting, placed, len(old) < FORGOTTEN_AT_ONCE
 
     def _start(self, control: ControlClient, id: str, run: Run) -> None:
         argument = id.replace("{", "{{").replace("}", "}}")  # not a placeholder
         spec: dict[str, Any] = {"id": run.process, "args": {"id": argument}}
-        answer = control.request("start_child", supervisor=self._supervisor, spec=spec)
+        answer = control.request("start_child", supervisor=self.agent.workflow + RUNS, spec=spec)
         if answer["pid"] is None and self._is_waiting(id):
             self._start_after(run.process)
 
     def _is_waiting(self, id: str) -> bool:
-        store = current("look").posting.store
+        store = self.posting.store
         run = store.read(lambda txn: rows.get(txn, store.messages, id))
         return run is not None and run.status is Status.QUEUED
 
     def _start_after(self, process: str) -> None:
         """The process of an earlier try of the same run is still about to end: look again when it has."""
         try:
-            self.monitor(process)
+            self.agent.monitor(process)
         except NoProcess:
-            self.post(self.name, LOOK)
+            self.posts.is_due = True
+
+
+class Desk(Agent):
+    """The desk of `workflow`: `limit` runs at once; those that are over are kept for `keep_s` seconds."""
+
+    _runtime = DeskRuntime
+
+    def init(self, workflow: str, limit: int, keep_s: float) -> None:
+        self.workflow = workflow
+        self.limit = limit
+        self.keep_s = keep_s
 
 
 def to_start(
-    waiting: Sequence[tuple[str, Run]], placed: Sequence[tuple[str, Run]], children: Collection[str], limit: int
-) -> list[tuple[str, Run]]:
+    waiting: Sequence[Named], placed: Sequence[Named], children: Collection[str], limit: int
+) -> list[Named]:
     """
     Which runs need a process: those that have a place and lost theirs, and the first that wait, up to the limit. Pure.
 
     Args:
-        children: whose processes are there, or are being restarted.
+        children: whose processes are there, or are being restarted; as it was before the others were looked at.
     """
     lost = [(id, run) for id, run in placed if run.process not in children]
     free = max(limit - len(placed), 0)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
 from typing import Any
 
-from regrow.config import exits
 from regrow.config.spec import DESK
 from regrow.ipc import workflow_rows as rows
 from regrow.ipc.explain import last_exit
@@ -23,15 +21,13 @@ from regrow.workers.agent import Agent
 from regrow.workers.ending import of_reason
 from regrow.workers.errors import Ignore
 from regrow.workers.function import load
-from regrow.workers.notify import notify, ready
-from regrow.workers.runtime import Runtime
-from regrow.workers.stop_signals import StopSignals
 from regrow.workers.unit import UNIT
 from regrow.workers.workflow import Workflow, undoing_of
 from regrow.workers.workflow_course import RunCourse, Stopped
+from regrow.workers.workflow_runtime import OwnRuntime
 
 
-class RunRuntime(Runtime):
+class RunRuntime(OwnRuntime):
     """What runs a RunAgent."""
 
     agent: RunAgent
@@ -40,21 +36,6 @@ class RunRuntime(Runtime):
     def desk(self) -> str:
         """Who starts what waits for a place."""
         return self.agent.workflow + DESK
-
-    def _live(self, args_json: str, started: Callable[[], None]) -> int:
-        """As any agent, but that posts to it are taken by `receive`."""
-        try:
-            self.begin(args_json)
-        except Ignore:
-            notify("X_REGROW_IGNORE=1")
-            return exits.DONE
-        with StopSignals(self.node, self._asked_to_stop):
-            self.node.announce()
-            started()
-            ready()
-            self.serve()
-            self.end()
-        return self.ending.status if self.ending is not None else exits.DONE
 
     def begin(self, args_json: str) -> None:
         """Take a place, unless there is nothing to be done, or not here."""
