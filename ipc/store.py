@@ -54,6 +54,9 @@ MAP_BYTES = 1 << 30
 """How large the map is made at first: address space, not memory and not disk."""
 
 MAX_READERS = 16_384
+FORK_S = 2.0
+"""How long a fork waits for other threads to be done with the store."""
+
 TRIES = 4
 """More than can go wrong with one read: closed, replaced, grown."""
 
@@ -85,7 +88,7 @@ class Store:
         self.path = info.path
         self.durability = info.durability
         self.run_dir = run_dir
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._writing = False
         self._is_open = False
         self._signs = mmap.mmap(-1, SIGNS_BYTES)
@@ -117,7 +120,7 @@ class Store:
         Raises:
             StoreError.
         """
-        with self._lock:
+        with self.lock:
             try:
                 with self.env.begin() as txn:
                     if self._signs[1] != self._generation:
@@ -135,7 +138,7 @@ class Store:
         Raises:
             StoreError.
         """
-        with self._lock:
+        with self.lock:
             try:
                 with self.env.begin(db=self.state) as txn:
                     if self._signs[1] != self._generation:
@@ -151,7 +154,7 @@ class Store:
         """Do what can be done first. LMDB is not looked up for reads that go well."""
         import lmdb
 
-        with self._lock:
+        with self.lock:
             for _ in range(TRIES):
                 try:
                     with self.env.begin() as txn:
@@ -175,7 +178,7 @@ class Store:
         Raises:
             StoreError: nothing was changed; and whatever `change` raises.
         """
-        with self._lock:
+        with self.lock:
             if self._writing:
                 raise RuntimeError("a transaction of the store is open in this thread already")
             self._writing = True
@@ -268,13 +271,13 @@ class Store:
 
     def shut(self) -> None:
         """Close it here, whoever else has it open; only for one that `open` has not given."""
-        with self._lock:
+        with self.lock:
             self._close_env()
             self._rope.close()
 
     def follow(self) -> None:
         """Another store is in its place. Raises: StoreUnusable."""
-        with self._lock:
+        with self.lock:
             self._open_anew()
 
     def leave_to_parent(self) -> None:
@@ -366,12 +369,29 @@ class _Stores:
 
     def __init__(self) -> None:
         self._open: list[tuple[Store, int]] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._pid = os.getpid()
-        os.register_at_fork(after_in_child=self._forked)
+        self._held: dict[int, list[Any]] = {}
+        os.register_at_fork(before=self._hold, after_in_parent=self._let_go, after_in_child=self._forked)
+
+    def _hold(self) -> None:
+        """
+        Before a fork: py-lmdb cannot close, in the child, what a thread of the parent is in the middle of.
+
+        Whoever waits longer than this for the writers' lock has a child that cannot use the store.
+        """
+        held = self._held[threading.get_ident()] = []
+        for lock in (self._lock, *(store.lock for store, _ in self._open)):
+            if lock.acquire(timeout=FORK_S):
+                held.append(lock)
+
+    def _let_go(self) -> None:
+        for lock in self._held.pop(threading.get_ident(), ()):
+            lock.release()
 
     def _forked(self) -> None:
-        self._lock = threading.Lock()  # a thread that is not here may have held it
+        self._held.clear()
+        self._lock = threading.RLock()  # a thread that is not here may have held it
 
     def take(self, run_dir: str) -> Store:
         info, run_dir = read_info(run_dir), os.path.abspath(run_dir)
