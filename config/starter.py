@@ -20,7 +20,8 @@ intensity = 3
 period = "5s"
 
 # A Python class in a process of its own, which handles messages: module {module}.py, beside this file.
-# Try `regrow call counter add n=2`, kill it (`kill -9 PID`, PIDs from `regrow status`), and call it again.
+# Try `regrow call counter add n=2`, kill it (`kill -9 PID`, PIDs from `regrow status`), and call it again: it goes on
+# counting. `regrow post counter add` adds one even while it is stopped: as soon as it is started, once.
 [worker.counter]
 agent = "{module}:Counter"
 # What its `init` is given:
@@ -58,26 +59,26 @@ from regrow.workers import Agent, handler
 
 
 class Counter(Agent):
-    """Counts. Its memory is its process's: after a restart it begins again."""
+    """Counts, through `kill -9` too: what is in `self.state` is kept for the agent's name, whatever ends its process."""
 
     # Exceptions that are answers: the caller gets them. Any other one ends the process, and a new one is started.
     replies = (ValueError,)
 
     def init(self, start: int) -> None:
-        """Before anybody can call."""
-        self.count = start
+        """Before anybody can call, in each process that has the name."""
+        self.state.setdefault("count", start)
 
     @handler
     def add(self, n: int = 1) -> int:
         """Arguments are checked against the annotations: `n` is a number, or the caller is told."""
         if n < 0:
             raise ValueError(f"cannot add {{n}}: this counter goes up")
-        self.count += n
-        return self.count
+        self.state["count"] += n  # kept when the handler returns, undone when it raises
+        return self.state["count"]
 
     @handler
     def value(self) -> int:
-        return self.count
+        return self.state["count"]
 
 
 def clock(every_s: float) -> None:
