@@ -18,7 +18,10 @@ KEEP = 10_000
 _NUMBERS = 4_096
 """Reports of one supervisor whose sequence numbers are remembered: causes are recent."""
 
-ASIDE = frozenset({"backpressure", "dead_letter", "signals_lost", "store"})
+COMMANDS = frozenset({"command_started", "command_ended", "command_refused"})
+"""What the worker that runs commands tells of; each is written down, however many there are."""
+
+ASIDE = frozenset({"backpressure", *COMMANDS, "dead_letter", "signals_lost", "store"})
 """Events that change no child's state; `latest` does not speak of them."""
 
 Event = dict[str, Any]

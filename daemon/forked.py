@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from regrow.config.spec import Kind, SupervisorSpec, WorkerSpec
 from regrow.daemon.context import Context, shared_environ
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import identity, kernel, spawn
+from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.spawn import Launch
 
 PYTHON = frozenset({Kind.FUNCTION, Kind.AGENT})
@@ -35,6 +37,9 @@ KEEPER = "regrow.keeper"
 
 HUB = "regrow.hub"
 """The internal worker for what is published, and for those who are not Python or not here."""
+
+COMMANDS = "regrow.commands"
+"""The internal worker that runs system commands."""
 
 
 def prepare(context: Context, spec: SupervisorSpec, notify_address: str) -> Context:
@@ -109,7 +114,7 @@ def body(context: Context, spec: WorkerSpec, launch: Launch, dump_fd: int) -> Ca
         SpawnError: what runs its kind cannot be loaded.
     """
     try:
-        run = _runner(context, spec)
+        run = _runner(context, spec, launch.group)
     except ImportError as error:
         raise SpawnError(f"load what runs {spec.kind}s ({error})", errno.ENOEXEC) from None
     from regrow.workers import stacks
@@ -122,7 +127,7 @@ def body(context: Context, spec: WorkerSpec, launch: Launch, dump_fd: int) -> Ca
             os.write(status_fd, spawn.RUNNING)
             os.close(status_fd)
 
-        if spec.name == HUB:  # nobody needs to wait until it has loaded what it needs
+        if spec.name in (HUB, COMMANDS):  # nobody needs to wait until it has loaded what it needs
             started()
             return run(lambda: None)
         return run(started)
@@ -130,7 +135,7 @@ def body(context: Context, spec: WorkerSpec, launch: Launch, dump_fd: int) -> Ca
     return run_worker
 
 
-def _runner(context: Context, spec: WorkerSpec) -> Callable[[Callable[[], None]], int]:
+def _runner(context: Context, spec: WorkerSpec, group: Group | None) -> Callable[[Callable[[], None]], int]:
     """What runs a function or an agent; loaded before the first fork, by `prepare`, where that could be foreseen."""
     if spec.kind is Kind.AGENT:
         from regrow.workers import runtime
@@ -140,7 +145,9 @@ def _runner(context: Context, spec: WorkerSpec) -> Callable[[Callable[[], None]]
 
     if spec.target.startswith(TASKS):
         importlib.import_module(TASKS)  # here, once, instead of in each of them
-    kwargs = {"channel_fd": context.logger_fd} if spec.name == LOGGER else {}
+    kwargs: dict[str, Any] = {"channel_fd": context.logger_fd} if spec.name == LOGGER else {}
+    if spec.name == COMMANDS:
+        kwargs = {"group": group}
     return lambda started: function.run(spec.name, spec.target, spec.args_json, spec.import_path, started, kwargs)
 
 

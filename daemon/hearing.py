@@ -11,10 +11,11 @@ import select
 from typing import TYPE_CHECKING
 
 from regrow.config.spec import Kind, ReadyKind, WorkerSpec
+from regrow.daemon import forked
 from regrow.daemon.channel import DetailUp
 from regrow.daemon.core.events import ChildIgnored, ChildReady
 from regrow.daemon.errors import SpawnError
-from regrow.daemon.events import ASIDE
+from regrow.daemon.events import ASIDE, COMMANDS
 from regrow.daemon.linux import shim, spawn
 from regrow.daemon.linux.notify import Notice, NotifySocket
 from regrow.daemon.process import Process
@@ -107,6 +108,6 @@ class Hearing:
 
     def _event(self, process: Process, event: str, text: str) -> None:
         now_s = self._runtime.loop.now()
-        if now_s - process.event_s >= EVENT_EVERY_S:
+        if now_s - process.event_s >= EVENT_EVERY_S or (event in COMMANDS and process.name == forked.COMMANDS):
             process.event_s = now_s
             self._runtime.note(event, process.name, process.incarnation, text[:MAX_EVENT_TEXT])

@@ -2,7 +2,7 @@
 Regrow's own part of the tree: the top supervisor, and the workers that serve all others.
 
 The logger is always there; the keeper in a tree with agents, who keep state and get posts; the hub where somebody could
-use it: in a tree with agents, or whose file says so.
+use it: in a tree with agents, or whose file says so; and so the worker that runs commands.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from regrow.config.spec import (
     AutoShutdown,
     Backoff,
+    CommandsSpec,
     DaemonSpec,
     Escalate,
     HubSpec,
@@ -39,6 +40,14 @@ INTENSITY, PERIOD_S = 50, 10.0
 """How often the two subtrees may be lost before the daemon gives up: it is the last to do so."""
 
 
+class Commands(Struct, frozen=True):
+    """What is to be known to run commands: the rules, and whom they do not bind."""
+
+    spec: CommandsSpec = CommandsSpec()
+    operator_uids: tuple[int, ...] = ()
+    operator_gids: tuple[int, ...] = ()
+
+
 class Wanted(Struct, frozen=True):
     """
     What a tree is to have of regrow's own, besides the logger.
@@ -49,6 +58,7 @@ class Wanted(Struct, frozen=True):
 
     hub: HubSpec | None = None
     agents: Mapping[str, int] | None = None
+    commands: Commands | None = None
 
 
 def top_spec(user: SupervisorSpec, system: SupervisorSpec) -> SupervisorSpec:
@@ -70,6 +80,8 @@ def system_spec(daemon: DaemonSpec, wanted: Wanted) -> SupervisorSpec:
         children.append(_keeper(daemon, wanted.agents))
     if wanted.hub is not None:
         children.append(_hub(daemon, wanted.hub))
+    if wanted.commands is not None:
+        children.append(_commands(daemon, wanted.commands))
     return SupervisorSpec(
         name=nested.SYSTEM,
         intensity=1_000_000,
@@ -123,22 +135,38 @@ def _hub(daemon: DaemonSpec, hub: HubSpec) -> WorkerSpec:
     )
 
 
+def _commands(daemon: DaemonSpec, commands: Commands) -> WorkerSpec:
+    arguments = {"run_dir": daemon.run_dir, "state_dir": daemon.state_dir, **msgspec.structs.asdict(commands)}
+    return WorkerSpec(
+        name=forked.COMMANDS,
+        kind=Kind.FUNCTION,
+        target="regrow.workers.system.commands:run",
+        args_json=msgspec.json.encode(arguments).decode(),
+        ready=Ready(Probe(ReadyKind.STARTED), timeout_s=30.0),
+        shutdown=Shutdown(ShutdownKind.TIMEOUT, 5.0),
+    )
+
+
 def wanted(plan: Plan) -> Wanted:
     """What the tree of this plan is to have."""
+    access = plan.access
+    commands = Commands(plan.commands or CommandsSpec(), access.operator_uids, access.operator_gids)
     if Kind.AGENT not in forked.kinds_in(plan.root):
-        return Wanted(plan.hub)
-    return Wanted(plan.hub or HubSpec(), _addresses(commons.workers_in(plan.root)))
+        return Wanted(plan.hub, commands=commands if plan.commands is not None else None)
+    return Wanted(plan.hub or HubSpec(), _addresses(commons.workers_in(plan.root)), commands)
 
 
 def with_agents(before: Wanted) -> Wanted:
     """The same, and what agents need; who once had it keeps it."""
-    return Wanted(before.hub or HubSpec(), before.agents if before.agents is not None else {})
+    agents = before.agents if before.agents is not None else {}
+    return Wanted(before.hub or HubSpec(), agents, before.commands or Commands())
 
 
 def kept(wanted: Wanted, before: Wanted) -> Wanted:
     """What is wanted, and what there was: agents that came at run time may be there still."""
     hub = wanted.hub or (HubSpec() if before.hub is not None else None)
-    return Wanted(hub, {} if wanted.agents is None and before.agents is not None else wanted.agents)
+    commands = wanted.commands or (Commands() if before.commands is not None else None)
+    return Wanted(hub, {} if wanted.agents is None and before.agents is not None else wanted.agents, commands)
 
 
 def to_restart(before: SupervisorSpec, now: SupervisorSpec, *, admitted: bool) -> Iterator[tuple[str, bool]]:
@@ -147,7 +175,8 @@ def to_restart(before: SupervisorSpec, now: SupervisorSpec, *, admitted: bool) -
     """
     known = {child.name: child for child in before.children}
     for child in now.children:
-        if child.name != forked.LOGGER and (admitted or known.get(child.name) != child):
+        concerned = admitted and child.name not in (forked.LOGGER, forked.COMMANDS)
+        if child.name != forked.LOGGER and (concerned or known.get(child.name) != child):
             yield child.name, child.name in known
 
 

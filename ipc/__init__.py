@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from regrow.ipc.aio import AsyncClient as AsyncClient
     from regrow.ipc.client import Client as Client
+    from regrow.ipc.commands_result import CommandResult as CommandResult
     from regrow.ipc.down import Down as Down
     from regrow.ipc.errors import Ambiguous as Ambiguous
     from regrow.ipc.errors import Backpressure as Backpressure
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "aio": ("AsyncClient",),
     "client": ("Client",),
+    "commands_result": ("CommandResult",),
     "down": ("Down",),
     "errors": (
         "Ambiguous",

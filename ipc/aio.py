@@ -21,14 +21,16 @@ from regrow.ipc.awaited import never_mind, when_done
 from regrow.ipc.delivery import Awaits
 from regrow.ipc.errors import MessageError
 from regrow.ipc.node import Awaited, Node
-from regrow.ipc.verbs import CALL_S, Where, deadline, looks, not_taken, too_late, value_of
+from regrow.ipc.verbs import CALL_S, COMMAND_S, Where, deadline, looks, not_taken, too_late, value_of
 from regrow.ipc.workflow_aio import AsyncWorkflowVerbs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
-    from contextlib import AbstractAsyncContextManager
-
+    from regrow.ipc.commands_aio import AsyncCommand
+    from regrow.ipc.commands_result import CommandResult, Word
     from regrow.ipc.groups import Address
     from regrow.ipc.mailbox import Signal
     from regrow.ipc.posting import Posting
@@ -251,6 +253,24 @@ class AsyncVerbs:
         from regrow.ipc.task_aio import AsyncTaskSupervisor
 
         return AsyncTaskSupervisor(self, supervisor, shutdown=shutdown)
+
+    async def run_command(
+        self, argv: Sequence[Word], /, *, timeout: float = COMMAND_S, input: bytes | None = None, **options: Any
+    ) -> CommandResult:
+        """Run a program to its end; as `Client.run_command`. Cancelled, it ends the program."""
+        from regrow.ipc import commands_aio
+
+        return await commands_aio.run_command(
+            self.node.run_dir, self.node.name, argv, input, timeout=timeout, **options
+        )
+
+    async def start_command(
+        self, argv: Sequence[Word], /, *, timeout: float = COMMAND_S, **options: Any
+    ) -> AsyncCommand:
+        """Start a program and go on; as `Client.start_command`. What this returns is used as `async with`."""
+        from regrow.ipc import commands_aio
+
+        return await commands_aio.start_command(self.node.run_dir, self.node.name, argv, timeout=timeout, **options)
 
     async def wait_for(self, name: str, timeout: float = CALL_S) -> Where:
         """Wait until a living process has the name; raises NoProcess when nobody has in time."""

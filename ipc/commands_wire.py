@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from regrow.config.spec import Limits
 
-SOCKET = "commands.sock"
+SOCKET = "command.sock"
 """Where in run_dir the worker listens."""
 
 NAME = "regrow.commands"

@@ -16,8 +16,11 @@ from regrow.ipc.delivery import Awaits, Pending
 from regrow.ipc.errors import CallTimeout, DeliveryTimeout, MessageError, NoProcess, RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from regrow.config.spec import Limits
+    from regrow.ipc.commands import Command
+    from regrow.ipc.commands_result import CommandResult, Word
     from regrow.ipc.groups import Address
     from regrow.ipc.monitor import Monitor
     from regrow.ipc.names import Record
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from regrow.ipc.tasks import TaskSupervisor
 
 T = TypeVar("T")
+
+COMMAND_S = 60.0
+"""How long a command may take unless it says otherwise."""
 
 CALL_S = 5.0
 """How long a call waits unless it says otherwise (S184)."""
@@ -240,6 +246,61 @@ class Verbs:
         from regrow.ipc.tasks import TaskSupervisor
 
         return TaskSupervisor(self, supervisor, shutdown=shutdown)
+
+    def run_command(
+        self,
+        argv: Sequence[Word],
+        /,
+        *,
+        timeout: float = COMMAND_S,
+        input: bytes | None = None,
+        env: Mapping[str, Word] | None = None,
+        cwd: Word | None = None,
+        user: str | int | None = None,
+        stdout_limit: int | None = None,
+        stderr_limit: int | None = None,
+        limits: Limits | Mapping[str, Any] | None = None,
+        isolate: Collection[str] = (),
+        share_processes: bool = False,
+        nice: int = 0,
+    ) -> CommandResult:
+        """
+        Run a program to its end, in isolation; when this returns, nothing of it is left. docs/commands.md says more.
+
+        Args:
+            argv: the program, by its name in PATH or its absolute path, and its arguments. There is no shell.
+            timeout: seconds until it is killed with all that it has started, waiting for its turn included.
+            input: what it reads; without, it reads nothing.
+            env: variables beside PATH, LANG, HOME and TMPDIR; nothing else is inherited.
+            cwd: where it runs; without, in an empty directory of its own, which is removed afterwards.
+            user: who it runs as, for operators; without, who asks.
+            stdout_limit, stderr_limit: bytes that are kept of each stream, 1 MiB by default.
+            limits: as in the file: `memory`, `cpu`, `processes`, `open_files`, `file_size`, `core`.
+            isolate: what it is kept away from: `network`, `tmp`, `root` (it becomes read-only), `processes`.
+            share_processes: let it see the host's processes.
+        Raises:
+            Refused: `forbidden`, or `unavailable` where an isolation or limit cannot be had; Backpressure: too many
+            wait; BadRequest; NoProcess: nobody runs commands here; CallTimeout: its turn did not come in time;
+            ProcessDown: its runner was killed, and it with that.
+        """
+        from regrow.ipc import commands
+
+        return commands.run_command(
+            self._node.run_dir, self._node.name, argv, input, timeout=timeout, env=env, cwd=cwd, user=user,
+            stdout_limit=stdout_limit, stderr_limit=stderr_limit, limits=limits, isolate=isolate,
+            share_processes=share_processes, nice=nice,
+        )  # fmt: skip
+
+    def start_command(self, argv: Sequence[Word], /, *, timeout: float = COMMAND_S, **options: Any) -> Command:
+        """
+        Start a program and go on: what this returns gives its lines as they come, feeds it, and waits for its end.
+
+        It reads what is written to it until `end_input`. Takes what `run_command` does but `input`, and raises as that
+        does; a refusal is raised where it is waited for.
+        """
+        from regrow.ipc import commands
+
+        return commands.start_command(self._node.run_dir, self._node.name, argv, timeout=timeout, **options)
 
     def wait_for(self, name: str, timeout: float = CALL_S) -> Where:
         """

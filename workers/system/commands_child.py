@@ -1,0 +1,210 @@
+"""
+A command between fork and exec: everything that must hold before its program runs.
+
+A failure arrives on a close-on-exec pipe as (stage, errno, subject).
+
+Source: execve(2), credentials(7), setrlimit(2), PR_SET_NO_NEW_PRIVS(2const), PR_SET_PDEATHSIG(2const).
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import resource
+import signal
+from typing import NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from regrow.config.spec import Limits
+from regrow.workers import clone
+from regrow.workers.system import commands_calls as calls
+
+NOT_RUN = 127
+"""The exit status of a child that never ran its program."""
+
+IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTTOU, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+"""What this process or those before it ignore or handle; a program must begin with the defaults."""
+
+
+class Person(Struct, frozen=True):
+    """Who a command runs as; `is_change` says whether the runner is somebody else."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    name: str = ""
+    is_change: bool = False
+
+
+class Launch(Struct, frozen=True):
+    """What is set up in a child."""
+
+    executable: str
+    argv: tuple[bytes, ...]
+    env: dict[bytes, bytes]
+    cwd: str | bytes
+    person: Person
+    limits: Limits
+    limits_processes: bool
+    nice: int
+    drops_capabilities: bool
+    streams: tuple[int, int, int]
+
+
+class Failure(Struct, frozen=True):
+    """What was tried, and what the kernel said."""
+
+    stage: str
+    errno: int
+    subject: str = ""
+
+    @property
+    def text(self) -> str:
+        about = f" {self.subject}" if self.subject else ""
+        return f"cannot {self.stage}{about}: {os.strerror(self.errno)}"
+
+
+def start(launch: Launch, group_fd: int) -> tuple[int, int]:
+    """
+    Fork it, into a control group unless that is -1. Returns (pid, status descriptor).
+
+    The descriptor reads as empty once the program runs, or as a failure for `read_failure`.
+
+    Raises:
+        OSError: there is no process.
+    """
+    parent = os.getpid()
+    status_fd, child_fd = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = os.fork() if group_fd < 0 else clone.fork_into(group_fd)
+    except OSError:
+        os.close(status_fd)
+        os.close(child_fd)
+        raise
+    if pid == 0:
+        _be_command(launch, child_fd, parent)
+    os.close(child_fd)
+    return pid, status_fd
+
+
+def read_failure(status_fd: int) -> Failure | None:
+    """What a readable status descriptor tells: the failure, or None when the program runs or was killed."""
+    told = os.read(status_fd, 4096)
+    return msgspec.msgpack.decode(told, type=Failure) if told else None
+
+
+def _be_command(launch: Launch, status_fd: int, parent: int) -> NoReturn:
+    """Never returns into the runner's frames."""
+    gc.disable()
+    stage = ["start"]
+    try:
+        _set_up(launch, stage, parent)
+        stage[:] = ["exec", launch.executable]
+        os.execve(launch.executable, launch.argv, launch.env)
+    except OSError as error:
+        subject = stage[1] if len(stage) > 1 else ""
+        if stage[0] == "exec" and error.errno == errno.ENOENT:
+            subject += _lacking(launch.executable)
+        os.write(status_fd, msgspec.msgpack.encode(Failure(stage[0], error.errno or 0, subject)))
+    except BaseException as error:  # noqa: BLE001 - nothing may unwind into the runner's frames
+        failure = Failure(f"{stage[0]} ({type(error).__name__}: {error})"[:500], errno.EINVAL)
+        os.write(status_fd, msgspec.msgpack.encode(failure))
+    finally:
+        os._exit(NOT_RUN)
+
+
+def _set_up(launch: Launch, stage: list[str], parent: int) -> None:
+    stage[:] = ["create a session"]
+    os.setsid()
+    stage[:] = ["reset signals"]
+    signal.set_wakeup_fd(-1)
+    for number in (*IGNORED, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    stage[:] = ["set up descriptors"]
+    _place(launch.streams)
+    stage[:] = ["set limits"]
+    for which, most in resource_limits(launch.limits, processes=launch.limits_processes):
+        _lower(which, most)
+    stage[:] = ["set nice", str(launch.nice)]
+    if launch.nice:
+        os.setpriority(os.PRIO_PROCESS, 0, launch.nice)
+    os.umask(0o022)
+    stage[:] = ["drop capabilities"]
+    if launch.drops_capabilities:
+        calls.drop_capabilities()
+    stage[:] = ["become user", launch.person.name or str(launch.person.uid)]
+    _become(launch.person)
+    stage[:] = ["enter", os.fsdecode(launch.cwd)]
+    os.chdir(launch.cwd)
+    stage[:] = ["bind to its runner"]
+    calls.gain_nothing()
+    calls.die_with_parent()  # after the change of user, which would clear it
+    if os.getppid() != parent:
+        os._exit(NOT_RUN)
+
+
+def _place(streams: tuple[int, int, int]) -> None:
+    """All of them are above 2: the runner keeps those numbers for /dev/null."""
+    for number, fd in enumerate(streams):
+        os.dup2(fd, number)
+
+
+def _become(person: Person) -> None:
+    if person.is_change:
+        os.setgroups(person.groups)
+        os.setresgid(person.gid, person.gid, person.gid)
+        os.setresuid(person.uid, person.uid, person.uid)
+
+
+def resource_limits(limits: Limits, *, processes: bool) -> list[tuple[int, int]]:
+    """
+    What to set, as (resource, most).
+
+    Memory is each process's own data here: RLIMIT_AS would count address space, which many runtimes reserve and never
+    use. What all have together, the control group counts, where there is one.
+    """
+    wanted = [
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_CORE, limits.core_bytes),
+        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_FSIZE, limits.file_size_bytes),
+        (resource.RLIMIT_DATA, limits.memory_bytes),
+        (resource.RLIMIT_NPROC, limits.processes if processes else None),
+    ]
+    return [(which, most) for which, most in wanted if most is not None]
+
+
+def _lower(which: int, most: int) -> None:
+    """
+    Set soft and hard limit, but never above what is there.
+
+    Of processor time the hard one is a second later: SIGXCPU, at the soft one, says why the process ended.
+    """
+    _, hard = resource.getrlimit(which)
+    if which == resource.RLIMIT_CPU and most >= 0:
+        resource.setrlimit(which, (_least(most, hard), _least(most + 1, hard)))
+    else:
+        least = _least(most, hard)
+        resource.setrlimit(which, (least, least))
+
+
+def _least(one: int, other: int) -> int:
+    """-1 is no limit."""
+    return other if one == resource.RLIM_INFINITY else one if other == resource.RLIM_INFINITY else min(one, other)
+
+
+def _lacking(executable: str) -> str:
+    """What `No such file` is about when the file is there: the interpreter of a script (execve(2))."""
+    try:
+        fd = os.open(executable, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    with os.fdopen(fd, "rb") as script:
+        first = script.read(256).partition(b"\n")[0]
+    if not first.startswith(b"#!"):
+        return ""
+    return f" (its interpreter {os.fsdecode(first[2:].split()[0] if first[2:].split() else b'')})"

@@ -1,0 +1,284 @@
+"""One command from its start to its end, in its runner."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regrow.ipc import commands_wire as wire
+from regrow.ipc.commands_wire import Ended, Malformed, Started
+from regrow.workers import clone
+from regrow.workers.system import commands_child as child
+from regrow.workers.system.commands_folder import remove_folder
+from regrow.workers.system.commands_pipes import Input, Output
+from regrow.workers.system.commands_tree import end_all, group_number
+from regrow.workers.system.commands_watch import GONE, IN, OUT, Watch
+
+if TYPE_CHECKING:
+    from regrow.workers.system.commands_runner import Job
+
+OUTBOX_BYTES = 1 << 18
+"""Output that the requester has not taken yet; beyond it the command has to wait."""
+
+END_S = 10.0
+"""How long the kernel may take to end killed processes before that is said instead."""
+
+TOLD_S = 10.0
+"""How long a requester may take to hear of the end."""
+
+
+
+class Run:
+    """`launch` makes a launch of three descriptors; `host_proc` is /proc as the daemon sees it."""
+
+    def __init__(self, job: Job, launch: Callable[[int, int, int], child.Launch], host_proc: int) -> None:
+        self._job = job
+        self._launch = launch
+        self._host_proc = host_proc
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._outputs = (
+            Output(wire.STDOUT, job.request.stdout_limit, self._null),
+            Output(wire.STDERR, job.request.stderr_limit, self._null),
+        )
+        self._watch = Watch()
+        self._input = Input(job.connection, self._watch.forget) if job.request.feeds else None
+        self._outbox = bytearray()
+        self._cause = ("", "")
+        self._failure: child.Failure | None = None
+        self._dead = False
+        self._pid = 0
+        self._at = time.time()
+        self._began_s = time.monotonic()
+
+    def to_its_end(self) -> None:
+        """Run it, end it, and tell of it."""
+        job = self._job
+        job.connection.setblocking(False)
+        self._watch.add(job.connection.fileno(), GONE, self._heard)
+        self._watch.add(job.worker.fileno(), IN, lambda _: self._end("cancelled", "the commands worker ends"))
+        if job.requester_fd >= 0:
+            self._watch.add(job.requester_fd, IN, lambda _: self._end("cancelled", "its requester has died"))
+        try:
+            self._begin()
+        except OSError as error:
+            self._failure = child.Failure("start a process", error.errno or 0)
+        while not self._dead and not self._cause[0] and self._failure is None:
+            self._turn()
+        self._finish()
+
+    # while it runs
+
+    def _begin(self) -> None:
+        feed = self._input
+        out, err = (output.write_fd for output in self._outputs)
+        reaped = orphans_told()
+        self._watch.add(reaped, IN, lambda _: self._reap(reaped))
+        try:
+            stdin = feed.read_fd if feed is not None else self._null
+            self._pid, status_fd = child.start(self._launch(stdin, out, err), self._job.group_fd)
+        finally:
+            for fd in (out, err, *((feed.read_fd,) if feed is not None else ())):
+                os.close(fd)
+        self._watch.add(os.pidfd_open(self._pid), IN, lambda _: self._died())
+        self._watch.add(status_fd, IN, lambda _: self._executed(status_fd))
+        for output in self._outputs:
+            self._watch.add(output.fd, IN, lambda _, output=output: self._take(output))  # type: ignore[misc]
+        if feed is not None:
+            self._watch.add(feed.fd, 0, lambda events: feed.close() if events & GONE else feed.hand_on())
+
+    def _turn(self) -> None:
+        left_s = self._job.deadline_s - time.monotonic()
+        if left_s <= 0:
+            self._end("timeout", f"it took longer than {self._job.request.timeout_s:g} s")
+            return
+        self._balance()
+        self._watch.turn(left_s)
+        self._flush()
+
+    def _balance(self) -> None:
+        """Wait only for what something can be done with now."""
+        is_clogged = len(self._outbox) > OUTBOX_BYTES
+        for output in self._outputs:
+            self._watch.want(output.fd, 0 if is_clogged and not output.is_full else IN)
+        feed = self._input
+        is_fed = feed is not None and not feed.waiting
+        if feed is not None:
+            self._watch.want(feed.fd, OUT if feed.waiting else 0)
+        self._watch.want(self._job.connection.fileno(), GONE | (OUT if self._outbox else 0) | (IN if is_fed else 0))
+
+    def _heard(self, events: int) -> None:
+        if events & GONE:
+            self._end("cancelled", "its requester wants no more of it")
+        elif events & IN and self._input is not None:
+            try:
+                self._input.receive()
+            except (OSError, Malformed):
+                self._end("cancelled", "what its requester has sent cannot be read")
+
+    def _executed(self, status_fd: int) -> None:
+        self._failure = child.read_failure(status_fd)
+        self._watch.forget(status_fd)
+        os.close(status_fd)
+        if self._failure is None:
+            self._say(wire.pack(wire.STARTED, Started(self._job.run, self._host_pid())))
+
+    def _host_pid(self) -> int:
+        """The command's pid as the daemon sees it; it is the oldest of our children."""
+        try:
+            fd = os.open("thread-self/children", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._host_proc)
+        except OSError:
+            return self._pid
+        with os.fdopen(fd, "rb") as listing:
+            found = listing.read().split()
+        return int(found[0]) if found else self._pid
+
+    def _take(self, output: Output) -> None:
+        piece = output.take()
+        if piece is None:
+            self._watch.forget(output.fd)
+        else:
+            self._outbox += piece
+
+    def _died(self) -> None:
+        self._dead = True
+
+    def _reap(self, told_fd: int) -> None:
+        """Bury orphans as they die; the command itself is left until all is ended, so that its number stays its own."""
+        os.read(told_fd, 4096)
+        while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if found.si_pid == self._pid:
+                self._dead = True
+                return
+            os.waitpid(found.si_pid, 0)
+
+    def _end(self, reason: str, text: str) -> None:
+        self._cause = (reason, text)
+
+    def _say(self, said: bytes) -> None:
+        """Tell the worker and, behind what it has been told already, the requester."""
+        self._outbox += said
+        try:
+            self._job.worker.send(said, socket.MSG_NOSIGNAL)
+        except OSError:
+            pass  # it has died, and so do we
+
+    def _flush(self) -> None:
+        try:
+            while self._outbox:
+                sent = self._job.connection.send(self._outbox[:OUTBOX_BYTES], socket.MSG_NOSIGNAL)
+                del self._outbox[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._outbox.clear()  # the requester is gone, which is heard of by itself
+
+    # the end
+
+    def _finish(self) -> None:
+        lasted_s = time.monotonic() - self._began_s
+        status = self._status() if self._dead else None
+        is_first = bool(self._job.spaces & clone.NEW_PIDS)
+        is_gone = end_all(self._job.group_fd, is_first=is_first, within_s=END_S)
+        if is_gone:
+            for output in self._outputs:
+                self._outbox += output.rest()
+        ended = self._ended(status, lasted_s)
+        if not is_gone:
+            ended = msgspec.structs.replace(ended, text=f"{ended.text}; some of its processes do not die".lstrip("; "))
+        self._remove_directory()
+        self._say(wire.pack(wire.ENDED, ended))
+        self._hand_over()
+
+    def _status(self) -> int:
+        """How the command ended. Its process group ends with it; until it is reaped, the number is its own."""
+        try:
+            os.killpg(self._pid, signal.SIGKILL)
+        except OSError:
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def _ended(self, status: int | None, lasted_s: float) -> Ended:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        reason, text, code, number = self._reason(status)
+        failure = self._failure
+        return Ended(
+            run=self._job.run,
+            reason=reason,
+            code=code,
+            signal=number,
+            text=text,
+            stage=failure.stage if failure is not None else "",
+            errno=failure.errno if failure is not None else 0,
+            at=self._at,
+            queued_s=self._job.queued_s,
+            duration_s=lasted_s,
+            cpu_user_s=used.ru_utime,
+            cpu_system_s=used.ru_stime,
+            peak_memory_bytes=group_number(self._job.group_fd, "memory.peak") or used.ru_maxrss * 1024,
+            cut=(self._outputs[0].cut, self._outputs[1].cut),
+        )
+
+    def _reason(self, status: int | None) -> tuple[str, str, int | None, str | None]:
+        """(reason, text, code, signal)."""
+        if self._failure is not None:
+            return "start_failed", self._failure.text, None, None
+        if status is None:
+            return (*self._cause, None, None)
+        if status >= 0:
+            return "exit", "", status, None
+        name = _signal_name(-status)
+        if -status == signal.SIGKILL and group_number(self._job.group_fd, "memory.events", "oom_kill"):
+            return "oom", "it needed more memory than it may have", None, name
+        if -status == signal.SIGXCPU:
+            return "cpu", "it used more processor time than it may", None, name
+        return "signal", "", None, name
+
+    def _remove_directory(self) -> None:
+        remove_folder(self._job.work_dir)  # what is left of it, as where something is mounted, the worker removes
+
+    def _hand_over(self) -> None:
+        """Give the requester what it has not taken yet, and wait until it has; what it still feeds is dropped."""
+        end_s = time.monotonic() + TOLD_S
+        connection = self._job.connection
+        self._flush()
+        while self._outbox and self._may(connection, OUT, end_s):
+            self._flush()
+        try:
+            connection.shutdown(socket.SHUT_WR)
+            while self._may(connection, IN, end_s) and connection.recv(1 << 16):
+                pass
+        except OSError:
+            pass  # it is gone
+
+    def _may(self, connection: socket.socket, event: int, end_s: float) -> bool:
+        """Wait for it, as long as the requester and the worker live."""
+        poll = select.poll()
+        poll.register(connection, event)
+        poll.register(self._job.worker, select.POLLIN)
+        if self._job.requester_fd >= 0:
+            poll.register(self._job.requester_fd, select.POLLIN)
+        ready = dict(poll.poll(max(0.0, end_s - time.monotonic()) * 1000))
+        return ready.keys() == {connection.fileno()}
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"  # a real-time signal
+
+
+def orphans_told() -> int:
+    """A descriptor that is readable when a child has died."""
+    told_fd, wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(wake_fd, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    return told_fd

@@ -1,0 +1,188 @@
+"""
+The runner of one command: its parent, the adopter of its orphans, and the one who speaks with its requester.
+
+A process of its own, forked by the worker, so that nothing that a command does keeps the worker or another command
+waiting. It ends the command at its deadline, when it is cancelled, when its requester dies, and when the worker does.
+When it has said how the command ended, nothing of the command is left.
+
+Source: architecture section 8.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pwd
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from msgspec import Struct
+
+from regrow.config.spec import Limits
+from regrow.ipc import commands_wire as wire
+from regrow.workers.system import commands_calls as calls
+from regrow.workers.system.commands_child import Launch, Person
+from regrow.workers.system.commands_rules import PATH
+from regrow.workers.system.commands_run import Run
+from regrow.workers.system.commands_space import CannotIsolate, furnish
+
+
+class Job(Struct, frozen=True):
+    """
+    All that a runner is given. Descriptors are -1 where there is none; `group_fd` is the command's control group.
+
+    `requester_fd` is a pidfd, `worker` a connection that ends with the worker, `worker_ids` its user and group.
+    `limits` are those that hold; `limits_group`: the control group holds that of processes; `counts_processes`: it
+    must be held.
+    """
+
+    run: int
+    request: wire.Request
+    executable: str
+    connection: socket.socket
+    requester_fd: int
+    worker: socket.socket
+    worker_ids: tuple[int, int]
+    person: Person
+    may_become: bool
+    work_dir: str
+    spaces: int
+    limits: Limits
+    limits_group: bool
+    counts_processes: bool
+    group_fd: int
+    marker: str
+    deadline_s: float
+    queued_s: float
+
+
+class Refused(Exception):
+    """The command is not run after all."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def be_runner(job: Job) -> NoReturn:
+    """In the forked process: never returns into the worker's frames."""
+    status = 70
+    try:
+        gc.disable()
+        _begin(job)
+        try:
+            launch, host_proc = _prepare(job)
+        except Refused as refused:
+            _refuse(job, refused)
+        else:
+            Run(job, launch, host_proc).to_its_end()
+        status = 0
+    except BaseException:  # noqa: BLE001 - the outermost frame of this process: it is told, and the worker cleans up
+        sys.stderr.write(f"internal error in the runner of command {job.run}:\n{traceback.format_exc()}")
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _begin(job: Job) -> None:
+    """Be a process of our own, that ends with the worker."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    os.setsid()
+    calls.die_with_parent()
+    calls.adopt_orphans()
+    kept = {0, 1, 2, job.connection.fileno(), job.requester_fd, job.worker.fileno(), job.group_fd}
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in kept:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # the descriptor of the listing itself
+    if select.select([job.worker], [], [], 0)[0]:
+        os._exit(0)  # the worker was dead before it could have told us by its death
+
+
+def _prepare(job: Job) -> tuple[Callable[..., Launch], int]:
+    """
+    Make everything ready that can be refused. Returns what makes the launch, and /proc as it was outside.
+
+    Raises:
+        Refused.
+    """
+    request = job.request
+    person = _person(job)
+    host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if person.is_change:
+            os.chown(job.work_dir, person.uid, person.gid)
+        limited = furnish(request.isolate, job.spaces, job.work_dir, job.worker_ids, job.limits.processes)
+    except OSError as error:
+        raise Refused("unavailable", f"cannot make {job.work_dir}: {error.strerror}") from None
+    except CannotIsolate as error:
+        raise Refused("unavailable", f"{error}; run it without that isolation, or the daemon as root") from None
+    limited = limited or job.limits_group
+    if not limited and person.uid == 0 and job.counts_processes:
+        hint = "needs a control group (systemd: Delegate=yes), process numbers of its own and 301 or more, or a user"
+        raise Refused("unavailable", f"cannot limit root to {job.limits.processes} processes here: {hint}")
+
+    def launch(stdin: int, stdout: int, stderr: int) -> Launch:
+        return Launch(
+            executable=job.executable,
+            argv=request.argv,
+            env=_environment(job, person),
+            cwd=request.cwd or job.work_dir,
+            person=person,
+            limits=job.limits,
+            # Where nothing better counts, all processes of the user count; then only if it was asked for.
+            limits_processes=not limited and job.counts_processes,
+            nice=request.nice,
+            drops_capabilities=bool(request.isolate) and os.geteuid() == 0,
+            streams=(stdin, stdout, stderr),
+        )
+
+    return launch, host_proc
+
+
+def _person(job: Job) -> Person:
+    """Who the command runs as: the requester, unless it may say otherwise."""
+    asked = job.request.user
+    if not asked:
+        return job.person
+    try:
+        entry = pwd.getpwuid(int(asked)) if asked.isdecimal() else pwd.getpwnam(asked)
+    except (KeyError, OverflowError):
+        raise Refused("bad_request", f"there is no user {asked}") from None
+    if entry.pw_uid == job.person.uid:
+        return job.person
+    if not job.may_become:
+        raise Refused("forbidden", f"only operators may run commands as somebody else: not as {asked}")
+    if os.geteuid() != 0:
+        raise Refused("unavailable", f"cannot become {asked}: the daemon does not run as root")
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    return Person(entry.pw_uid, entry.pw_gid, groups, entry.pw_name, is_change=True)
+
+
+def _environment(job: Job, person: Person) -> dict[bytes, bytes]:
+    """Nothing of the daemon's own, but the marker by which its processes are found."""
+    plain = {"PATH": ":".join(PATH), "LANG": "C.UTF-8", "HOME": job.work_dir, "TMPDIR": job.work_dir}
+    if person.name:
+        plain |= {"USER": person.name, "LOGNAME": person.name}
+    made = {name.encode(): os.fsencode(value) for name, value in plain.items()}
+    return {**made, **job.request.env, b"REGROW_CHILD": job.marker.encode()}
+
+
+def _refuse(job: Job, refused: Refused) -> None:
+    said = wire.pack(wire.REFUSED, wire.Refusal(refused.code, str(refused)))
+    job.worker.send(said)
+    job.connection.settimeout(1.0)
+    try:
+        job.connection.sendall(said, socket.MSG_NOSIGNAL)
+    except OSError:
+        pass  # it has gone
+
