@@ -10,7 +10,6 @@ Source: architecture section 7; the saga of Garcia-Molina and Salem, 1987.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
@@ -127,6 +126,8 @@ def process_of(workflow: str, id: str) -> str:
 
     So any id may be used, and no two runs have the same name, whatever their workflows are called.
     """
+    import hashlib  # not in every process that may start a run: it loads OpenSSL
+
     word = _WORD.sub("-", id.lower()).strip("-")[:_WORD_CHARS]
     digest = hashlib.blake2b(f"{workflow}\0{id}".encode(), digest_size=6).hexdigest()
     return "-".join(part for part in (workflow[:_WORD_CHARS], word, digest) if part)

@@ -7,7 +7,7 @@ import sys
 from regrow.ipc import Client, RunFailed
 
 words = sys.argv[1:]
-with Client("run") as regrow:
+with Client() as regrow:
     placed = [
         regrow.start_workflow("order", sku=sku, pieces=int(pieces))
         for pieces, sku in zip(words[::2], words[1::2], strict=True)

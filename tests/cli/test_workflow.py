@@ -13,10 +13,11 @@ from msgspec import Raw
 from msgspec.structs import replace
 from storehouse import make_store
 
+from regrow.config.spec import Durability
 from regrow.ipc import Client
 from regrow.ipc import workflow_rows as rows
 from regrow.ipc.names import FOLDER
-from regrow.ipc.store import Store
+from regrow.ipc.store import MAP_BYTES, Store
 from regrow.ipc.workflow_rows import Fault, Status, Step, StepState
 
 
@@ -26,7 +27,7 @@ def store(daemon: fake_daemon.FakeDaemon, tmp_path: Path) -> Path:
     run_dir = Path(daemon.run_dir)
     (run_dir / "mbox").mkdir(exist_ok=True)
     lmdb.open(str(run_dir / FOLDER)).close()
-    make_store(run_dir, tmp_path / "state", **{"order.desk": 0})
+    make_store(run_dir, tmp_path / "state", Durability.PROCESS, MAP_BYTES, **{"order.desk": 0})
     return run_dir
 
 

@@ -76,3 +76,17 @@ def test_fleet(session: Session) -> None:
     session.run("regrow status cart.1", "● cart.1 running (ready) …\n…\n pid 3000 (incarnation 2)\n…")
     session.run("python rush.py", "40 of 40 paid 192.00 USD\nsold so far: {'apple': 166, 'pear': 1, 'melon': 80}")
     session.run("regrow down", "fleet: stopped")
+
+
+def test_orders(session: Session) -> None:
+    """Orders are carried out, or undone; the page's verbs show what has become of them."""
+    shutil.copytree(TOP / "examples" / "order_workflow", session.directory, dirs_exist_ok=True)
+    session.run("regrow up --detach orders.toml", "orders is ready (pid 1000)")
+    session.run("python place.py 3 apple 1 pear", "3 apple on the way, payment 1\n1 pear on the way, payment 2")
+    declined = "no order: Declined: 100 is more than the card allows"
+    sold_out = "no order: RemoteError: stock: SoldOut: 1 of pear are left, not 5"
+    session.run("python place.py 20 apple 5 pear", f"{declined}\n{sold_out}")
+    session.run("regrow call stock left sku=apple", "97")
+    session.run("regrow workflow start order sku=apple --id o-17 --wait", "1 apple on the way, payment 3")
+    session.run("regrow workflow list order", "…\no-17 order finished …")
+    session.run("regrow down", "orders: stopped")

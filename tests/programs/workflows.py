@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from regrow.workers import StepFailed, Workflow, step
+from regrow.workers import Agent, StepFailed, Workflow, handler, step
 
 
 class Refusal(Exception):
@@ -157,3 +157,27 @@ class Unkept(Noting):
     @step(retries=5)
     def make(self) -> Any:
         return {1, 2}
+
+
+class Starter(Agent):
+    """Starts runs, sends to them and cancels them, in handlers."""
+
+    replies = (Refusal,)
+
+    @handler
+    def start(self, id: str, fail: bool = False) -> str:
+        own = self.start_workflow("waits", 0.0, 3600.0, id=id)
+        if fail:
+            raise Refusal(id)
+        return own
+
+    @handler
+    def answer(self, id: str, value: int, fail: bool = False) -> None:
+        self.send_to_run(id, "paid", value)
+        self.send_to_run(id, "paid", value)
+        if fail:
+            raise Refusal(id)
+
+    @handler
+    def give_up(self, id: str) -> bool:
+        return self.cancel_workflow(id)

@@ -9,7 +9,9 @@ from typing import Any
 from agents import House, Running
 from storehouse import make_store
 
+from regrow.config.spec import Durability
 from regrow.ipc.client import Client
+from regrow.ipc.store import MAP_BYTES
 from regrow.ipc.workflow_rows import process_of
 
 AGENT = "regrow.workers.workflow_run:RunAgent"
@@ -23,7 +25,7 @@ class RunHouse:
         self.house = house
         self.target = target
         self.journal = folder / "journal"
-        make_store(house.run_dir, folder / "state", **{"order.desk": 0, "agent": 0})
+        make_store(house.run_dir, folder / "state", Durability.PROCESS, MAP_BYTES, **{"order.desk": 0, "agent": 0})
 
     def begin(self, id: str, *args: Any, **kwargs: Any) -> None:
         """Put a run into the queue."""

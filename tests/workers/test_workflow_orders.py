@@ -25,7 +25,7 @@ POINTS = (
     Point.STEP_BEGUN, Point.STEP_RETURNED, Point.STEP_KEPT,
     Point.BEFORE_COMMIT, Point.INSIDE_COMMIT, Point.AFTER_COMMIT,
 )  # fmt: skip
-PASSAGES = {"apple": ((1, 2, 3), (1, 2, 3), (1, 2, 3), *3 * [(1, 2, 7)])}
+PASSAGES: dict[str, tuple[tuple[int, ...], ...]] = {"apple": ((1, 2, 3), (1, 2, 3), (1, 2, 3), *3 * [(1, 2, 7)])}
 """Of each point; the last commit is the end of the run. A pear is undone, so there is more to be passed by."""
 PASSAGES["pear"] = ((1, 2, 3, 4, 5), (1, 2, 3, 4), (1, 2, 3, 4), *3 * [(1, 2, 7, 9, 12)])
 
