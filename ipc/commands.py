@@ -92,6 +92,21 @@ class Command:
         if self._progress.error is not None:
             raise self._progress.error
 
+    def fileno(self) -> int:
+        """Readable when `receive` has something to take in."""
+        return self._connection.fileno()
+
+    @property
+    def done(self) -> bool:
+        """Whether its end, or why there is none, has been heard of."""
+        return self._progress.done
+
+    def receive(self) -> Iterator[tuple[str, bytes]]:
+        """Wait until something comes, and hand out its output in the pieces in which that came."""
+        if not self._progress.done:
+            self._turn(select.POLLIN)
+        yield from self._progress.pieces()
+
     def cancel(self) -> None:
         """Have it ended; `wait` tells when it has."""
         try:

@@ -35,8 +35,8 @@ class CommandResult(Struct, frozen=True, kw_only=True):
 
     `reason` is `exit` (with `code`), `signal` (with `signal`, such as `SIGSEGV`), `timeout`, `cancelled`, `oom`, `cpu`,
     or `start_failed` (with `stage` and `errno`); `text` says more. `stdout_cut` and `stderr_cut` are what was beyond
-    the limit of a stream, and not kept. `peak_memory_bytes` is that of its largest process, or of all together where the
-    daemon has control groups; a small program's is that of the process that became it.
+    the limit of a stream, and not kept. `peak_memory_bytes` is that of its largest process, or of all together where
+    the daemon has control groups; a small program's is that of the process that became it.
     """
 
     argv: tuple[str, ...]
@@ -141,6 +141,15 @@ class Progress:
             if self.done and unread:
                 yield name, bytes(unread)
                 unread.clear()
+
+    def pieces(self) -> Iterator[tuple[str, bytes]]:
+        """What has come and was not handed out yet, with the name of its stream."""
+        for kind, name in ((wire.STDOUT, "stdout"), (wire.STDERR, "stderr")):
+            unread = self._unread[kind]
+            if unread:
+                piece = bytes(unread)
+                unread.clear()
+                yield name, piece
 
     def result(self) -> CommandResult:
         """
