@@ -250,7 +250,9 @@ class Store:
             )
             self._is_open = True
             self._lock_inode = os.stat(os.path.join(self.path, LOCK_FILE)).st_ino
-            self.state, self.messages, self.meta = (self.env.open_db(name.encode(), create=False) for name in DATABASES)
+            with self.env.begin(write=True) as txn:  # without it, py-lmdb waits for this lock and holds up all threads
+                databases = [self.env.open_db(name.encode(), txn=txn, create=False) for name in DATABASES]
+            self.state, self.messages, self.meta = databases
         except (lmdb.Error, OSError, ValueError) as error:
             why = "it is not there" if not os.path.isdir(self.path) else str(error)
             self._close_env()
@@ -380,10 +382,8 @@ class _Stores:
 
         Whoever waits longer than this for the writers' lock has a child that cannot use the store.
         """
-        held = self._held[threading.get_ident()] = []
-        for lock in (self._lock, *(store.lock for store, _ in self._open)):
-            if lock.acquire(timeout=FORK_S):
-                held.append(lock)
+        locks = (self._lock, *(store.lock for store, _ in self._open))
+        self._held[threading.get_ident()] = [lock for lock in locks if lock.acquire(timeout=FORK_S)]
 
     def _let_go(self) -> None:
         for lock in self._held.pop(threading.get_ident(), ()):

@@ -97,6 +97,7 @@ class PostBox:
         self._alone = False
         self._must_recover = False
         self._rests_until_s = 0.0
+        self._unripe = b"", 0.0
         self._undecided = False
         self._pid = process.pid
         self._begun: Begun | None = None
@@ -159,7 +160,7 @@ class PostBox:
                 self._last = key
                 self.bury(Entry(key, _UNREADABLE), Cause.BAD_REQUEST, f"it is damaged: {error}: {value[:500]!r}")
                 continue
-            if post.failures and not self._is_ripe(post):
+            if post.failures and not self._is_ripe(key, post):
                 fetched.clear()
                 return None
             self._last = key
@@ -263,6 +264,10 @@ class PostBox:
         self._undecided = False
         self._page().mark(b"")
 
+    def leave_open(self) -> None:
+        """What a post has come to is seen from how the process ends: its successor looks."""
+        self._undecided = True
+
     def _note(self, entry: Entry, failure: Failure) -> None:
         """Put the failure on record, and the post away if it was one too many."""
         post = msgspec.structs.replace(entry.post, failures=(*entry.post.failures, failure))
@@ -287,11 +292,14 @@ class PostBox:
 
     # failures
 
-    def _is_ripe(self, post: Post) -> bool:
+    def _is_ripe(self, key: bytes, post: Post) -> bool:
         """Whether enough time has passed since its last failure; those behind it wait for it."""
-        delay_s = retry_delay_s(post)
-        left_s = min(post.failures[-1].at + delay_s - time.time(), delay_s)
-        if left_s <= 0:
+        now_s = time.monotonic()
+        if self._unripe[0] != key:
+            delay_s = retry_delay_s(post)
+            since_s = time.time() - post.failures[-1].at
+            self._unripe = key, now_s + min(delay_s - since_s, delay_s)  # the clock on the wall may have been set
+        if (left_s := self._unripe[1] - now_s) <= 0:
             return True
         self._later(left_s)
         return False

@@ -66,6 +66,9 @@ class PostHandling:
                         self._finish(entry, unit)
                     except (Exception, SystemExit) as error:  # noqa: BLE001 - let it crash, with a record of it
                         self._failed(entry, unit, error)
+                    except BaseException:
+                        box.leave_open()
+                        raise
                 if box.is_batch_over():
                     break
             box.commit()
@@ -97,6 +100,9 @@ class PostHandling:
                         self._finish(entry, unit)
                     except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - let it crash, with a record of it
                         self._failed(entry, unit, error)
+                    except BaseException:
+                        box.leave_open()
+                        raise
                 box.commit()
                 if time.monotonic() >= end_s:
                     break
