@@ -17,6 +17,7 @@ import msgspec
 from regrow.ipc.bell import SUFFIX
 from regrow.ipc.errors import BadRequest, NoProcess, StoreUnusable, Unreachable
 from regrow.ipc.groups import Address, ByKey, LeastOutstanding, partition
+from regrow.ipc.names import MAX_NAME_BYTES
 from regrow.ipc.posts import BOX, MAX_WAITING, Box, check_id, written
 from regrow.ipc.store import Store, Txn
 from regrow.ipc.transaction import Outgoing, Transaction
@@ -216,6 +217,8 @@ class Posting:
             known = msgspec.msgpack.decode(txn.get(AGENTS, b"\x80", db=store.meta), type=dict[str, int])
             if name in known:
                 return known[name]
+            if len(name.encode(errors="replace")) > MAX_NAME_BYTES:  # LMDB would not even look
+                return None
             return 0 if txn.get(BOX + name.encode() + b"\0", db=store.messages) is not None else None
 
         found = store.read(look)

@@ -23,6 +23,9 @@ MAX_WAITING = 1_000_000
 """Posts in one box; one more is refused with Backpressure."""
 
 MAX_ID_BYTES = 200
+MAX_NAME_AND_ID_BYTES = 500
+"""A key of the store has 511 at most."""
+
 MAX_TEXT = 16_000
 """Characters of a traceback that are kept with a post."""
 
@@ -100,6 +103,8 @@ def check_id(to: str, id: object) -> str:
     """
     if type(id) is not str or not 0 < len(id.encode(errors="surrogatepass")) <= MAX_ID_BYTES or "\0" in id:
         raise BadRequest(to, f"an id is a text of 1 to {MAX_ID_BYTES} bytes, not {id!r:.100}")
+    if len(to.encode()) + len(id.encode(errors="surrogatepass")) > MAX_NAME_AND_ID_BYTES:
+        raise BadRequest(to, f"its name and the id {id!r:.100} are too long together")
     return id
 
 

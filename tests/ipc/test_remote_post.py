@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hub_host import HubHost, RawClient, value
@@ -139,6 +140,7 @@ def test_byte_by_byte(host: HubHost) -> None:
         for name in ("\0", "\0sub:", "a" * 500, "ü" * 500, "agent\0", "\n", ".", "q"):
             found = client.answer(hub_wire.Post(client.id(), name, "note"))
             assert isinstance(found, Refusal), name
+            assert found.code == "noproc", found
         for post in ("\0", "ü" * 150):
             found = client.answer(hub_wire.Post(client.id(), "agent", "note", post=post))
             assert isinstance(found, Refusal), post
@@ -215,3 +217,19 @@ def test_hub_is_killed(host: HubHost) -> None:
         assert client.next_signal(20.0) is not None  # so there is a connection
         client.post("agent", "note", id="second")
     assert [post.id for post in waiting(host, "agent")] == ["first", "second"]
+
+
+def test_long_names_and_ids(tmp_path: Path) -> None:
+    """What a key of the store has no room for is refused in words, and not by LMDB."""
+    name = "a" * 400
+    with closing(HubHost(tmp_path)) as host:
+        agents: dict[str, Any] = {name: 0}
+        make_store(Path(host.run_dir), Path(host.state_dir), **agents)
+        host.start()
+        with RemoteClient(host.run_dir) as client:
+            client.post(name, "note")
+            client.post(name, "note", id="x" * 100)
+            with pytest.raises(BadRequest, match="too long together"):
+                client.post(name, "note", id="x" * 101)
+            with pytest.raises(NoProcess):
+                client.post("b" * 490, "note")

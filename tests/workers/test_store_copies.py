@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import lmdb
@@ -16,10 +17,10 @@ from msgspec.structs import replace
 from regrow.config.spec import Durability
 from regrow.ipc.errors import StoreUnusable
 from regrow.ipc.levels import read_owner, write_info, write_owner
-from regrow.ipc.store import Store, StoreInfo
+from regrow.ipc.store import Store, StoreInfo, Txn
 from regrow.workers.system.keeper_place import Place
 from regrow.workers.system.keeper_preparing import prepare
-from regrow.workers.system.store_copies import back_up, content_of, restore
+from regrow.workers.system.store_copies import back_up, compact, content_of, restore
 from regrow.workers.system.store_site import Site, claimed, of_daemon
 from regrow.workers.system.store_verify import verify_store
 
@@ -180,3 +181,29 @@ def test_pages_that_are_lost(place: Place, tmp_path: Path) -> None:
     before = content(place)
     assert restore(place, path)
     assert content(place) == before
+
+
+def put(store: Store, value: bytes, txn: Txn) -> None:
+    """Change something."""
+    txn.put(b"m\0 x\0", value, db=store.state)
+
+
+def test_transactions_go_on(place: Place, tmp_path: Path) -> None:
+    """Of a copy too, because ordinals are made of their numbers; and it is as sound as before."""
+    write_info(place.run_dir, StoreInfo(place.folder, Durability.PROCESS))
+    path = str(tmp_path / "backup")
+    with of_daemon(place.run_dir) as store:
+        for number in range(20):
+            store.write(partial(put, store, bytes([number])))
+        back_up(store, path)
+        last = store.write(lambda txn: txn.id())
+    restore(place, path)
+    with Site(place).writing() as store:
+        assert store.write(lambda txn: txn.id()) >= last
+    with Site(place).writing() as store:
+        compact(place, store)
+    with Site(place).writing() as store:
+        assert store.write(lambda txn: txn.id()) >= last
+        store.write(partial(put, store, b"\1"))
+    with Site(place).reading() as store:
+        assert verify_store(store).faults == ()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from regrow.ipc import meta_page
 from regrow.ipc.errors import StoreUnusable
 from regrow.ipc.levels import DATA, FORMAT, get_meta, sync_folder
 from regrow.ipc.store import DATABASES, SIGNS, Store
@@ -178,7 +179,12 @@ def bump_generation(place: Place) -> None:
 
 
 def _copy(env: lmdb.Environment, fd: int, path: str) -> None:
-    """All that is committed, without free pages, into the file `path`, which `fd` is."""
+    """
+    All that is committed, without free pages, into the file `path`, which `fd` is.
+
+    LMDB numbers a copy's transactions from 1. Here they go on: the ordinals of posts are made of them, and are to be
+    used once. (No page says of which transaction it is.)
+    """
     import lmdb
 
     try:
@@ -186,6 +192,7 @@ def _copy(env: lmdb.Environment, fd: int, path: str) -> None:
     except lmdb.IncompatibleError:  # pages that are neither free nor in use, as after a loss of power
         os.ftruncate(fd, 0)
         _copy_rows(env, path)
+    meta_page.put_back(fd, msgspec.structs.replace(meta_page.read(fd), txnid=env.info()["last_txnid"]))
 
 
 def _copy_rows(env: lmdb.Environment, path: str) -> None:
