@@ -33,7 +33,7 @@ LEVELS: dict[str, tuple[dict[str, bool], str]] = {
 }
 """What LMDB is opened with, and `PRAGMA synchronous` of sqlite3 in WAL mode."""
 
-MAP_BYTES = 1 << 30
+MAP_BYTES = 1 << 36
 KEYS, ANY = 100, 50_000
 VALUE = b"\xce\x00\x00\x00\x01"
 LOCKED_S = 60.0
