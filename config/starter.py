@@ -59,7 +59,7 @@ from regrow.workers import Agent, handler
 
 
 class Counter(Agent):
-    """Counts, through `kill -9` too: what is in `self.state` is kept for the agent's name, whatever ends its process."""
+    """Counts, through `kill -9` too: what is in `self.state` is kept, whatever ends its process."""
 
     # Exceptions that are answers: the caller gets them. Any other one ends the process, and a new one is started.
     replies = (ValueError,)

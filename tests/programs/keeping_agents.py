@@ -24,11 +24,11 @@ class Counter(Agent):
     @handler
     def count(self, n: int = 1) -> int:
         self.state["total"] = self.state.get("total", 0) + n
-        return self.state["total"]
+        return int(self.state["total"])
 
     @handler
     def total(self) -> int:
-        return self.state.get("total", 0)
+        return int(self.state.get("total", 0))
 
     @handler
     def append(self, value: Any) -> None:
@@ -108,8 +108,8 @@ class Waiter(Agent):
         total = self.state.get("total", 0)
         await asyncio.get_running_loop().run_in_executor(None, int)
         self.state["total"] = total + n
-        return self.state["total"]
+        return int(self.state["total"])
 
     @handler
     def total(self) -> int:
-        return self.state.get("total", 0)
+        return int(self.state.get("total", 0))
