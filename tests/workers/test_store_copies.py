@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import select
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -207,3 +209,28 @@ def test_transactions_go_on(place: Place, tmp_path: Path) -> None:
         store.write(partial(put, store, b"\1"))
     with Site(place).reading() as store:
         assert verify_store(store).faults == ()
+
+
+def exchanges(place: Place, begun: int) -> None:
+    """Put other files in the place of the store, with the same content, again and again."""
+    path = os.path.join(place.state_dir, "backup")
+    while True:
+        with Site(place).writing() as store:
+            compact(place, store)
+        os.unlink(restore(place, path))
+        os.write(begun, b"x")
+
+
+def test_kills_in_the_middle(place: Place, dice: random.Random) -> None:
+    """Whoever is killed while he puts another file in place: the store is there, whole, and nobody has it."""
+    with Site(place).reading() as store:
+        back_up(store, os.path.join(place.state_dir, "backup"))
+    before = content(place)
+    for _ in range(25):
+        with child("exchanges", place) as pid:
+            pidfd = os.pidfd_open(pid)
+            select.select([pidfd], [], [], dice.random() * 0.03)
+            os.close(pidfd)
+        assert content(place) == before
+        with Site(place).writing():
+            pass
