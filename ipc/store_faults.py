@@ -56,6 +56,7 @@ def _errno(error: BaseException) -> int:
 def _why_no_room(file: str) -> int:
     """Whether the file could have more, within the disk, quotas and limits; 0: it could. It does not get longer."""
     import ctypes
+    import resource
 
     libc = ctypes.CDLL(None, use_errno=True)
     libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
@@ -64,7 +65,10 @@ def _why_no_room(file: str) -> int:
     except OSError:
         return 0
     try:
-        if libc.fallocate(fd, _KEEP_SIZE, os.fstat(fd).st_size, _PROBE_BYTES) == 0:
+        size, limit = os.fstat(fd).st_size, resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if limit != resource.RLIM_INFINITY and size + _PROBE_BYTES > limit:
+            return errno.EFBIG
+        if libc.fallocate(fd, _KEEP_SIZE, size, _PROBE_BYTES) == 0:
             return 0
         number = ctypes.get_errno()
         return number if number in NO_ROOM else 0

@@ -70,6 +70,7 @@ class AsyncRuntime(Runtime):
         self.node.inbox.callback = self._on_arrival
         if self.watchdog.interval_s:
             self.loop.call_later(self.watchdog.interval_s, self._on_watchdog)
+        self._await_due()
         self._pump()
         self.loop.run_until_complete(self._over)
 
@@ -198,6 +199,10 @@ class AsyncRuntime(Runtime):
         finally:
             self._posts_run = False
             self._is_turn_of_posts = True
+        self._await_due()
+
+    def _await_due(self) -> None:
+        """Look again when posts that have failed, or could not be handled, are due."""
         left_s = self.posts.due_s - time.monotonic()
         if left_s < float("inf"):
             self.loop.call_later(max(left_s, 0.0), self._look_again)

@@ -58,6 +58,8 @@ class FailingDisk:
         _output("mount", "-o", "errors=remount-ro", self._device, str(self.path))
 
     def fail(self) -> None:
+        """From now on nothing can be written; what was is on disk."""
+        os.sync()
         Path("/sys/fs/ext4", Path(self._device).name, "trigger_fs_error").write_text("x")
 
     def detach(self) -> None:

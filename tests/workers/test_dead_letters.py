@@ -132,7 +132,7 @@ EVIDENCE = {
     "exit 1": ("exit", "sys.exit(1)"),
     "exit 0": ("exit", "sys.exit(None)"),
     "segfault": ("signal", "11"),
-    "base": ("exit", "70"),
+    "base": ("exit", "1"),
 }
 
 
