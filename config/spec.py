@@ -274,6 +274,9 @@ What is behind the name of a workflow in those of its desk, which starts its run
 No name in the file has a dot, so they are nobody else's.
 """
 
+RUN_TARGET, DESK_TARGET = "regrow.workers.workflow_run:RunAgent", "regrow.workers.workflow_desk:Desk"
+"""What runs in the process of a run, and in that of the desk."""
+
 
 class Durability(StrEnum):
     PROCESS = "process"

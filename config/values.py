@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from regrow.config import units
 from regrow.config.errors import did_you_mean
 from regrow.config.placeholders import PlaceholderError, fill
-from regrow.config.sources import SECTIONS, Problems, Source
+from regrow.config.sources import FAMILIES, SECTIONS, Problems, Source
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]*$"
 
@@ -59,7 +59,7 @@ class At:
     def _code(self) -> str:
         """Name the key below the table that this place is in, as OTP's faults do."""
         keys = [part for part in self.path if isinstance(part, str)]
-        above = 2 if keys[:1] in (["supervisor"], ["worker"], ["workflow"]) else 1 if keys[:1] and keys[0] in SECTIONS else 0
+        above = 2 if keys[:1] and keys[0] in FAMILIES else 1 if keys[:1] and keys[0] in SECTIONS else 0
         subject = (keys[above:] or keys[-1:] or ["spec"])[0]
         return "invalid_restart_type" if subject == "restart" else f"invalid_{subject}"
 

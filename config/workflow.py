@@ -15,6 +15,8 @@ from regrow.config.keys import WORKFLOW
 from regrow.config.sources import Source
 from regrow.config.spec import (
     DESK,
+    DESK_TARGET,
+    RUN_TARGET,
     RUNS,
     Backoff,
     Escalate,
@@ -32,7 +34,6 @@ from regrow.config.system import SystemProblem
 from regrow.config.values import At
 from regrow.config.worker import import_folders, read_worker
 
-RUN_TARGET, DESK_TARGET = "regrow.workers.workflow_run:RunAgent", "regrow.workers.workflow_desk:Desk"
 LIMIT, KEEP_S = 10, 30 * 86_400.0
 INTENSITY, PERIOD_S = 10, 10.0
 """How often the desk, or the supervisor of the runs, may be lost before that is told to the supervisor above."""
@@ -50,19 +51,18 @@ def read_workflow(context: Context, source: Source, name: str, table: dict[str, 
         at.wrong("says not what to run", 'workflow = "module:Class"', "missing_start")
     check_preload(context, at, fields)
     of_runs = {key: value for key, value in table.items() if key in WORKFLOW.keys and key not in _OWN_KEYS}
-    args = {"workflow": name, "target": "", "folder": "", "id": ""}
+    args = {"workflow": name, "target": "", "folder": "", "id": ""}  # the desk gives them for each run
     template = {**of_runs, "agent": RUN_TARGET, "restart": str(Restart.TRANSIENT), "args": args}
     run = read_worker(context, source, path, template, name)
     if run is None or "workflow" not in fields:
         return None
-    args["target"] = fields["workflow"]
-    args["folder"] = _escaped(_import_path(context, source, at.down("workflow"), fields["workflow"], run))
+    folder = _import_path(context, source, at.down("workflow"), fields["workflow"], run)
     return SupervisorSpec(
         name=name,
         strategy=Strategy.REST_FOR_ONE,
         intensity=INTENSITY,
         period_s=PERIOD_S,
-        children=(_runs(name, source, fields, json.dumps(template)), _desk(name, source, fields)),
+        children=(_runs(name, source, fields, json.dumps(template)), _desk(name, source, fields, folder)),
         base_dir=source.folder,
     )
 
@@ -79,8 +79,14 @@ def _runs(name: str, source: Source, fields: dict[str, Any], template: str) -> S
     )
 
 
-def _desk(name: str, source: Source, fields: dict[str, Any]) -> WorkerSpec:
-    args = {"workflow": name, "limit": fields.get("limit", LIMIT), "keep_s": fields.get("keep_s", KEEP_S)}
+def _desk(name: str, source: Source, fields: dict[str, Any], folder: str) -> WorkerSpec:
+    args = {
+        "workflow": name,
+        "target": fields["workflow"],
+        "folder": folder,
+        "limit": fields.get("limit", LIMIT),
+        "keep_s": fields.get("keep_s", KEEP_S),
+    }
     return WorkerSpec(
         name=name + DESK,
         kind=Kind.AGENT,
@@ -101,8 +107,3 @@ def _import_path(context: Context, source: Source, at: At, target: str, run: Wor
         if context.check_system:
             at.wrong(str(error), error.hint)
         return folders[0]
-
-
-def _escaped(path: str) -> str:
-    """A path in which no brace begins a placeholder."""
-    return path.replace("{", "{{").replace("}", "}}")

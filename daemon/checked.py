@@ -25,7 +25,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 class Checked:
     """
-    What was checked, each under a key of `key_of`. Only functions of regrow's own are in it: they do not change.
+    What was checked, each under a key of `key_of`. Only what is regrow's own is in it: it does not change.
     """
 
     def __init__(self) -> None:
@@ -49,12 +49,12 @@ class Checked:
 
 def key_of(raw: Mapping[str, Any], supervisor: SupervisorSpec) -> bytes | None:
     """All that a check depends on; None where it depends on the name, on values of arguments, or on other files."""
-    name, function, args = raw.get("id"), raw.get("function"), raw.get("args")
-    if not (isinstance(name, str) and _NAME.fullmatch(name) and isinstance(function, str) and isinstance(args, dict)):
+    name, target, args = raw.get("id"), raw.get("function", raw.get("agent")), raw.get("args")
+    if not (isinstance(name, str) and _NAME.fullmatch(name) and isinstance(target, str) and isinstance(args, dict)):
         return None
     plain = all(isinstance(value, str | int) for value in args.values())
     placeholders = any(brace in msgspec.json.encode(list(args.values())) for brace in (b"{", b"}"))
-    if not function.startswith(_OWN) or not plain or placeholders:
+    if not target.startswith(_OWN) or not plain or placeholders:
         return None
     others = {key: value for key, value in raw.items() if key not in ("id", "args")}
     rest = msgspec.json.encode([supervisor.name, supervisor.template, others, sorted(args)], order="sorted").decode()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from regrow.config.spec import RUNS
+from regrow.config.spec import RUN_TARGET, RUNS
 from regrow.ipc import workflow_rows as rows
 from regrow.ipc.control import ControlClient
 from regrow.ipc.down import Down
@@ -68,8 +68,11 @@ class DeskRuntime(OwnRuntime):
         with ControlClient(self.node.run_dir, timeout_s=START_S) as control:
             children = {child["id"] for child in control.request("which_children", supervisor=desk.workflow + RUNS)}
             waiting, placed, is_tidy = self.posting.store.write(self._take)
-            for id, run in to_start(waiting, placed, children, desk.limit):
-                self._start(control, id, run)
+            chosen = to_start(waiting, placed, children, desk.limit)
+            requests = [(id, run, self._request(control, id, run)) for id, run in chosen]
+            for id, run, request in requests:
+                if control.answer(request)["pid"] is None and self._is_waiting(id):
+                    self._start_after(run.process)
         return is_tidy
 
     def _take(self, txn: Txn) -> tuple[list[Named], list[Named], bool]:
@@ -84,12 +87,13 @@ class DeskRuntime(OwnRuntime):
         rows.forget_all(txn, db, store.state, old)
         return waiting, placed, len(old) < FORGOTTEN_AT_ONCE
 
-    def _start(self, control: ControlClient, id: str, run: Run) -> None:
-        argument = id.replace("{", "{{").replace("}", "}}")  # not a placeholder
-        spec: dict[str, Any] = {"id": run.process, "args": {"id": argument}}
-        answer = control.request("start_child", supervisor=self.agent.workflow + RUNS, spec=spec)
-        if answer["pid"] is None and self._is_waiting(id):
-            self._start_after(run.process)
+    def _request(self, control: ControlClient, id: str, run: Run) -> int:
+        """Ask for a process. All arguments are said, so that what was checked for one run is good for all."""
+        desk = self.agent
+        args = {"workflow": desk.workflow, "target": desk.target, "folder": desk.folder, "id": id}
+        literal = {key: value.replace("{", "{{").replace("}", "}}") for key, value in args.items()}  # no placeholders
+        spec: dict[str, Any] = {"id": run.process, "agent": RUN_TARGET, "args": literal}
+        return control.submit("start_child", supervisor=desk.workflow + RUNS, spec=spec)
 
     def _is_waiting(self, id: str) -> bool:
         store = self.posting.store
@@ -105,12 +109,17 @@ class DeskRuntime(OwnRuntime):
 
 
 class Desk(Agent):
-    """The desk of `workflow`: `limit` runs at once; those that are over are kept for `keep_s` seconds."""
+    """
+    The desk of `workflow`, whose class is `target` in `folder`: `limit` runs at once; those that are over are kept for
+    `keep_s` seconds.
+    """
 
     _runtime = DeskRuntime
 
-    def init(self, workflow: str, limit: int, keep_s: float) -> None:
+    def init(self, workflow: str, target: str, folder: str, limit: int, keep_s: float) -> None:
         self.workflow = workflow
+        self.target = target
+        self.folder = folder
         self.limit = limit
         self.keep_s = keep_s
 

@@ -9,7 +9,7 @@ import pytest
 
 from regrow.config.errors import ConfigErrors
 from regrow.config.load import load, worker_spec
-from regrow.config.spec import Escalate, Kind, Restart, Strategy, SupervisorSpec
+from regrow.config.spec import RUN_TARGET, Escalate, Kind, Restart, Strategy, SupervisorSpec
 
 SHOP = """
 from regrow.workers import Workflow
@@ -54,7 +54,8 @@ def test_a_workflow_is_a_supervisor_with_two_children(tmp_path: Path) -> None:
     assert (runs.name, runs.strategy, runs.escalate) == ("order.runs", Strategy.DYNAMIC, Escalate.NEVER)
     assert not isinstance(desk, SupervisorSpec)
     assert (desk.name, desk.kind) == ("order.desk", Kind.AGENT)
-    assert json.loads(desk.args_json) == {"workflow": "order", "limit": 3, "keep_s": 172_800.0}
+    expected = {"workflow": "order", "target": "shop:Order", "folder": str(tmp_path), "limit": 3, "keep_s": 172_800.0}
+    assert json.loads(desk.args_json) == expected
 
 
 def test_its_other_keys_are_those_of_the_runs(tmp_path: Path) -> None:
@@ -66,11 +67,12 @@ def test_its_other_keys_are_those_of_the_runs(tmp_path: Path) -> None:
     assert isinstance(runs, SupervisorSpec)
     (folder / "shop.toml").write_text(TREE)
     plan = load([folder / "shop.toml"])
-    spec = worker_spec({"id": "order-17", "args": {"id": "o-17"}}, supervisor=runs, daemon=plan.daemon)
+    args = {"workflow": "order", "target": "shop:Order", "folder": "", "id": "o-17"}
+    raw = {"id": "order-17", "agent": RUN_TARGET, "args": args}
+    spec = worker_spec(raw, supervisor=runs, daemon=plan.daemon)
     assert (spec.kind, spec.restart, spec.nice, spec.limits.open_files) == (Kind.AGENT, Restart.TRANSIENT, 3, 100)
     assert spec.env == {"A": "order-17"}
-    expected = {"workflow": "order", "target": "shop:Order", "folder": str(folder), "id": "o-17"}
-    assert json.loads(spec.args_json) == expected
+    assert json.loads(spec.args_json) == args
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,14 @@ def test_a_spec_like_one_that_was_checked() -> None:
     assert found.target == SPEC.target
 
 
+def test_agents_of_our_own_are_alike_as_well() -> None:
+    """Such as the runs of workflows; those of the user may have changed since."""
+    raw = {"id": "one", "agent": "regrow.workers.workflow_run:RunAgent", "args": {"id": "o-1"}}
+    assert key_of(raw, JOBS) == key_of({**raw, "id": "two", "args": {"id": "o-2"}}, JOBS) is not None
+    assert key_of({**raw, "function": "regrow.workers.task:run"}, JOBS) != key_of(raw, JOBS)
+    assert key_of({**raw, "agent": "shop:Order"}, JOBS) is None
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections import Counter
@@ -57,4 +58,5 @@ def kill(victim: str) -> None:
                 signal.pause()
             (desk,) = control.request("status", names=["order.desk"])
             if desk["pid"] is not None:
-                os.kill(desk["pid"], signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(desk["pid"], signal.SIGKILL)

@@ -147,7 +147,7 @@ def check(shop: Shop, orders: dict[str, str]) -> None:
 def test_orders_and_kills(victim: str, sku: str) -> None:
     """Killed at each step and each commit: the run itself, who starts runs, their supervisor, the root with all."""
     with short_directory() as folder:
-        shop = Shop(folder, limit=6)
+        shop = Shop(folder, limit=6 if victim == "self" else 1)  # who dies with another one may miss its own place
         orders = dict.fromkeys(ids(victim, sku), sku)
         with shop.keep_up():
             with Client(folder / "run") as client, client.transaction():
