@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import select
 import shutil
 import threading
@@ -70,35 +71,33 @@ class Shop:
         shutil.copy(TOP / "tests" / "programs" / "killed_orders.py", folder)
         (folder / "kills").mkdir()
         (folder / "regrow.toml").write_text(FILE.format(folder=folder, limit=limit))
-        self.roots = 0
+        self.started: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     @contextmanager
     def keep_up(self) -> Iterator[None]:
         """Inside, there is a daemon, now and again."""
         over_fd, end_fd = os.pipe()
-        is_up = threading.Event()
-        keeper = threading.Thread(target=self._keep_up, args=(over_fd, is_up))
+        keeper = threading.Thread(target=self._keep_up, args=(over_fd,))
         keeper.start()
         try:
-            assert is_up.wait(20.0)
+            self.started.get(timeout=20.0)
             yield
         finally:
             os.close(end_fd)
             keeper.join()
             os.close(over_fd)
 
-    def _keep_up(self, over_fd: int, is_up: threading.Event) -> None:
+    def _keep_up(self, over_fd: int) -> None:
         over = False
         while not over:
             (self.folder / "notify").unlink(missing_ok=True)
             daemon = Daemon(self.folder)
             try:
-                self.roots += 1
                 daemon.start()
-                is_up.set()
+                self.started.put(None)
                 over = over_fd in select.select([over_fd, daemon._pidfd], [], [])[0]
             except DaemonEnded:
-                pass  # killed while it was starting
+                self.started.put(None)  # killed while it was starting
             finally:
                 if over:
                     daemon.down()
@@ -156,6 +155,7 @@ def test_orders_and_kills(victim: str, sku: str) -> None:
             for id in orders:
                 expected = "2 apple on the way, payment" if sku == "apple" else "ship: LookupError"
                 assert outcome(shop, id, 60.0).startswith(expected)
+            for _ in orders if victim == "root" else ():
+                shop.started.get(timeout=20.0)
             check(shop, orders)
             assert len(list((folder / "kills").iterdir())) == len(orders)
-            assert victim != "root" or shop.roots == len(orders) + 1
