@@ -15,6 +15,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from regrow.ipc import meta_page
 from regrow.ipc.levels import sync_folder
 
 if TYPE_CHECKING:
@@ -77,10 +80,12 @@ def take(env: lmdb.Environment, folder: str, store_id: str) -> str:
 
 
 def _copy(env: lmdb.Environment, fd: int) -> None:
+    """LMDB numbers the transactions of a compact copy from 1. Here they go on: ordinals of posts are made of them."""
     import lmdb
 
     try:
         env.copyfd(fd, compact=True)
+        meta_page.put_back(fd, msgspec.structs.replace(meta_page.read(fd), txnid=last_transaction(env)))
     except lmdb.IncompatibleError:  # pages that are neither free nor in use: no harm, but the copy cannot be compact
         os.ftruncate(fd, 0)
         os.lseek(fd, 0, os.SEEK_SET)
