@@ -187,7 +187,7 @@ class Posting:
         if isinstance(to, LeastOutstanding):
             store = self.store
             return store.read(lambda txn: min(members, key=lambda name: Box(store.messages, name).length(txn)))
-        turn = self._turns[group] = self._turns.get(group, -1) + 1
+        turn = self._turns[group] = self._turns.get(group, os.urandom(1)[0]) + 1  # many post only once
         return members[turn % replicas]
 
     def names(self, to: str | Address) -> list[str]:

@@ -172,7 +172,9 @@ class Agent(WorkflowVerbs, Verbs):
 
         @property
         def state(self):
-            unit = UNIT.get() or current("state")
+            unit = UNIT.get()
+            if unit is None or unit.is_over:
+                unit = current("state")
             whole = unit.owner.whole
             return unit.state if whole is None else unit.read_whole()
 
