@@ -29,7 +29,8 @@ from regrow.workers.system.commands_crew import Crew, Group
 from regrow.workers.system.commands_folder import remove_folder
 from regrow.workers.system.commands_news import News
 from regrow.workers.system.commands_rules import Denied, Granted, decide
-from regrow.workers.system.commands_tree import children, kill_child
+from regrow.workers.system.commands_survivors import end_survivors
+from regrow.workers.system.commands_tree import children, kill_all
 from regrow.workers.system.commands_visitor import Visitor, shown
 from regrow.workers.system.commands_watch import GONE, IN, Watch
 
@@ -89,6 +90,7 @@ class Commands:
         self._news = News()
         self._signals = Signals()
         folder = os.path.join(state_dir, "commands")
+        end_survivors(folder)
         remove_folder(folder)  # what the commands of a worker that was killed have left
         os.makedirs(folder, exist_ok=True)
         os.chmod(folder, 0o711)  # each one's own directory is its own
@@ -234,8 +236,7 @@ class Commands:
     def close(self) -> None:
         """Leave nobody and nothing behind, also after a mistake of ours."""
         while left := children():
-            for pid in left:
-                kill_child(pid)
+            kill_all(left)
             os.waitpid(left[0], 0)
         for visitor in self._visitors:
             visitor.close()

@@ -23,7 +23,7 @@ from regrow.workers.system.commands_news import News
 from regrow.workers.system.commands_rules import Granted
 from regrow.workers.system.commands_runner import Job, be_runner
 from regrow.workers.system.commands_space import can_have_processes, spaces_for
-from regrow.workers.system.commands_tree import children, kill_child
+from regrow.workers.system.commands_tree import children, kill_all
 from regrow.workers.system.commands_visitor import Visitor, shown
 from regrow.workers.system.commands_watch import IN, Watch
 
@@ -230,12 +230,9 @@ class Crew:
     def sweep(self) -> None:
         """Kill and bury debris; when there is none, the runners that are dead are done with."""
         alive = {runner.pid for runner in self._runners.values() if runner.is_alive}
-        is_clean = True
-        for pid in children():
-            if pid in alive or pid in self._cleaners:
-                continue
-            kill_child(pid)
-            is_clean = os.waitpid(pid, os.WNOHANG)[0] != 0 and is_clean
+        debris = [pid for pid in children() if pid not in alive and pid not in self._cleaners]
+        kill_all(debris)
+        is_clean = sum(os.waitpid(pid, os.WNOHANG)[0] == 0 for pid in debris) == 0
         for pid in [pid for pid in self._cleaners if os.waitpid(pid, os.WNOHANG)[0]]:
             self._cleaners.discard(pid)
         if is_clean and not self._has_debris(alive):

@@ -1,8 +1,11 @@
 """
 Ending all that a command has started, from the process that adopts its orphans.
 
-Only unreaped children of ours, and groups that one of them is in, are signalled: those numbers cannot mean anybody
-else as long as only we reap. What is below them comes to us when they die, so we look again until there is nobody.
+Only unreaped children of ours, groups that one of them is in, and processes that a descriptor names are signalled: no
+number can mean anybody else. What is below the dead comes to us, so we look again until there is nobody.
+
+Whoever is stopped cannot fork, and goes on counting: so those who fork on and on are stopped first, down the tree until
+all are, within the limit that they have reached; and then killed. Killed one by one, they would make room for others.
 
 Source: prctl(2) PR_SET_CHILD_SUBREAPER, kill(2), wait(2), pid_namespaces(7), cgroups(7).
 """
@@ -14,6 +17,7 @@ import select
 import signal
 import time
 
+STOP_ROUNDS = 100
 
 def children() -> list[int]:
     """Our children, adopted and dead ones included, oldest first."""
@@ -33,15 +37,75 @@ def _parent(pid: int) -> int:
         return 0
 
 
-def kill_child(pid: int) -> None:
-    """SIGKILL to a child of ours that is not reaped, and to its process group, all at once, unless that is ours."""
+def kill_all(pids: list[int]) -> None:
+    """SIGKILL to these children of ours that are not reaped, to their process groups, and to all below them."""
+    below = _stop_below(pids)
+    for pid in pids:
+        try:
+            group = os.getpgid(pid)
+            if group != os.getpgrp():
+                os.killpg(group, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass  # its members run under another user, who is not ours to signal
+    for pidfd in below.values():
+        _signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
+
+
+def _stop_below(pids: list[int]) -> dict[int, int]:
+    """Stop all below these children of ours, and them, until there is nobody new. Returns descriptors by pid."""
+    held: dict[int, int] = {}
+    for _ in range(STOP_ROUNDS):
+        level = [pid for pid in pids if _stop_child(pid)]
+        known = set(held)
+        while level:
+            level = [
+                pid for parent in level for pid in _children_of(parent) if pid in held or _stop_one(pid, parent, held)
+            ]
+        if known == set(held):
+            break
+    return held
+
+
+def _stop_child(pid: int) -> bool:
     try:
-        group = os.getpgid(pid)
-        if group != os.getpgrp():
-            os.killpg(group, signal.SIGKILL)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGSTOP)
     except OSError:
-        pass  # its members run under another user, who is not ours to signal
+        return False
+    return True
+
+
+def _stop_one(pid: int, parent: int, held: dict[int, int]) -> bool:
+    """Stop a process that is still a child of that stopped parent, which hence does not reap it."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return False  # it is gone, or there are no more descriptors
+    if _parent(pid) != parent or not _signal(pidfd, signal.SIGSTOP):
+        os.close(pidfd)
+        return False
+    held[pid] = pidfd
+    return True
+
+
+def _signal(pidfd: int, number: int) -> bool:
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except OSError:
+        return False
+    return True
+
+
+def _children_of(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as listing:
+                found += map(int, listing.readall().split())
+    except OSError:
+        pass  # it has just ended
+    return found
 
 
 def kill_group(group_fd: int) -> None:
@@ -79,7 +143,7 @@ def end_all(group_fd: int, *, is_first: bool, within_s: float) -> bool:
         Whether nobody is left; False when somebody does not die within `within_s` seconds.
     """
     end_s = time.monotonic() + within_s
-    while True:
+    while not _nobody():
         if group_fd >= 0:
             kill_group(group_fd)
         if is_first:
@@ -88,8 +152,7 @@ def end_all(group_fd: int, *, is_first: bool, within_s: float) -> bool:
             except ProcessLookupError:
                 pass
         else:
-            for pid in children():
-                kill_child(pid)
+            kill_all(children())
         try:
             if not _reap_one(end_s):
                 return False
@@ -97,6 +160,16 @@ def end_all(group_fd: int, *, is_first: bool, within_s: float) -> bool:
                 pass
         except ChildProcessError:
             return True
+    return True
+
+
+def _nobody() -> bool:
+    """Whether we have no child at all, not even a dead one."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
 
 
 def _reap_one(end_s: float) -> bool:

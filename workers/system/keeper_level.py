@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from typing import TYPE_CHECKING
 
 import lmdb
@@ -16,7 +17,7 @@ import lmdb
 from regrow.config.spec import Durability
 from regrow.ipc.store import SIGNS, SIGNS_BYTES
 from regrow.workers.system.keeper_snapshots import Snapshots
-from regrow.workers.system.keeper_steady import SteadyPoints
+from regrow.workers.system.keeper_steady import LONGEST_S, SteadyPoints
 
 if TYPE_CHECKING:
     from regrow.ipc.store import Store
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 TIDY_S = 10.0
 """At the levels without steady points: so often, while there are commits, the slots of dead readers are cleared."""
+
+GLANCE_S = LONGEST_S / 5
+"""So often, while a steady point is put off, how much there is to be brought to disk is looked at."""
 
 RETRY_S = 1.0
 """After a steady point that could not be made."""
@@ -50,6 +54,7 @@ class LevelCare:
         self._timers, self._complaints = timers, complaints
         self._level = place.durability
         self._due: Timer | None = None
+        self._latest_s = 0.0
         self._points: SteadyPoints | None = None
         with open(os.path.join(place.folder, SIGNS), "r+b") as file:
             self._signs = mmap.mmap(file.fileno(), SIGNS_BYTES)
@@ -81,7 +86,19 @@ class LevelCare:
     def rung(self) -> None:
         """Somebody commits, or has rung for something else."""
         if self._signs[_DIRTY] and self._due is None:
-            self._due = self._timers.after(self._points.wait_s if self._points else TIDY_S, self._look_after)
+            if self._points is not None:
+                self._latest_s = time.monotonic() + LONGEST_S
+                self._due = self._timers.after(GLANCE_S, self._glance)
+            else:
+                self._due = self._timers.after(TIDY_S, self._look_after)
+
+    def _glance(self) -> None:
+        """Not yet, unless there is much already."""
+        assert self._points is not None
+        if time.monotonic() < self._latest_s and not self._points.has_grown():
+            self._due = self._timers.after(GLANCE_S, self._glance)
+        else:
+            self._look_after()
 
     def _look_after(self) -> None:
         """There were commits, and perhaps readers that died meanwhile."""

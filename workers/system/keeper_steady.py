@@ -13,7 +13,6 @@ dead, a dead keeper's pin among them).
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +25,11 @@ if TYPE_CHECKING:
 LONGEST_S = 0.2
 """What has been committed is on disk after this time and that of one fsync."""
 
-SHORTEST_S = 0.01
-GROWTH_BYTES = 64 << 20
-"""Sooner, when the file would otherwise grow by more than this meanwhile: what is pinned cannot be used anew."""
+GROWTH_BYTES = 32 << 20
+"""
+Sooner, when the file has grown by so much since the last one: what is pinned cannot be used anew. When it has grown by
+twice as much, the writers are faster than the disk: they wait until it has caught up.
+"""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -52,9 +53,8 @@ class SteadyPoints:
             self._file.close()
             raise
         self._failed = False
-        self._made_s = time.monotonic()
-        self._bytes = 0
-        self.wait_s = LONGEST_S
+        self._page_bytes = int(env.stat()["psize"])
+        self._bytes = 0  # of the file at the last one
 
     def first(self, under_lock: Callable[[], None] = lambda: None) -> Meta:
         """
@@ -78,6 +78,7 @@ class SteadyPoints:
                 raise
             self._replace(pin)
             lock.abort()
+        self._bytes = meta.file_bytes
         self._step("unlocked")
         self._env.reader_check()  # the pin of an earlier keeper
         return meta
@@ -96,8 +97,19 @@ class SteadyPoints:
         with self._env.begin(write=True) as lock:
             under_lock()
             pin, meta = self._pin_under(lock)
+            is_late = meta.file_bytes - self._bytes > 2 * GROWTH_BYTES
+            if is_late:
+                self._finish(pin, meta)
             lock.abort()
-        self._step("pinned")
+        if not is_late:
+            self._step("pinned")
+            self._finish(pin, meta)
+        self._env.reader_check()  # whoever died while he read pins pages too
+        self._bytes = meta.file_bytes
+        return meta
+
+    def _finish(self, pin: Any, meta: Meta) -> None:
+        """What is pinned is on disk; then what was pinned before need not be any more."""
         try:
             self._sync()
             self._step("synced")
@@ -108,9 +120,6 @@ class SteadyPoints:
             raise
         self._replace(pin)
         self._step("replaced")
-        self._env.reader_check()  # whoever died while he read pins pages too
-        self._pace(meta)
-        return meta
 
     def _pin_under(self, lock: Any) -> tuple[Any, Meta]:
         pin = self._env.begin()
@@ -150,12 +159,9 @@ class SteadyPoints:
         os.fdatasync(self._data_fd)
         self._failed = False
 
-    def _pace(self, meta: Meta) -> None:
-        """The next one comes so soon that the file cannot grow by much more than `GROWTH_BYTES` until then."""
-        now_s = time.monotonic()
-        rate = max(meta.file_bytes - self._bytes, 0) / max(now_s - self._made_s, 0.001)
-        self._made_s, self._bytes = now_s, meta.file_bytes
-        self.wait_s = max(SHORTEST_S, min(LONGEST_S, GROWTH_BYTES / rate)) if rate else LONGEST_S
+    def has_grown(self) -> bool:
+        """Whether the next one should not be put off."""
+        return int(self._env.info()["last_pgno"]) * self._page_bytes - self._bytes > GROWTH_BYTES
 
     def follow(self, env: lmdb.Environment) -> None:
         """The environment may have been opened anew since, after an error."""
