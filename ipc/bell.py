@@ -81,6 +81,8 @@ class Rope:
     def ring(self, file: str) -> bool:
         """Ring the bell `file`; False when nobody is there to hear it. Never blocks, never raises."""
         with self._lock:
+            if self._socket.fileno() < 0:
+                return False
             try:
                 return self._rung(file) or (self._is_elsewhere() and self._rung(file))
             except OSError:

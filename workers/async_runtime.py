@@ -240,12 +240,19 @@ class AsyncRuntime(Runtime):
             unit.is_over = True
 
     def handle(self, item: Item) -> None:
-        """While a plain function runs, nothing else does; tasks that it leaves behind are not part of it."""
+        """
+        While a plain function runs, nothing else does; tasks that it leaves behind are not part of it.
+
+        The context is that of whatever has made us look: a handler that has just ended, or another thread.
+        """
+        before, chain = UNIT.set(self.unit), CHAIN.set((self.name,))
         self.unit.is_over = False
         try:
             super().handle(item)
         finally:
             self.unit.is_over = True
+            UNIT.reset(before)
+            CHAIN.reset(chain)
 
     async def _run_async(self, unit: Unit, handler: Handler, item: Envelope, values: tuple[Any, ...]) -> bool:
         """Run it and commit; False when another has changed what it has read, and it is to run again."""
