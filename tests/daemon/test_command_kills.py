@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -252,9 +253,8 @@ def test_storm(desk: Desk) -> None:
     chance = random.Random(seed)
     for number in range(24):
         sign = f"93{number:04d}{seed}"
-        script = ("sh", "-c", "(setsid sleep $0 &); sleep $0", sign)
-        shared = bool(number % 2)
-        command = soon(lambda: desk.start(*script, shared=shared))
+        argv = ("sh", "-c", "(setsid sleep $0 &); sleep $0", sign)
+        command = soon(partial(desk.start, *argv, shared=bool(number % 2)))
         for _ in range(chance.randrange(400)):
             os.sched_yield()
         strike(desk, command, chance.choice(("requester", "requester", "runner", "runner", "worker")))
