@@ -37,8 +37,8 @@ def verbs() -> set[str]:
         (Agent, set()),
         (AsyncClient, set()),
         (AsyncVerbs, set()),
-        (RemoteClient, {"tasks", "members"}),
-        (AsyncRemoteClient, {"tasks", "members"}),
+        (RemoteClient, {"tasks", "members", "run_command", "start_command"}),
+        (AsyncRemoteClient, {"tasks", "members", "run_command", "start_command"}),
     ],
 )
 def test_verbs_are_there(kind: type, lacks: set[str]) -> None:
