@@ -23,7 +23,7 @@ from regrow.ipc.store import Store, Txn
 from regrow.ipc.transaction import Outgoing, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from regrow.ipc.names import Names, Record
@@ -206,6 +206,8 @@ class Posting:
     def _replicas(self, name: str) -> int:
         """How many members the group has; 0 for a name that is none."""
         node = self._node
+        if len(name.encode(errors="replace")) > MAX_NAME_BYTES or not _is_text(name):  # LMDB would not even look
+            raise NoProcess(name[:MAX_NAME_BYTES], "no name is like that")
         with node.locked():
             if node.names.get(name) is not None:
                 return 0
@@ -215,10 +217,8 @@ class Posting:
 
         def look(txn: Txn) -> int | None:
             known = msgspec.msgpack.decode(txn.get(AGENTS, b"\x80", db=store.meta), type=dict[str, int])
-            if name in known:
-                return known[name]
-            if len(name.encode(errors="replace")) > MAX_NAME_BYTES:  # LMDB would not even look
-                return None
+            if name in known or _is_member(name, known):
+                return known.get(name, 0)
             return 0 if txn.get(BOX + name.encode() + b"\0", db=store.messages) is not None else None
 
         found = store.read(look)
@@ -257,6 +257,20 @@ def noted(table: Callable[[], Names], store: Store, name: str) -> Record | None:
     except (lmdb.Error, Unreachable) as error:
         raise StoreUnusable(store.path, f"{name} cannot be told: {error}", "see `regrow status`") from None
     return record
+
+
+def _is_member(name: str, known: Mapping[str, int]) -> bool:
+    """Whether this is one of a group that is known."""
+    group, _, number = name.rpartition(".")
+    return number.isdecimal() and number == str(int(number)) and int(number) < known.get(group, 0)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def seconds(to: str, value: float, what: str) -> float:

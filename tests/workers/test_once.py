@@ -130,7 +130,7 @@ def test_agents(kept: House, tmp_path: Path) -> None:
     with pytest.raises(RemoteError):
         kept.call("agent", "effect", "b", str(file), "refuse")
     assert file.read_text() == "xx"
-    kept.send("agent", "effect", "c", str(file), "kill")
+    kept.submit("agent", "effect", "c", str(file), "kill")
     assert agent.wait() == -signal.SIGKILL
     kept.start(f"{AGENTS}:Everywhere")
     assert kept.call("agent", "effect", "a", str(file)) == 42

@@ -227,7 +227,7 @@ def test_blocks_in_calls(kept: House) -> None:
     with pytest.raises(RemoteError):
         kept.call("agent", "blocks", True)
     assert kept.call("agent", "kept") == {"__init__": 1, "after": 1, "init": 1, "n": 3}
-    kept.send("agent", "kill_after_a_block")
+    kept.submit("agent", "kill_after_a_block")
     assert agent.wait() == -signal.SIGKILL
     kept.start(f"{AGENTS}:Everywhere")
     found = kept.call("agent", "kept")
