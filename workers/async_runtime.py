@@ -71,7 +71,7 @@ class AsyncRuntime(Runtime):
         if self.watchdog.interval_s:
             self.loop.call_later(self.watchdog.interval_s, self._on_watchdog)
         self._await_due()
-        self._pump()
+        self.loop.call_soon(self._pump)  # handlers that are plain functions find the loop running, too
         self.loop.run_until_complete(self._over)
 
     def end(self) -> None:

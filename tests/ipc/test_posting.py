@@ -21,6 +21,7 @@ from regrow.ipc.groups import by_key, least_outstanding, round_robin
 from regrow.ipc.posts import Box, boxes, decode
 from regrow.ipc.store import Store
 
+
 @pytest.fixture
 def client(run_dir: Path, tmp_path: Path) -> Iterator[Client]:
     """One, beside a store that knows an agent and a group."""
@@ -42,7 +43,8 @@ def lengths(client: Client) -> list[int]:
 
 
 ODD_NAMES = (
-    "", "nobody", "agent.0", "group.7", "group.01", "a\0b", "\0mail:agent", "x" * 600, "é" * 300, "a/b", "../x", "\ud800"
+    "", "nobody", "agent.0", "group.7", "group.01", "a\0b", "\0mail:agent", "x" * 600, "é" * 300, "a/b", "../x",
+    "\ud800",
 )  # fmt: skip
 
 
