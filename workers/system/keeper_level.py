@@ -17,7 +17,7 @@ import lmdb
 from regrow.config.spec import Durability
 from regrow.ipc.store import SIGNS, SIGNS_BYTES
 from regrow.workers.system.keeper_snapshots import Snapshots
-from regrow.workers.system.keeper_steady import LONGEST_S, SteadyPoints
+from regrow.workers.system.keeper_steady import GROWTH_BYTES, LONGEST_S, SteadyPoints
 
 if TYPE_CHECKING:
     from regrow.ipc.store import Store
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 TIDY_S = 10.0
 """At the levels without steady points: so often, while there are commits, the slots of dead readers are cleared."""
+
+SYNC_S = 0.5
+"""
+When it takes longer to bring a steady point to disk, and the file begins to grow, writers wait until it is there.
+
+Who writes more than the disk takes would have the file grow for ever: the longer it takes, the more is pinned by then.
+"""
 
 GLANCE_S = LONGEST_S / 5
 """So often, while a steady point is put off, how much there is to be brought to disk is looked at."""
@@ -51,10 +58,11 @@ class LevelCare:
         self, store: Store, place: Place, prepared: Prepared, watch: Watch, timers: Timers, complaints: Complaints
     ) -> None:
         self._store, self._place, self._prepared = store, place, prepared
-        self._timers, self._complaints = timers, complaints
+        self._watch, self._timers, self._complaints = watch, timers, complaints
         self._level = place.durability
         self._due: Timer | None = None
         self._latest_s = 0.0
+        self._is_syncing = False
         self._points: SteadyPoints | None = None
         with open(os.path.join(place.folder, SIGNS), "r+b") as file:
             self._signs = mmap.mmap(file.fileno(), SIGNS_BYTES)
@@ -76,6 +84,7 @@ class LevelCare:
         if self._level is Durability.SYSTEM:
             self._points = SteadyPoints(self._store.env, self._place.folder)
             self._points.first(self._forget_commits)
+            self._watch.add(self._points.fileno(), self._synced)
             return
         self._store.env.sync(True)
         self._tidy()
@@ -85,37 +94,74 @@ class LevelCare:
 
     def rung(self) -> None:
         """Somebody commits, or has rung for something else."""
-        if self._signs[_DIRTY] and self._due is None:
-            if self._points is not None:
-                self._latest_s = time.monotonic() + LONGEST_S
-                self._due = self._timers.after(GLANCE_S, self._glance)
-            else:
-                self._due = self._timers.after(TIDY_S, self._look_after)
-
-    def _glance(self) -> None:
-        """Not yet, unless there is much already."""
-        assert self._points is not None
-        if time.monotonic() < self._latest_s and not self._points.has_grown():
+        if not self._signs[_DIRTY] or self._due is not None:
+            return
+        if self._points is not None:
+            self._latest_s = time.monotonic() + LONGEST_S
             self._due = self._timers.after(GLANCE_S, self._glance)
         else:
-            self._look_after()
+            self._due = self._timers.after(TIDY_S, self._tidy_up)
 
-    def _look_after(self) -> None:
+    def _glance(self) -> None:
+        """A steady point is to be made, or is being made: is it time?"""
+        assert self._points is not None
+        growth = self._points.growth()
+        self._due = None
+        if self._is_syncing:
+            self._due = self._timers.after(GLANCE_S, self._glance)
+            if growth > GROWTH_BYTES or (growth > 0 and time.monotonic() >= self._latest_s):
+                self._points.hold_writers()
+        elif growth > GROWTH_BYTES or time.monotonic() >= self._latest_s:
+            self._make_point()
+        else:
+            self._due = self._timers.after(GLANCE_S, self._glance)
+
+    def _make_point(self) -> None:
+        assert self._points is not None
+        try:
+            self._points.follow(self._store.env)
+            self._is_syncing = self._points.begin(self._forget_commits)
+        except lmdb.MapResizedError:  # all read transactions end with the map, the pin too: the next is a first one
+            self._store.env.set_mapsize(0)
+            self._due = self._timers.after(0.0, self._make_point)
+        except (OSError, lmdb.Error) as error:
+            self._put_off(error)
+        else:
+            self._latest_s = time.monotonic() + SYNC_S
+            self._due = self._timers.after(GLANCE_S, self._glance) if self._is_syncing else None
+
+    def _synced(self) -> None:
+        """All that was committed before it was begun is on disk, or cannot be brought there."""
+        assert self._points is not None
+        self._is_syncing = False
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        try:
+            self._points.finish()
+        except (OSError, lmdb.Error) as error:
+            self._put_off(error)
+        else:
+            self._complaints.set("steady", "")
+            self.rung()  # whoever has rung meanwhile
+
+    def _put_off(self, error: Exception) -> None:
+        self._complaints.set("steady", f"what was committed is not certain to be on disk: {error}")
+        self._due = self._timers.after(RETRY_S, self._make_point)
+
+    def _tidy_up(self) -> None:
         """There were commits, and perhaps readers that died meanwhile."""
         self._due = None
         try:
-            if self._points is not None:
-                self._points.follow(self._store.env)
-                self._points.make(self._forget_commits)
-            else:
-                self._tidy()
+            self._tidy()
         except lmdb.MapResizedError:
-            self._follow_growth()
-        except (OSError, lmdb.Error) as error:
-            self._complaints.set("steady", f"what was committed is not certain to be on disk: {error}")
-            self._due = self._timers.after(RETRY_S, self._look_after)
+            self._store.env.set_mapsize(0)
+            self._due = self._timers.after(0.0, self._tidy_up)
+        except lmdb.Error as error:
+            self._complaints.set("tidy", f"what the dead have left in the store stays: {error}")
+            self._due = self._timers.after(TIDY_S, self._tidy_up)
         else:
-            self._complaints.set("steady", "")
+            self._complaints.set("tidy", "")
             if self._level is Durability.PROCESS:
                 self._snapshots.due(self._timers)
 
@@ -128,15 +174,6 @@ class LevelCare:
             self._forget_commits()
             lock.abort()
         self._store.env.reader_check()
-
-    def _follow_growth(self) -> None:
-        """
-        The map has become too small for what others have written: only where there was little address space.
-
-        All read transactions end with the map, the pin too: the next steady point is a first one.
-        """
-        self._store.env.set_mapsize(0)
-        self._look_after()
 
     def sync(self) -> None:
         """
@@ -154,6 +191,7 @@ class LevelCare:
 
     def close(self) -> None:
         if self._points is not None:
+            self._watch.remove(self._points.fileno())
             self._points.close()
         self._snapshots.close()
         self._signs.close()

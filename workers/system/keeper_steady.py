@@ -13,6 +13,7 @@ dead, a dead keeper's pin among them).
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,8 @@ LONGEST_S = 0.2
 
 GROWTH_BYTES = 32 << 20
 """
-Sooner, when the file has grown by so much since the last one: what is pinned cannot be used anew. When it has grown by
-twice as much, the writers are faster than the disk: they wait until it has caught up.
+Sooner, when the file has grown by so much since the last one: what is pinned cannot be used anew. When it grows by so
+much while one is brought to disk, the writers are faster than the disk, and wait until it has caught up.
 """
 
 _CHUNK_BYTES = 1 << 20
@@ -52,6 +53,10 @@ class SteadyPoints:
         except BaseException:
             self._file.close()
             raise
+        self._done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread: threading.Thread | None = None
+        self._next: tuple[Any, Meta] | None = None
+        self._fault: OSError | None = None
         self._failed = False
         self._page_bytes = int(env.stat()["psize"])
         self._bytes = 0  # of the file at the last one
@@ -83,35 +88,57 @@ class SteadyPoints:
         self._env.reader_check()  # the pin of an earlier keeper
         return meta
 
-    def make(self, under_lock: Callable[[], None] = lambda: None) -> Meta:
+    def make(self, under_lock: Callable[[], None] = lambda: None) -> None:
         """
-        Make the next one; `under_lock` is called when all commits before are certain to be in it, and no later one.
+        Make the next one, and wait for it; `begin` says about what, and `finish` what may go wrong.
+        """
+        if self.begin(under_lock):
+            self.finish()
+
+    def begin(self, under_lock: Callable[[], None] = lambda: None) -> bool:
+        """
+        Pin the next one, and have it brought to disk; `fileno` is readable when that is done: then `finish`.
+
+        `under_lock` is called when all commits before are certain to be in it, and no later one. False when it is made
+        already, as a first one.
 
         Raises:
-            OSError, lmdb.Error: it is not made, the last one stays; to be tried again.
+            OSError, lmdb.Error: there is none; to be tried again.
         """
         if not self._is_pinned():
-            return self.first(under_lock)
+            self.first(under_lock)
+            return False
         if self._failed:
             self._write_anew()
         with self._env.begin(write=True) as lock:
             under_lock()
-            pin, meta = self._pin_under(lock)
-            is_late = meta.file_bytes - self._bytes > 2 * GROWTH_BYTES
-            if is_late:
-                self._finish(pin, meta)
+            self._next = self._pin_under(lock)
             lock.abort()
-        if not is_late:
-            self._step("pinned")
-            self._finish(pin, meta)
-        self._env.reader_check()  # whoever died while he read pins pages too
-        self._bytes = meta.file_bytes
-        return meta
+        self._bytes = self._next[1].file_bytes
+        self._step("pinned")
+        self._thread = threading.Thread(target=self._sync, name="regrow-sync", daemon=True)
+        self._thread.start()
+        return True
 
-    def _finish(self, pin: Any, meta: Meta) -> None:
-        """What is pinned is on disk; then what was pinned before need not be any more."""
+    def hold_writers(self) -> None:
+        """They are faster than the disk: have them wait until it has caught up. Raises lmdb.Error."""
+        if self._thread is not None:
+            with self._env.begin(write=True) as lock:
+                self._thread.join()
+                lock.abort()
+
+    def finish(self) -> None:
+        """
+        What is pinned is on disk, and is the last steady point; what was pinned before need not be any more.
+
+        Raises:
+            OSError: it is not, the one before stays; to be tried again. lmdb.Error.
+        """
+        pin, meta = self._end_sync()
         try:
-            self._sync()
+            if self._fault is not None:
+                self._failed = True
+                raise self._fault
             self._step("synced")
             self._file.write(meta)
             self._step("written")
@@ -120,6 +147,30 @@ class SteadyPoints:
             raise
         self._replace(pin)
         self._step("replaced")
+        self._env.reader_check()  # whoever died while he read pins pages too
+
+    def _end_sync(self) -> tuple[Any, Meta]:
+        assert self._thread is not None
+        assert self._next is not None
+        self._thread.join()
+        os.eventfd_read(self._done_fd)
+        self._thread = None
+        made, self._next = self._next, None
+        return made
+
+    def _sync(self) -> None:
+        """In a thread: it takes as long as the disk takes, and timers do not wait."""
+        try:
+            os.fdatasync(self._data_fd)
+            self._fault = None
+        except OSError as error:
+            self._fault = error
+        finally:
+            os.eventfd_write(self._done_fd, 1)
+
+    def fileno(self) -> int:
+        """Readable when one that was begun is to be finished."""
+        return self._done_fd
 
     def _pin_under(self, lock: Any) -> tuple[Any, Meta]:
         pin = self._env.begin()
@@ -137,13 +188,6 @@ class SteadyPoints:
         if before is not None:
             before.abort()
 
-    def _sync(self) -> None:
-        try:
-            os.fdatasync(self._data_fd)
-        except OSError:
-            self._failed = True
-            raise
-
     def _write_anew(self) -> None:
         """
         Write all pages once more as they are.
@@ -159,9 +203,9 @@ class SteadyPoints:
         os.fdatasync(self._data_fd)
         self._failed = False
 
-    def has_grown(self) -> bool:
-        """Whether the next one should not be put off."""
-        return int(self._env.info()["last_pgno"]) * self._page_bytes - self._bytes > GROWTH_BYTES
+    def growth(self) -> int:
+        """By how many bytes the file has grown since the last one was pinned."""
+        return (int(self._env.info()["last_pgno"]) + 1) * self._page_bytes - self._bytes
 
     def follow(self, env: lmdb.Environment) -> None:
         """The environment may have been opened anew since, after an error."""
@@ -178,8 +222,11 @@ class SteadyPoints:
 
     def close(self) -> None:
         """End the pin: only after the store was closed in order, or when somebody else takes over."""
+        if self._thread is not None:
+            self._end_sync()[0].abort()
         if self._pin is not None:
             self._pin.abort()
             self._pin = None
+        os.close(self._done_fd)
         os.close(self._data_fd)
         self._file.close()
