@@ -29,6 +29,7 @@ NAMES = (
     "send",
     "publish",
     "task",
+    "run_command",
     "state",
     "post",
     "growth_store",

@@ -162,10 +162,9 @@ class Commands:
         request = visitor.request
         assert request is not None
         is_inside = visitor.is_below(self._root)
+        visitor.is_operator = not is_inside and self._operators.has(visitor)
         try:
-            granted = decide(
-                self._spec, request, is_inside=is_inside, is_operator=not is_inside and self._operators.has(visitor)
-            )
+            granted = decide(self._spec, request, is_inside=is_inside, is_operator=visitor.is_operator)
         except Denied as denied:
             if denied.code == "forbidden":
                 line = f"{shown(request)} for {visitor.who}: {denied}"
@@ -209,9 +208,8 @@ class Commands:
             self._start(visitor, granted)
 
     def _start(self, visitor: Visitor, granted: Granted) -> None:
-        may_become = self._operators.has(visitor) and not visitor.is_below(self._root)
         try:
-            self._crew.start(visitor, granted, may_become=may_become)
+            self._crew.start(visitor, granted)
         except OSError as error:
             words = " and ".join(granted.request.isolate)
             what = f"isolate {words}" if words else "start a process"

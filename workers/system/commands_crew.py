@@ -90,7 +90,7 @@ class Crew:
     def is_empty(self) -> bool:
         return not self._runners and not self._cleaners
 
-    def start(self, visitor: Visitor, granted: Granted, *, may_become: bool) -> None:
+    def start(self, visitor: Visitor, granted: Granted) -> None:
         """
         Make a runner for this visitor, which is its own from now on.
 
@@ -106,7 +106,7 @@ class Crew:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         try:
             group_fd = group.open() if group is not None else -1
-            job = self._job(run, visitor, granted, may_become, work_dir, there, group_fd, is_limited)
+            job = self._job(run, visitor, granted, work_dir, there, group_fd, is_limited)
             pid = clone.fork_into(spaces=job.spaces) if job.spaces else os.fork()
             if pid == 0:
                 be_runner(job)
@@ -134,7 +134,6 @@ class Crew:
         run: int,
         visitor: Visitor,
         granted: Granted,
-        may_become: bool,
         work_dir: str,
         worker: socket.socket,
         group_fd: int,
@@ -152,7 +151,7 @@ class Crew:
             worker=worker,
             worker_ids=self._ids,
             person=visitor.person,
-            may_become=may_become,
+            may_become=visitor.is_operator,
             work_dir=work_dir,
             spaces=spaces_for(request.isolate, own_processes=self._has_processes and not request.shares_processes),
             limits=granted.limits,

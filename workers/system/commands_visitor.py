@@ -26,7 +26,7 @@ _DEPTH = 10_000
 
 class Visitor:
     """
-    A connection. `arrived_s` is when its request was complete, in monotonic seconds.
+    A connection. `arrived_s` is when its request was complete, in monotonic seconds; `is_operator` is not asked here.
 
     Raises:
         OSError: it has gone already.
@@ -39,6 +39,7 @@ class Visitor:
         self.groups = calls.peer_groups(connection)
         self.pidfd = calls.peer_pidfd(connection, self.pid)
         self.request: wire.Request | None = None
+        self.is_operator = False
         self.arrived_s = time.monotonic()
         self.due_s = self.arrived_s + ASKING_S
         self._frames = wire.Frames()
