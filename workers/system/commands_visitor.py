@@ -26,7 +26,7 @@ _DEPTH = 10_000
 
 class Visitor:
     """
-    A connection. `arrived_s` is when its request was complete, in monotonic seconds; `is_operator` is not asked here.
+    A connection. `arrived_s` is when its request was complete, in monotonic seconds; the worker sets `is_operator`.
 
     Raises:
         OSError: it has gone already.
@@ -89,7 +89,9 @@ class Visitor:
 
     @property
     def person(self) -> Person:
-        """Whose rights its commands have."""
+        """Whose rights its commands have: its own, unless the daemon can give none but those that it has itself."""
+        if os.geteuid() != 0:
+            return Person(os.geteuid(), os.getegid(), ())
         return Person(self.uid, self.gid, self.groups, is_change=self.uid != os.geteuid())
 
     @property
