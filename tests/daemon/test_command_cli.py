@@ -1,0 +1,112 @@
+"""`regrow run`: what it prints, its exit status, and what its own end does."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import procs
+import pytest
+from commanding import WORKER, Desk, desk_of
+from configs import Config
+from harness import REGROW
+from tree import Tree, short_directory
+from wire import TIMEOUT_S
+
+
+@pytest.fixture(scope="module")
+def desk() -> Iterator[Desk]:
+    """One tree for the tests of this file."""
+    with short_directory() as directory:
+        config = Config(directory)
+        with desk_of(Tree(directory, config), config) as made:
+            yield made.open()
+
+
+def line(desk: Desk, *words: str) -> list[str]:
+    """A command line."""
+    return [REGROW, "run", "--run-dir", str(desk.tree.run_dir), *words]
+
+
+def run(desk: Desk, *words: str, fed: bytes = b"") -> tuple[int, str, str]:
+    """(exit status, stdout, stderr)."""
+    done = subprocess.run(line(desk, *words), input=fed, capture_output=True, check=False, timeout=TIMEOUT_S)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_output_and_status(desk: Desk) -> None:
+    """Its output is the command's, and so is its status."""
+    assert run(desk, "--", "sh", "-c", "echo out; echo err >&2; exit 3") == (3, "out\n", "err\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("--", "sh", "-c", "kill -9 $$"), 137, "regrow: sh: SIGKILL\n"),
+        (("--timeout", "300ms", "--", "sleep", "1000"), 124, "regrow: sleep: timeout: it took longer than 0.3 s\n"),
+        (("--", "/nonsuch"), 127, "regrow: /nonsuch: start_failed: cannot exec /nonsuch: No such file or directory\n"),
+        (("--", "/etc/passwd"), 126, "regrow: /etc/passwd: start_failed: cannot exec /etc/passwd: Permission denied\n"),
+    ],
+)
+def test_other_ends(desk: Desk, words: tuple[str, ...], status: int, said: str) -> None:
+    """The other ends have the statuses that shells and timeout(1) use."""
+    assert run(desk, *words) == (status, "", said)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("--", "nonsuch"), 1, "there is no program nonsuch"),
+        (("--limit", "moon=3", "--", "true"), 2, "there is no limit moon"),
+        (("--limit", "memory=x", "--", "true"), 2, "x"),
+        (("--env", "A", "--", "true"), 2, "NAME=VALUE"),
+        (("--timeout", "2h", "--", "true"), 1, "max_timeout"),
+        ((), 2, "ARGV"),
+    ],
+)
+def test_mistakes(desk: Desk, words: tuple[str, ...], status: int, said: str) -> None:
+    """One line that says what is wrong."""
+    code, out, err = run(desk, *words)
+    assert (code, out, err.count("\n"), said in err) == (status, "", 1, True), err
+
+
+def test_input(desk: Desk) -> None:
+    """Standard input is fed only where it is asked for."""
+    assert run(desk, "-i", "--", "wc", "-c", fed=bytes(300_000)) == (0, "300000\n", "")
+    assert run(desk, "--", "wc", "-c", fed=bytes(300_000)) == (0, "0\n", "")
+
+
+def test_options(desk: Desk) -> None:
+    """Each option does what it says."""
+    script = "echo $A; pwd; ulimit -n; nice; test -w /etc || echo read-only; id -un"
+    words = ["--env", "A=b c", "--cwd", "/usr", "--limit", "open_files=77", "--nice", "5", "--isolate", "root"]
+    assert run(desk, *words, "--user", "nobody", "--", "sh", "-c", script) == (
+        0, "b c\n/usr\n77\n5\nread-only\nnobody\n", "",
+    )  # fmt: skip
+    assert run(desk, "--max-output", "3B", "--", "echo", "hello") == (0, "hel", "")
+    assert int(run(desk, "--share-processes", "--", "sh", "-c", "echo $$")[1]) > 2
+
+
+def test_json(desk: Desk) -> None:
+    """One object, with what it printed in it."""
+    status, out, err = run(desk, "--format", "json", "--", "sh", "-c", "printf 'a\\377'; exit 2")
+    shown = json.loads(out)
+    assert (status, err, shown["code"], shown["stdout"], shown["reason"]) == (2, "", 2, "a\\xff", "exit")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_its_own_end(desk: Desk, number: signal.Signals) -> None:
+    """Whatever ends it ends the command."""
+    sign = f"9595959{int(number)}"
+    before = sum(sign in text for text in desk.events("command_ended"))
+    with subprocess.Popen(line(desk, "--", "sh", "-c", "echo up; sleep $0", sign), stdout=subprocess.PIPE) as shown:
+        assert shown.stdout is not None
+        assert shown.stdout.readline() == b"up\n"
+        shown.send_signal(number)
+    desk.tree.stream.wait_events(
+        lambda event: event["event"] == "command_ended" and sign in event["text"], count=before + 1, what="its end"
+    )
+    assert procs.carrying(sign) == {}
+    assert desk.tree.pid(WORKER)
