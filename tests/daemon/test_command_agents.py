@@ -16,7 +16,7 @@ from harness import REGROW
 from tree import SUP, Tree, short_directory
 from wire import TIMEOUT_S
 
-from regrow.ipc import Client
+from regrow.ipc import BadRequest, Client
 from regrow.ipc import commands_wire as wire
 
 AGENT = """
@@ -144,6 +144,25 @@ def test_arguments(desk: Desk) -> None:
     assert run(desk, "busy", "echo", "hello", env={"WORD_A": "1"})[0] == "exit 0"
     assert "the argument a.exe" in run(desk, "busy", "echo", "hello", "a.exe")[1]
     assert "the variable LD_PRELOAD" in run(desk, "busy", "echo", env={"LD_PRELOAD": "x"})[1]
+
+
+def test_reload() -> None:
+    """Changed rules hold from the reload on: a new worker has them, and what ran is ended."""
+    with short_directory() as directory:
+        config = Config(directory)
+        with desk_of(Tree(directory, config), config) as made:
+            made.open()
+            running = made.start("sleep", "1000")
+            running.wait_started()
+            made.tree.reload()
+            assert not running.done
+            config.sections["commands"] = {"max_timeout": "5s"}
+            made.tree.reload()
+            assert running.wait().reason == "cancelled"
+            made.tree.wait("ready", WORKER, count=2)
+            with pytest.raises(BadRequest, match="at most 5s"):
+                made.client.run_command(["true"])
+            assert made.client.run_command(["true"], timeout=5.0).ok
 
 
 def test_below_an_agent(desk: Desk) -> None:

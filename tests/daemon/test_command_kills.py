@@ -28,11 +28,13 @@ from regrow.ipc.commands import Command
 T = TypeVar("T")
 
 REQUESTER = """
+import os
 import sys
 from regrow.ipc import Client
 command = Client(sys.argv[1]).start_command(["sh", "-c", sys.argv[2], "tangle", sys.argv[3]],
                                             share_processes=sys.argv[4] == "shared")
 print(next(command.lines()), flush=True)
+os.fork()
 sys.stdin.read()
 """
 
@@ -104,6 +106,8 @@ def test_requester_killed(desk: Desk, mode: str) -> None:
         assert requester.stdout is not None
         assert b"up" in requester.stdout.readline()
         requester.kill()
+        requester.wait()
+        desk.tree.wait("command_ended", WORKER)
     ended = desk.tree.wait("command_ended", WORKER)
     assert "cancelled" in ended["text"]
     assert gone(sign)

@@ -254,7 +254,8 @@ def test_queue(desk: Desk) -> None:
     assert held[0].wait().ok
     assert [list(waiting[number].lines()) for number in (0, 2)] == [[("stdout", b"0\n")], [("stdout", b"2\n")]]
     assert [waiting[number].wait().ok for number in (0, 2)] == [True, True]
-    waiting[1].close()
+    cancelled = waiting[1].wait()
+    assert (cancelled.reason, cancelled.text) == ("cancelled", "before its turn came")
     for command in held[1:]:
         with command:
             pass

@@ -37,6 +37,9 @@ from regrow.workers.system.commands_watch import GONE, IN, Watch
 MOST_VISITORS = 256
 """Connections whose request has not come yet; more have to wait to be let in."""
 
+SHORTAGE_S = 0.1
+"""How long nobody is let in when there are no descriptors."""
+
 STOP_S = 4.0
 """How long an orderly stop may take, of the 5 s that the supervisor gives."""
 
@@ -86,6 +89,7 @@ class Commands:
         self._operators = operators
         self._root = _root_pid()
         self._stop_s: float | None = None
+        self._open_s: float | None = None
         self._watch = Watch()
         self._news = News()
         self._signals = Signals()
@@ -114,7 +118,7 @@ class Commands:
     def _wait_s(self) -> float | None:
         due = [visitor.due_s for visitor in self._visitors]
         due += [visitor.due_s for visitor, _ in self._queue]
-        due += [one for one in (self._crew.overdue(), self._stop_s) if one is not None]
+        due += [one for one in (self._crew.overdue(), self._stop_s, self._open_s) if one is not None]
         if (again_s := self._news.send()) is not None:
             due.append(time.monotonic() + again_s)
         return max(0.0, min(due) - time.monotonic()) if due else None
@@ -127,8 +131,10 @@ class Commands:
                 connection, _ = self._door.accept()
             except BlockingIOError:
                 break
-            except OSError:
-                break  # no descriptors: they wait until there are some
+            except OSError:  # no descriptors: they wait until there are some, which nothing tells
+                self._watch.want(self._door.fileno(), 0)
+                self._open_s = time.monotonic() + SHORTAGE_S
+                return
             try:
                 visitor = Visitor(connection)
             except OSError:
@@ -188,10 +194,13 @@ class Commands:
         """It waits no more."""
         self._queue = deque(entry for entry in self._queue if entry[0] is not visitor)
         self._watch.forget(visitor.connection.fileno())
-        visitor.close()
+        visitor.answer(wire.pack(wire.ENDED, wire.Ended(0, "cancelled", text="before its turn came")))
 
     def _late(self) -> None:
         now_s = time.monotonic()
+        if self._open_s is not None and self._open_s <= now_s and self._stop_s is None:
+            self._open_s = None
+            self._watch.want(self._door.fileno(), IN)
         for visitor in [visitor for visitor in self._visitors if visitor.due_s <= now_s]:
             self._leaves(visitor)
             visitor.refuse("bad_request", "the request did not arrive in time")
@@ -223,6 +232,7 @@ class Commands:
             self._crew.sweep()
         if signal.SIGTERM in numbers and self._stop_s is None:
             self._stop_s = time.monotonic() + STOP_S
+            self._open_s = None
             self._watch.forget(self._door.fileno())
             self._door.close()
             for visitor, _ in self._queue:

@@ -102,8 +102,12 @@ class Visitor:
 
     def refuse(self, code: str, text: str, length: int = 0, limit: int = 0) -> None:
         """Say no, as far as it listens, and let it go."""
+        self.answer(wire.pack(wire.REFUSED, wire.Refusal(code, text, length, limit)))
+
+    def answer(self, said: bytes) -> None:
+        """Say the last that there is to say, and let it go."""
         try:
-            self.connection.send(wire.pack(wire.REFUSED, wire.Refusal(code, text, length, limit)), socket.MSG_NOSIGNAL)
+            self.connection.send(said, socket.MSG_NOSIGNAL)
         except OSError:
             pass  # it has gone
         self.close()
