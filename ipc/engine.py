@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from regrow.ipc.monitor import Monitor
 
 MBOX = "mbox"
-HEARD_OUT_S = 0.25
+HEARD_OUT_S = 1.0
 """How long a death waits for the last words of the dead, when something keeps a connection of theirs open."""
 
 BATCH = 256

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from regrow.ipc.errors import Refused, Unreachable
+from regrow.ipc.inherited import LOCK_FILE, close_inherited
 from regrow.ipc.process import cannot_tell, open_pidfd
 
 if TYPE_CHECKING:
@@ -283,7 +284,7 @@ class _Environments:
             inode = _inode(path)
             env, pid, users = self._open.get(inode, (None, 0, 0))
             if env is not None and pid != os.getpid():
-                env.close()
+                close_inherited(env, os.stat(os.path.join(path, LOCK_FILE)).st_ino)
                 env, users = None, 0
             if env is None:
                 env, inode = _open_table(path)

@@ -29,7 +29,7 @@ def test_shop(session: Session) -> None:
 
 
 def test_starter(session: Session) -> None:
-    """What `regrow init` writes runs: its agent counts, refuses what it should, and begins again after its death."""
+    """What `regrow init` writes runs: its agent counts, refuses what it should, and counts on after its death."""
     session.run("regrow init yard", "wrote yard/yard.toml\nwrote yard/yard_workers.py\nnow try: regrow up …")
     session.run("regrow up --detach yard/yard.toml", "yard is ready (pid 1000)")
     session.run("regrow status counter clock", "counter running (ready) pid 2000 …\nclock …")
@@ -39,7 +39,11 @@ def test_starter(session: Session) -> None:
     session.run("regrow call counter add n=two", "regrow: counter does not take this: $.n: expected int, …")
     session.run("kill -9 2000", "")
     session.run("regrow status counter clock", "counter running (ready) pid 3000 …\nclock …")
-    session.run("regrow call counter value", "0")
+    session.run("regrow call counter value", "5")
+    session.run("regrow stop counter", "counter: stopped")
+    session.run("regrow post counter add n=4 --id once", "once")
+    session.run("regrow start counter", "counter: started (pid 4000)")
+    session.run("regrow call counter add", "10")
     session.run("regrow down", "yard: stopped")
 
 

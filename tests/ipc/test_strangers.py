@@ -20,6 +20,7 @@ from siblings import TIMEOUT_S
 
 from regrow.ipc import Client, wire
 from regrow.ipc.awaited import MailboxSpec
+from regrow.ipc.bell import SUFFIX
 from regrow.ipc.delivery import Awaits
 from regrow.ipc.engine import MBOX
 from regrow.ipc.node import Node
@@ -41,7 +42,7 @@ def stranger(box: Box, run_dir: Path, context: zmq.Context[zmq.Socket[bytes]]) -
 
 def mailbox(run_dir: Path) -> str:
     """The address of the only one."""
-    (name,) = os.listdir(run_dir / MBOX)
+    (name,) = [name for name in os.listdir(run_dir / MBOX) if not name.endswith(SUFFIX)]
     return f"{run_dir}/{MBOX}/{name}"
 
 
@@ -109,7 +110,9 @@ def test_answers_of_strangers_mean_nothing(stranger: zmq.Socket[bytes], box: Box
         stranger.send(wire.encode(wire.Accepted((0, id))))
     box.say("genuine")
     assert held.wait_response() == "genuine"
-    assert bad(client) == 57
+    while (count := bad(client)) < 57:  # they come by another connection
+        pass
+    assert count == 57
 
 
 def test_forged_answers_to_a_sender(run_dir: Path, context: zmq.Context[zmq.Socket[bytes]]) -> None:

@@ -32,6 +32,7 @@ def runtime(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
     monkeypatch.setattr(made.node, "reply", lambda envelope, value: None)
     yield made
     made.keeper.close()
+    made.posts.close()
     made.node.close()
 
 

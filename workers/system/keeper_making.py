@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from regrow.ipc import acl
 from regrow.ipc.errors import StoreUnusable
 from regrow.ipc.levels import DATA, FORMAT, LOCK, put_meta, sync_folder
-from regrow.ipc.store import DATABASES, SIGNS, SIGNS_BYTES
+from regrow.ipc.store import DATABASES, MAX_READERS, SIGNS, SIGNS_BYTES
 from regrow.workers.system.keeper_place import ELSEWHERE, Place
 
 if TYPE_CHECKING:
@@ -93,18 +93,25 @@ def _new_env(folder: str) -> lmdb.Environment:
     raise AssertionError("internal error: no sizes")
 
 
+_LOCK_BYTES = 64 * (MAX_READERS + 8)
+"""LMDB's table of readers: its head, and a line of the cache for each."""
+
+
 def make_signs(folder: str) -> None:
     """
     What all who have the store open share; never made anew, because they have it mapped.
 
+    It has its room on the disk from the beginning: who touches a mapped page for which there is none gets SIGBUS.
+
     Raises:
-        OSError.
+        OSError: there is no room.
     """
-    for name, size in ((SIGNS, SIGNS_BYTES), (LOCK, 0)):
+    for name, size in ((SIGNS, SIGNS_BYTES), (LOCK, _LOCK_BYTES)):
         fd = os.open(os.path.join(folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        if os.fstat(fd).st_size < size:
-            os.ftruncate(fd, size)
-        os.close(fd)
+        try:
+            os.posix_fallocate(fd, 0, size)
+        finally:
+            os.close(fd)
 
 
 def admit(folder: str) -> tuple[str, ...]:
