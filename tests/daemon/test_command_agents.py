@@ -152,7 +152,7 @@ def test_reload() -> None:
         config = Config(directory)
         with desk_of(Tree(directory, config), config) as made:
             made.open()
-            running = made.start("sleep", "1000")
+            running = made.start("tail", "-f", "/dev/null")
             running.wait_started()
             made.tree.reload()
             assert not running.done
@@ -175,17 +175,17 @@ def test_async(desk: Desk) -> None:
     """The same from an event loop: results, lines, input, and cancelling."""
     assert run(desk, "async", "cat") == ["exit 0", "fed"]
     assert call(desk, "async", "lines", ["cat"]) == ["fed", "exit 0"]
-    assert call(desk, "async", "give_up", ["env", "sleep", "1000"]) == "cancelled"
-    await_event(desk, "command_ended", "cancelled", "env sleep 1000 for async")
+    assert call(desk, "async", "give_up", ["env", "tail", "-f", "/dev/null"]) == "cancelled"
+    await_event(desk, "command_ended", "cancelled", "env tail -f /dev/null for async")
 
 
 def test_agent_killed(desk: Desk) -> None:
     """What an agent waits for ends with it."""
     with Client(desk.tree.run_dir) as client:
-        client.send("busy", "run", ["env", "sleep", "1001"]).wait(TIMEOUT_S)
-        await_event(desk, "command_started", "env sleep 1001", "for busy")
+        client.send("busy", "run", ["env", "tail", "-n", "1001", "-f", "/dev/null"]).wait(TIMEOUT_S)
+        await_event(desk, "command_started", "env tail -n 1001 -f /dev/null", "for busy")
         desk.tree.crash("busy")
-        await_event(desk, "command_ended", "cancelled", "env sleep 1001 for busy")
+        await_event(desk, "command_ended", "cancelled", "env tail -n 1001 -f /dev/null for busy")
         client.wait_for("busy", TIMEOUT_S)
 
 

@@ -45,7 +45,11 @@ def test_output_and_status(desk: Desk) -> None:
     ("words", "status", "said"),
     [
         (("--", "sh", "-c", "kill -9 $$"), 137, "regrow: sh: SIGKILL\n"),
-        (("--timeout", "300ms", "--", "sleep", "1000"), 124, "regrow: sleep: timeout: it took longer than 0.3 s\n"),
+        (
+            ("--timeout", "300ms", "--", "tail", "-f", "/dev/null"),
+            124,
+            "regrow: tail: timeout: it took longer than 0.3 s\n",
+        ),
         (("--", "/nonsuch"), 127, "regrow: /nonsuch: start_failed: cannot exec /nonsuch: No such file or directory\n"),
         (("--", "/etc/passwd"), 126, "regrow: /etc/passwd: start_failed: cannot exec /etc/passwd: Permission denied\n"),
     ],
@@ -101,7 +105,8 @@ def test_its_own_end(desk: Desk, number: signal.Signals) -> None:
     """Whatever ends it ends the command."""
     sign = f"9595959{int(number)}"
     before = sum(sign in text for text in desk.events("command_ended"))
-    with subprocess.Popen(line(desk, "--", "sh", "-c", "echo up; sleep $0", sign), stdout=subprocess.PIPE) as shown:
+    words = line(desk, "--", "sh", "-c", "echo up; tail -f -n $0 /dev/null", sign)
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as shown:
         assert shown.stdout is not None
         assert shown.stdout.readline() == b"up\n"
         shown.send_signal(number)

@@ -72,9 +72,8 @@ def test_deadline(desk: Desk, mode: str) -> None:
 def test_end_of_the_program(desk: Desk, mode: str) -> None:
     """What a program leaves behind when it ends by itself ends with it."""
     sign = "91919191919"
-    result = desk.client.run_command(
-        ["sh", "-c", "(setsid env -i sleep $0 &); sleep $0 & exit 3", sign], share_processes=MODES[mode]
-    )
+    script = "(setsid env -i tail -f -n $0 /dev/null &); tail -f -n $0 /dev/null & exit 3"
+    result = desk.client.run_command(["sh", "-c", script, sign], share_processes=MODES[mode])
     assert procs.carrying(sign) == {}
     assert (result.reason, result.code) == ("exit", 3)
 
@@ -257,7 +256,7 @@ def test_storm(desk: Desk) -> None:
     chance = random.Random(seed)
     for number in range(24):
         sign = f"93{number:04d}{seed}"
-        argv = ("sh", "-c", "(setsid sleep $0 &); sleep $0", sign)
+        argv = ("sh", "-c", "(setsid tail -f -n $0 /dev/null &); tail -f -n $0 /dev/null", sign)
         command = soon(partial(desk.start, *argv, shared=bool(number % 2)))
         for _ in range(chance.randrange(400)):
             os.sched_yield()

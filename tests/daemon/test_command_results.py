@@ -297,7 +297,7 @@ def test_interrupted_wait(desk: Desk) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.3)
     try:
         with pytest.raises(KeyboardInterrupt):
-            desk.client.run_command(["sleep", "1000"])
+            desk.client.run_command(["tail", "-f", "/dev/null"])
     finally:
         signal.signal(signal.SIGALRM, handler)
     ended = desk.tree.wait("command_ended", WORKER, count=before + 1)

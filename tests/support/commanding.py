@@ -66,9 +66,10 @@ class Desk:
         pid = self.tree.pid(WORKER)
         listing = Path(f"/proc/{pid}/task/{pid}/children")
         deadline_s = time.monotonic() + TIMEOUT_S
-        while left := [*listing.read_text().split(), *self.folders()]:
-            assert time.monotonic() < deadline_s, f"the worker still has {left}"
-            procs.wait_dead(int(left[0]), 0.05)
+        while (pids := listing.read_text().split()) or self.folders():
+            assert time.monotonic() < deadline_s, f"the worker still has {pids} {self.folders()}"
+            if pids:
+                procs.wait_dead(int(pids[0]), 0.05)
             os.sched_yield()
 
     def events(self, kind: str) -> list[str]:
@@ -82,11 +83,15 @@ class Desk:
 
 TANGLE = """
 trap '' TERM HUP INT
-sleep $1 &
-setsid sleep $1 &
-(sleep $1 &)
-(setsid setsid env -i sleep $1 &)
-setsid sh -c "trap '' TERM HUP; env -i sh -c 'sleep $1 & sleep $1' & echo up; wait" tangle $1 &
+tail -f -n $1 /dev/null &
+setsid tail -f -n $1 /dev/null &
+(tail -f -n $1 /dev/null &)
+(setsid setsid env -i tail -f -n $1 /dev/null &)
+setsid sh -c "
+    trap '' TERM HUP
+    env -i sh -c 'tail -f -n $1 /dev/null & tail -f -n $1 /dev/null' &
+    echo up
+    wait" tangle $1 &
 mkdir -p locked/in/it; echo x > locked/in/it/file; chmod 000 locked
 wait
 """
