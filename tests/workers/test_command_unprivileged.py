@@ -19,6 +19,7 @@ from tree import short_directory
 from wire import TIMEOUT_S
 
 from regrow.config.spec import CommandsSpec
+from regrow.daemon.linux import kernel
 from regrow.ipc import CommandResult, ProcessDown, Refused
 from regrow.ipc.commands import Command, run_command
 from regrow.ipc.commands_result import request_of
@@ -53,7 +54,7 @@ def be_worker(directory: str) -> None:
         os.setgroups([])
         os.setresgid(USER.pw_gid, USER.pw_gid, USER.pw_gid)
         os.setresuid(USER.pw_uid, USER.pw_uid, USER.pw_uid)
-        os.environ["HOME"] = directory
+        kernel.set_dumpable()  # which a change of user ends: a daemon that a user has started is
         commands.__dict__["_root_pid"] = os.getpid  # the test is no process of this tree
         commands.run(directory, directory, msgspec.to_builtins(CommandsSpec()))
         status = 0
