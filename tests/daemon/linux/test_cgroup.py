@@ -290,6 +290,10 @@ class Watched:
         """Forget it."""
         del self.callbacks[fd]
 
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> object:
+        """Nothing is put off where there are groups."""
+        raise AssertionError("looked again without a group")
+
     def called(self) -> None:
         """Count."""
         self.calls += 1
