@@ -251,9 +251,9 @@ def noted(table: Callable[[], Names], store: Store, name: str) -> Record | None:
         names = table()
         if names.is_stale():
             names.reopen()
-        record = names.get(name)
         if not names.has_flag(MAIL + name.encode()):
             names.set_flag(MAIL + name.encode())
+        record = names.get(name)  # last: who announces himself after this sees the flag
     except (lmdb.Error, Unreachable) as error:
         raise StoreUnusable(store.path, f"{name} cannot be told: {error}", "see `regrow status`") from None
     return record

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -259,3 +259,31 @@ def test_no_store(run_dir: Path) -> None:
         client.post("agent", "take", 1)
         assert waiting(client) == [[1]]
         assert issubclass(StoreUnusable, StoreError)
+
+
+class Arriving:
+    """A table of names in which somebody announces himself right after he was looked for in vain."""
+
+    def __init__(self) -> None:
+        self.flags: set[bytes] = set()
+        self.has_looked_for_posts = False
+
+    def is_stale(self) -> bool:
+        return False
+
+    def get(self, name: str) -> None:
+        self.has_looked_for_posts = posting.MAIL + name.encode() in self.flags
+
+    def has_flag(self, key: bytes) -> bool:
+        return key in self.flags
+
+    def set_flag(self, key: bytes) -> None:
+        self.flags.add(key)
+
+
+def test_first_post_meets_first_start(client: Client) -> None:
+    """Who is not there yet when somebody posts to him for the first time sees the sign of it when he is."""
+    names = Arriving()
+    with closing(Store.open(client.run_dir)) as store:
+        assert posting.noted(lambda: cast(Any, names), store, "agent") is None
+    assert names.has_looked_for_posts
