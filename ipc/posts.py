@@ -31,6 +31,9 @@ MAX_TEXT = 16_000
 
 WAITING, SEEN, SEEN_BY_TIME, BOX = b"q", b"i", b"j", b"b"
 
+EACH = b"\1"
+"""What a box has under BOX whose owner leaves posts in it and sleeps: he is told of each one."""
+
 _ROWS = 8
 """Read before their sizes are looked at."""
 
@@ -126,7 +129,7 @@ class Box:
         self._end = WAITING + name.encode() + b"\1"
 
     def put(self, txn: Txn, *posts: bytes) -> bool:
-        """Add posts at the end; returns whether the box was empty, and its owner is to be told."""
+        """Add posts at the end; returns whether its owner is to be told: it was empty, or he is told of each."""
         first = self._first
         with txn.cursor(db=self._db) as cursor:
             last = self._last(cursor)
@@ -135,9 +138,10 @@ class Box:
                 cursor.put(first + ordinal.to_bytes(8, "big"), posts[0])
             else:
                 cursor.putmulti([(first + each.to_bytes(8, "big"), post) for each, post in enumerate(posts, ordinal)])
-        if last is None and txn.get(BOX + self._name, db=self._db) is None:
+        known = txn.get(BOX + self._name, db=self._db)
+        if known is None:
             txn.put(BOX + self._name, b"", db=self._db)
-        return last is None
+        return last is None or known == EACH
 
     def is_new(self, txn: Txn, id: str, at: float) -> bool:
         """Put on record that there is a post with this id; False when there ever was one."""

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from regrow.ipc.posts import BOX, Box
+from regrow.ipc.posts import BOX, EACH, Box
 from regrow.ipc.store import Txn
 
 RUN, STEP, QUEUE, PLACED, ENDED, AWAITED = b"wr", b"ws", b"wq", b"wn", b"we", b"ww"
@@ -163,7 +163,7 @@ def add(txn: Txn, db: Any, id: str, run: Run) -> Run | None:
     known = get(txn, db, id)
     if known is None:
         enqueue(txn, db, id, run)
-        txn.put(BOX + run.process.encode() + b"\0", b"", db=db)  # from now on it can be posted to
+        txn.put(BOX + run.process.encode() + b"\0", EACH, db=db)  # from now on it can be posted to
     return known
 
 

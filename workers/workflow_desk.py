@@ -76,7 +76,7 @@ class DeskRuntime(OwnRuntime):
         return is_tidy
 
     def _take(self, txn: Txn) -> tuple[list[Named], list[Named], bool]:
-        """The first runs that wait, those that have a place, and whether nothing is left to be forgotten."""
+        """The first runs that wait, those that have a place, and whether nothing is left to be taken or forgotten."""
         store, desk = self.posting.store, self.agent
         db, box = store.messages, Box(store.messages, self.name)
         for ordinal, _ in box.after(txn, -1, 10_000, 1 << 24):
@@ -85,7 +85,8 @@ class DeskRuntime(OwnRuntime):
         waiting, placed = ([(id, run) for id in ids if (run := rows.get(txn, db, id)) is not None] for ids in both)
         old = rows.ended_before(txn, db, desk.workflow, time.time() - desk.keep_s, FORGOTTEN_AT_ONCE)
         rows.forget_all(txn, db, store.state, old)
-        return waiting, placed, len(old) < FORGOTTEN_AT_ONCE
+        is_all = box.length(txn) == 0 and len(old) < FORGOTTEN_AT_ONCE
+        return waiting, placed, is_all
 
     def _request(self, control: ControlClient, id: str, run: Run) -> int:
         """Ask for a process. All arguments are said, so that what was checked for one run is good for all."""

@@ -207,6 +207,23 @@ def test_a_message_wakes_a_run(rooms: Rooms) -> None:
     assert process.wait() == 0
 
 
+def test_messages_that_a_run_does_not_wait_for(rooms: Rooms) -> None:
+    """They stay in its box, and the one that it waits for wakes it all the same."""
+    house = rooms("Waits")
+    house.begin("o-1", 0.0, 3600.0)
+    process = house.process("o-1")
+    with Client(house.house.run_dir) as client:
+        client.send_to_run("o-1", "other", 0)
+        while len(house.shown("o-1")["steps"]) < 3:
+            pass  # until it waits for the first one
+        client.send_to_run("o-1", "paid", 1)
+        while len(house.shown("o-1")["steps"]) < 4:
+            pass  # and for the second one
+        client.post(process.name, "paid", 2)
+        assert client.workflow_result("o-1", 10.0) == [1, 2]
+    assert process.wait() == 0
+
+
 def test_a_stop_leaves_the_run_as_it_is(rooms: Rooms) -> None:
     """The next process goes on, with what comes."""
     house = rooms("Waits")

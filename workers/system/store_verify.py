@@ -20,7 +20,7 @@ from msgspec import Struct
 from regrow.ipc import deadletters, meta_page, posts, scheduled, statekeys, timers, workflow_rows
 from regrow.ipc.levels import DATA, get_meta
 from regrow.ipc.meta_page import BadMeta, Meta
-from regrow.ipc.posts import BOX, SEEN, SEEN_BY_TIME, WAITING
+from regrow.ipc.posts import BOX, EACH, SEEN, SEEN_BY_TIME, WAITING
 from regrow.ipc.store import Store, Txn
 from regrow.ipc.taggedjson import key_to_json
 from regrow.workers.system.keeper_walk import MOST_FAULTS, walk
@@ -169,7 +169,7 @@ def _seen_by_time(txn: Txn, db: Any, key: bytes, _value: bytes) -> None:
 
 def _box(_txn: Txn, _db: Any, key: bytes, value: bytes) -> None:
     key[1:-1].decode()
-    if value or key[-1:] != b"\0":
+    if value not in (b"", EACH) or key[-1:] != b"\0":
         raise NotSo("it is no box")
 
 
