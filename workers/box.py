@@ -134,7 +134,7 @@ class PostBox:
         self._node.unwatch(self._bell.fileno())
         self._bell.close()
         if self._begun is not None:
-            if not self._undecided:
+            if not self._undecided and not self._must_recover:
                 self._begun.mark(b"")
             self._begun.close()
 
@@ -243,7 +243,7 @@ class PostBox:
         self._buried.clear()
         self._fetched.clear()
         self.is_due = self._alone = True
-        if self._begun is not None:
+        if self._begun is not None and not self._must_recover:
             self._begun.mark(b"")
         if error is not None:
             self._complain(f"posts wait: {error}")

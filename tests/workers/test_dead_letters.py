@@ -18,6 +18,7 @@ from storehouse import make_store
 from regrow.ipc import deadletters
 from regrow.ipc.client import Client
 from regrow.ipc.deadletters import Cause, DeadLetter
+from regrow.ipc.errors import StoreFull
 from regrow.ipc.posts import WAITING, Failure, Post, decode
 from regrow.ipc.store import Store, Txn
 from regrow.workers import Agent, box, handler
@@ -424,6 +425,36 @@ def test_kills_in_a_row_leave_the_supervisor_in_peace(
     assert len(stay.restarts) == 30
     assert most_in_a_period(stay.restarts) <= INTENSITY
     assert {failure.reason for letter in letters(kept) for failure in letter.post.failures} == {"signal"}
+
+
+def test_full_store_while_the_last_end_is_counted(kept: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No post is handled until it is on record which one has ended the agent, nor is that forgotten at a stop."""
+    monkeypatch.setattr(box, "last_exit", lambda *_: {"reason": "signal", "signal": 9})
+    stay = Stay(str(kept.run_dir), Clock(), Poisoned)
+    send(stay, -1, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(box.PostBox, "fail", _killed)
+        with pytest.raises(RuntimeError):
+            stay.agent.work()
+    stay.agent.close()
+
+    def full(_: object, __: object) -> None:
+        raise StoreFull("the store", "No space left on device")
+
+    for incarnation in (2, 3):
+        agent = MockAgent(str(kept.run_dir), Poisoned, "agent", incarnation)
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write", full)
+            agent.begin()
+            agent.work()
+            agent.box.look_again()
+            agent.work()
+        assert [len(post.failures) for post in waiting(kept, "agent")] == [0, 0]
+        agent.close()
+    agent = MockAgent(str(kept.run_dir), Poisoned, "agent", 4)
+    agent.begin()
+    assert [len(post.failures) for post in waiting(kept, "agent")] == [1, 0]
+    agent.close()
 
 
 def _killed(self: box.PostBox, *_: object) -> None:
