@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 
+from regrow.ipc.errors import StoreError
 from regrow.ipc.names import Names
 from regrow.ipc.posting import MAIL
 from regrow.ipc.posts import boxes, forget_ids, oldest_id
@@ -16,6 +17,7 @@ ID_DAYS = 7
 """How long a post's id is remembered, and another post with it is the same one."""
 
 _DAY_S = 86_400.0
+_AGAIN_S = 60.0
 _AT_ONCE = 1_000
 """Ids forgotten in one transaction: others wait for it."""
 
@@ -45,9 +47,16 @@ class Forgetting:
         timers.after(0.0, self._some)
 
     def _some(self) -> None:
+        try:
+            wait_s = 0.01 if self._forgotten() else _DAY_S
+        except StoreError:  # full, say: whoever waits for it is told by others
+            wait_s = _AGAIN_S
+        self._timers.after(wait_s, self._some)
+
+    def _forgotten(self) -> bool:
         store, before = self._store, time.time() - ID_DAYS * _DAY_S
         oldest = store.read(lambda txn: oldest_id(txn, store.messages))
-        are_old = oldest is not None and oldest < before
-        if are_old:
-            store.write(lambda txn: forget_ids(txn, store.messages, before, _AT_ONCE))
-        self._timers.after(0.01 if are_old else _DAY_S, self._some)
+        if oldest is None or oldest >= before:
+            return False
+        store.write(lambda txn: forget_ids(txn, store.messages, before, _AT_ONCE))
+        return True
