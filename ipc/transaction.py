@@ -56,10 +56,11 @@ class Transaction:
     An overlay on the store, or on another transaction that it will become part of.
 
     `puts` are rows of the state, None for one that is to be gone. `seen` are rows that others may change, as they were
-    read. `then` is called with the open transaction, last.
+    read, and `counted` is how many there were from one key up to another. `then` is called with the open transaction,
+    last.
     """
 
-    __slots__ = ("parent", "posts", "puts", "seen", "then")
+    __slots__ = ("counted", "parent", "posts", "puts", "seen", "then")
 
     def __init__(self, parent: Transaction | None = None) -> None:
         self.parent = parent
@@ -67,6 +68,7 @@ class Transaction:
         self.posts: list[Outgoing] = []
         self.then: list[Callable[[Txn], None]] = []
         self.seen: dict[bytes, bytes | None] = {}
+        self.counted: dict[tuple[bytes, bytes], int] = {}
 
     def __bool__(self) -> bool:
         """Whether there is anything to commit."""
@@ -82,6 +84,8 @@ class Transaction:
             self.then.clear()
         if self.seen:
             self.seen.clear()
+        if self.counted:
+            self.counted.clear()
 
     def add(self, later: Transaction) -> None:
         """Do besides what that one does, which stays as it is."""
@@ -93,6 +97,8 @@ class Transaction:
     def _add_seen(self, later: Transaction) -> None:
         for key, found in later.seen.items():
             self.seen.setdefault(key, found)  # what has used the first may not be committed with another one
+        for span, count in later.counted.items():
+            self.counted.setdefault(span, count)
 
     def absorb(self, part: Transaction) -> None:
         """Take over what a part of this one was to change; the part is empty afterwards."""
@@ -105,9 +111,10 @@ class Transaction:
         if part.then:
             self.then += part.then
             part.then.clear()
-        if part.seen:
+        if part.seen or part.counted:
             self._add_seen(part)
             part.seen.clear()
+            part.counted.clear()
 
     def get(self, key: bytes, read: Callable[[bytes], bytes | None], shared: bool = False) -> bytes | None:
         """
@@ -140,13 +147,14 @@ class Transaction:
             layer = layer.parent
         while True:
             rows = store.read(partial(_chunk, db=store.state, first=first, end=end, reverse=reverse))
-            if shared:
-                for key, value in rows:
-                    self.seen.setdefault(key, value)
             full = len(rows) >= CHUNK
             low, high = first, end
             if full:
                 low, high = (rows[-1][0], end) if reverse else (first, rows[-1][0] + b"\0")
+            if shared:
+                for key, value in rows:
+                    self.seen.setdefault(key, value)
+                self.counted.setdefault((low, high), len(rows))
             merged = dict(rows)
             for each in changes:
                 each.lay_over(merged, low, high)
@@ -166,6 +174,9 @@ class Transaction:
         state = store.state
         for key, seen in self.seen.items():
             if txn.get(key, db=state) != seen:
+                raise Overtaken
+        for (first, end), count in self.counted.items():
+            if _count(txn, state, first, end, count + 1) != count:
                 raise Overtaken
         for key, value in self.puts.items():
             if value is None:
@@ -247,6 +258,18 @@ def _chunk(txn: Txn, db: object, first: bytes, end: bytes, reverse: bool) -> lis
             if len(rows) >= CHUNK:
                 break
     return rows
+
+
+def _count(txn: Txn, db: object, first: bytes, end: bytes, most: int) -> int:
+    """How many rows there are with `first` <= key < `end`; no more than `most` are looked at."""
+    count = 0
+    with txn.cursor(db=db) as cursor:
+        if cursor.set_range(first):
+            for key in islice(cursor.iternext(values=False), most):
+                if key >= end:
+                    break
+                count += 1
+    return count
 
 
 __all__ = ["CHUNK", "Outgoing", "Overtaken", "Ring", "Timing", "Transaction"]

@@ -23,7 +23,7 @@ from regrow.ipc.points import Point
 from regrow.ipc.posting import Posting
 from regrow.ipc.posts import Box, decode
 from regrow.ipc.store import Store
-from regrow.ipc.transaction import Overtaken, Transaction
+from regrow.ipc.transaction import CHUNK, Overtaken, Transaction
 from regrow.workers import Agent, handler
 from regrow.workers.unit import UNIT, Owner, Unit
 
@@ -142,6 +142,29 @@ def test_what_was_read_first_counts(poster: Posting) -> None:
         read_in_a_block(one)
     one.roll_back()
     assert one.state["n"] == 1
+    one.commit()
+
+
+@pytest.mark.parametrize("look", [len, list, bool, lambda state: list(reversed(state.keys(prefix="a")))])
+@pytest.mark.parametrize("there", [0, 1, CHUNK, CHUNK + 1])
+def test_what_was_not_there_counts(poster: Posting, look: Callable[[Any], Any], there: int) -> None:
+    """Who has looked through a part is overtaken by what comes into it, or goes; not by what lies beside it."""
+    setup = new_unit(poster)
+    setup.state.update({f"a{number}": number for number in range(there)})
+    setup.commit()
+    one, other = (new_unit(poster, concurrent=True) for _ in range(2))
+    for change in (lambda: other.state.update(a=1), lambda: other.state.pop("a")):
+        look(one.state)
+        change()
+        other.commit()
+        one.state["b"] = 1
+        with pytest.raises(Overtaken):
+            one.commit()
+        one.begin()
+    list(one.state.keys(prefix="a"))
+    other.state["b"] = 2
+    other.commit()
+    one.state["a"] = 1
     one.commit()
 
 
