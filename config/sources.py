@@ -13,6 +13,8 @@ from regrow.config.locate import Locator
 SECTIONS = ("daemon", "access", "commands", "hub")
 FAMILIES = ("supervisor", "worker", "workflow")
 LARGEST_FILE_BYTES = 16 * 1024 * 1024
+MOST_LINKS = 40
+"""As the kernel has it; a circle of links cannot have been read anyway."""
 
 _PLACE = re.compile(r" *\(at (?:line (\d+), column (\d+)|end of document)\)$")
 
@@ -107,7 +109,7 @@ def _read(path: Path, problems: Problems) -> Source | None:
         if len(content) > LARGEST_FILE_BYTES:
             problems.add_line(file, 1, "", f"cannot read a file above {LARGEST_FILE_BYTES} bytes", code="unreadable")
             return None
-        return Source(file, str(path.absolute().parent), content.decode())
+        return Source(file, _folder(path), content.decode())
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         problems.add_line(file, line, "", "the file is not UTF-8", code="syntax")
@@ -115,6 +117,19 @@ def _read(path: Path, problems: Problems) -> Source | None:
         reason = getattr(error, "strerror", None) or str(error)
         problems.add_line(file, 0, "", f"cannot read the file: {reason}", code="unreadable")
     return None
+
+
+def _folder(path: Path) -> str:
+    """
+    Return where relative paths begin. A file that is a link stands where it leads to, with all that it names.
+
+    Links among the folders above are left alone: `current/shop.toml` is to stay in `current`, whatever that is today.
+    """
+    for _ in range(MOST_LINKS):
+        if not path.is_symlink():
+            break
+        path = path.parent / path.readlink()
+    return str(path.absolute().parent)
 
 
 def _parse(source: Source, problems: Problems) -> bool:

@@ -22,6 +22,7 @@ import msgspec
 from regrow.config import exits
 from regrow.config.spec import Kind, Plan, SupervisorSpec, WorkerSpec
 from regrow.daemon import channel, commons, errand, forked, nested, reload, system
+from regrow.daemon.alive import Alive
 from regrow.daemon.books import Books
 from regrow.daemon.channel import AdmitDown, MatchedDown, ReplyUp, RequestDown
 from regrow.daemon.checked import Checked, key_of
@@ -57,7 +58,7 @@ class Root:
         self._top = system.top_spec(plan.root, self._own)
         self.tree = Tree(plan.root, self._own)
         self._notify = os.environ.get("NOTIFY_SOCKET", "")
-        self._watchdog_s = int(os.environ.get("WATCHDOG_USEC", "0") or 0) / 2_000_000
+        self._alive = Alive(self, self.tell_systemd)
         self._errands = errand.Errands(self.loop)
         self._asked: dict[int, tuple[str, Answer, str]] = {}
         self._requests = 0
@@ -110,8 +111,7 @@ class Root:
         forked.load(forked.kinds_in(self.plan.root))  # here once, for all supervisors to share
         gc.collect()
         gc.freeze()
-        if self._watchdog_s:
-            self._feed_watchdog()
+        self._alive.begin()
         self.runtime.begin()
         self.loop.run()
         self.server.close()
@@ -137,11 +137,6 @@ class Root:
     def tell_systemd(self, text: str) -> None:
         if self._notify:
             notify(self._notify, text)
-
-    def _feed_watchdog(self) -> None:
-        """The loop turns, so deaths are noticed: that is what the service manager wants to know."""
-        self.tell_systemd("WATCHDOG=1")
-        self.loop.call_later(self._watchdog_s, self._feed_watchdog)
 
     # asking supervisors
 
@@ -323,6 +318,7 @@ class Root:
             self.state = "stopping"
             self.books.daemon_event("daemon_stopping", text)
             self.tell_systemd("STOPPING=1\nSTATUS=stopping" + (f": {text}" if text else ""))
+            self._alive.ending()
         self.runtime.stop(now=now, text=text)
 
     def _survive(self, error: Exception) -> None:
@@ -339,18 +335,26 @@ class Root:
         self._interrupted = True
 
     def _hangup(self) -> None:
+        """SIGHUP; the service manager is told of a reload only where there is something that is ready."""
         self.streams.reopen()
+        told_so = self.state == "running"
+
+        def over(status: str) -> None:
+            if told_so and self.state == "running":
+                self.tell_systemd(f"READY=1\n{status}")
 
         def done(told: dict[str, list[str]]) -> None:
-            self.tell_systemd("READY=1")
+            over(self.books.status_line())
             if not told["supervisors"]:
                 self.books.daemon_event("reloaded", "nothing has changed")
 
         def failed(error: ControlError) -> None:
+            over(f"STATUS=nothing was reloaded: {' '.join(str(error).split())}")
             complain(f"nothing was reloaded: {error}")
             self.books.daemon_event("fault", f"nothing was reloaded: {error}")
 
-        self.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
+        if told_so:
+            self.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
         self.reload(done, failed)
 
 

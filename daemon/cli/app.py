@@ -67,11 +67,25 @@ def regrow(ctx: click.Context) -> None:
 
 def application() -> Verbs:
     """The group with all its verbs; their modules are imported here and not before."""
-    from regrow.daemon.cli import act, commands, dead, hubkeys, look, post, run, shell, state, talk, topics, workflows
+    from regrow.daemon.cli import (
+        act,
+        commands,
+        dead,
+        hubkeys,
+        look,
+        post,
+        run,
+        shell,
+        state,
+        systemd,
+        talk,
+        topics,
+        workflows,
+    )
 
     assert isinstance(regrow, Verbs)
     if not regrow.commands:
-        for module in (run, look, state, act, workflows, talk, commands, post, dead, topics, hubkeys, shell):
+        for module in (run, look, state, act, workflows, talk, commands, post, dead, topics, hubkeys, shell, systemd):
             module.register(regrow.verb)
     return regrow
 

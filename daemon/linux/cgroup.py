@@ -28,6 +28,9 @@ import signal
 from regrow.daemon.linux import identity, procfs
 
 PREFIX = "regrow."
+DELEGATED = "REGROW_DELEGATED"
+"""Names the unit whose group has been delegated; inherited elsewhere, it names none that is there."""
+
 _HOME = "daemon"
 _CONTROLLERS = ("memory", "pids")
 _KILL_ROUNDS = 100
@@ -316,8 +319,11 @@ def _delegated(own: str, *, attested: bool) -> bool:
     """
     Whether whoever manages the groups has left this part to us.
 
-    systemd says so in an attribute. Where no systemd runs, the top of our cgroup namespace is ours (a container).
+    systemd says so in an attribute; a user's manager before systemd 253 cannot, so our unit says whose group it is.
+    Where no systemd runs, the top of our cgroup namespace is ours (a container).
     """
+    if os.environ.get(DELEGATED) == os.path.basename(own):
+        return True
     for attribute in ("user.delegate", "trusted.delegate"):
         try:
             if os.getxattr(own, attribute) == b"1":

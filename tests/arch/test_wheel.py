@@ -14,6 +14,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 ROOT = Path(os.environ.get("REGROW_SOURCE", REPOSITORY))
 ROOMS = ("config", "ipc", "workers", "daemon")
+UNITS = "systemd"  # files that `regrow systemd` writes: no modules, so no room
 
 
 @pytest.fixture
@@ -25,6 +26,7 @@ def wheel(tmp_path: Path) -> Path:
     source.mkdir()
     for room in ROOMS:
         shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPOSITORY / UNITS, source / UNITS)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)
     subprocess.run(
@@ -36,13 +38,14 @@ def wheel(tmp_path: Path) -> Path:
 
 
 def test_wheel_equals_folders(wheel: Path) -> None:
-    """Every module and every py.typed of the rooms is in the wheel under `regrow/`, and nothing else is."""
+    """Every module and py.typed of the rooms and every unit is in the wheel under `regrow/`, and nothing else is."""
     expected = {
         f"regrow/{path.relative_to(ROOT)}"
         for room in ROOMS
         for path in (ROOT / room).rglob("*")
         if path.suffix == ".py" or path.name == "py.typed"
     }
+    expected |= {f"regrow/{path.relative_to(REPOSITORY)}" for path in (REPOSITORY / UNITS).rglob("*.service")}
     with zipfile.ZipFile(wheel) as archive:
         contents = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert expected == contents

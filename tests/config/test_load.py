@@ -429,3 +429,16 @@ def test_plan_survives_msgpack_and_json(tmp_path: Path) -> None:
     found = load([Path(__file__).parents[2] / "examples" / "shop.toml"])
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(found), type=Plan) == found
     assert msgspec.json.decode(msgspec.json.encode(found), type=Plan) == found
+
+
+def test_linked_file_stands_where_it_leads_to(tmp_path: Path) -> None:
+    """Relative paths of a file that is a link begin at the file itself; links among the folders above stay."""
+    (tmp_path / "release").mkdir()
+    (tmp_path / "current").symlink_to("release")
+    file = write(tmp_path / "release", f"[supervisor.app]\nchildren = ['w']\n[worker.w]\n{COMMAND}")
+    link = tmp_path / "linked.toml"
+    link.symlink_to(tmp_path / "current" / Path(file).name)
+    (tmp_path / "again.toml").symlink_to("linked.toml")
+    for path in (link, tmp_path / "again.toml"):
+        assert load([path], environ=ENVIRON).root.base_dir == str(tmp_path / "current")
+    assert load([link], environ=ENVIRON).daemon.name == "linked"

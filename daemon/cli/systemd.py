@@ -1,0 +1,144 @@
+"""`regrow systemd`: trees as services of the machine, or of one user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from regrow.config.exits import BAD_CONFIG, DONE, USAGE
+from regrow.daemon.cli.options import debug_option
+from regrow.daemon.cli.report import Failed
+from regrow.daemon.cli.run import files_argument
+
+if TYPE_CHECKING:
+    from regrow.daemon.cli.app import Register
+
+user_option = click.option("--user", is_flag=True, help="For systemd's manager of this user: `systemctl --user`.")
+
+
+def register(verb: Register) -> None:
+    """Add this module's verbs."""
+    verb("run", systemd)
+
+
+@click.group(invoke_without_command=True)
+@debug_option
+@click.pass_context
+def systemd(ctx: click.Context) -> None:
+    """
+    Make trees services of systemd.
+
+    The tree of shop.toml becomes regrow@shop: started at boot, watched, and started anew when its daemon dies.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(USAGE)
+
+
+@systemd.command()
+@files_argument
+@user_option
+@debug_option
+def install(files: tuple[str, ...], user: bool) -> int:
+    """
+    Write the unit, and link each FILE to where it looks.
+
+    Starts nothing, and says what to type next. May be repeated; after an upgrade of regrow it should be.
+    """
+    from regrow.config.errors import ConfigErrors
+    from regrow.config.load import load
+    from regrow.daemon.cli import units
+
+    site = _site(user, "install")
+    links = units.links(site, files)
+    for file in files:
+        try:
+            load([file])
+        except ConfigErrors as errors:
+            for problem in errors.problems:
+                click.echo(str(problem), err=True)
+            return BAD_CONFIG
+    with _as_one_line("install"):
+        _say("wrote" if units.write_unit(site) else "unchanged", site.unit)
+        for link, target in links.items():
+            _say("linked" if units.write_link(link, target) else "unchanged", link)
+    if units.reload(site):
+        click.echo(f"now type: {' '.join([*site.systemctl, 'enable --now', *map(units.instance, links)])}")
+    else:
+        click.echo("systemd does not run here: it will find this when it does")
+        click.echo(f"now type: {' '.join([*site.systemctl, 'enable', *map(units.instance, links)])}")
+    return DONE
+
+
+@systemd.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@user_option
+@debug_option
+def uninstall(names: tuple[str, ...], user: bool) -> int:
+    """
+    Undo it: of these trees (by name or file), or of all.
+
+    None of them may run. The files themselves stay; the unit goes with the last of them.
+    """
+    from regrow.daemon.cli import units
+
+    site = _site(user, "uninstall")
+    links = {units.link_of(site, name) for name in names} if names else units.links_there(site)
+    for link in sorted(links):
+        if units.runs(site, link):
+            what = units.instance(link)
+            stop = " ".join([*site.systemctl, "disable --now", what])
+            raise Failed(f"cannot uninstall {what}: it runs; stop it first: `{stop}`")
+    with _as_one_line("uninstall"):
+        for link in sorted(links):
+            units.disable(site, link)
+            _say("removed" if units.remove_link(link) else "kept" if link.exists() else "not there:", link)
+        left = units.links_there(site)
+        if left:
+            click.echo(f"kept {site.unit}: {', '.join(sorted(map(units.instance, left)))} need it")
+        else:
+            _say("removed" if units.remove_unit(site) else "not there:", site.unit)
+    units.reload(site)
+    return DONE
+
+
+@systemd.command()
+@user_option
+@debug_option
+def show(user: bool) -> None:
+    """Print the unit that `install` would write."""
+    from regrow.daemon.cli import units
+
+    click.echo(units.text(user=user), nl=False)
+
+
+def _site(user: bool, what: str) -> units.Site:
+    from regrow.daemon.cli import units
+
+    site = units.site(user=user)
+    if units.missing():
+        raise Failed(f"cannot {what}: there is no systemd on this machine (no `systemctl` in $PATH); see `regrow up`")
+    return site
+
+
+def _say(done: str, path: os.PathLike[str]) -> None:
+    click.echo(f"{done} {os.fspath(path)}")
+
+
+@contextmanager
+def _as_one_line(what: str) -> Iterator[None]:
+    """What is wrong with a place, as one line."""
+    try:
+        yield
+    except PermissionError as error:
+        raise Failed(f"cannot {what}: no permission for {error.filename}; do it as root, or with --user") from error
+    except OSError as error:
+        raise Failed(f"cannot {what}: {error.filename}: {error.strerror or error}") from error
+
+
+if TYPE_CHECKING:
+    from regrow.daemon.cli import units

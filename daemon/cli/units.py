@@ -1,0 +1,236 @@
+"""
+The unit `regrow@.service`, and the links to the files of its instances.
+
+Everything here may be done again: it says whether there was anything to do.
+
+Source: systemd.unit(5) on paths and specifiers, systemd.service(5) on command lines.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from regrow.daemon.cli.report import Failed
+
+UNIT = "regrow@.service"
+SIGN = "# Written by `regrow systemd install"
+"""What tells our unit from one that somebody has written, which is neither overwritten nor removed."""
+
+PLACEHOLDER = "@REGROW@"
+PATIENCE_S = 60.0
+HIDDEN = ("/tmp", "/var/tmp")
+"""The unit has these of its own: PrivateTmp=yes."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+class Site(NamedTuple):
+    """Where the unit is, the links to files, and how its manager is spoken to."""
+
+    user: bool
+    unit: Path
+    folder: Path
+    systemctl: tuple[str, ...]
+
+
+def site(*, user: bool) -> Site:
+    """Of the machine, or of this user."""
+    if not user:
+        return Site(False, Path("/etc/systemd/system", UNIT), Path("/etc/regrow"), ("systemctl",))
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return Site(True, config / "systemd" / "user" / UNIT, config / "regrow", ("systemctl", "--user"))
+
+
+def missing() -> bool:
+    """Whether this machine has no systemd at all."""
+    return shutil.which("systemctl") is None
+
+
+def text(*, user: bool) -> str:
+    """The unit, with the regrow that runs now."""
+    folder = resources.files("regrow.systemd")
+    template = (folder / "user" if user else folder) / UNIT
+    return template.read_text().replace(PLACEHOLDER, command())
+
+
+def command() -> str:
+    """How this regrow is called, quoted for a unit; by its module where it was not called by a path of its own."""
+    called = shutil.which(sys.argv[0]) if os.path.basename(sys.argv[0]) == "regrow" else None
+    words = [os.path.abspath(called)] if called else [sys.executable, "-m", "regrow.daemon.cli.main"]
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    word = word.replace("%", "%%")
+    return word if re.fullmatch(r"[\w@%+=:,./-]+", word) else '"' + re.sub(r'(["\\])', r"\\\1", word) + '"'
+
+
+def links(site: Site, files: Iterable[str]) -> dict[Path, Path]:
+    """
+    The links that `files` need, and where they lead.
+
+    Raises:
+        Failed: a file cannot be an instance, or another one has its place.
+    """
+    found: dict[Path, Path] = {}
+    for file in files:
+        target = Path(os.path.abspath(file))
+        link = link_of(site, file)
+        if not site.user and str(target.resolve()).startswith(tuple(f"{folder}/" for folder in HIDDEN)):
+            raise Failed(f"cannot install {file}: services have a /tmp of their own; put it elsewhere")
+        there = target if link == target else _leads_to(link)
+        if (there not in (None, target)) or found.setdefault(link, target) != target:
+            raise Failed(f"cannot install {file}: {link} is there for another file; rename one, or remove that")
+    return found
+
+
+def link_of(site: Site, name: str) -> Path:
+    """
+    Where the instance of a file, or of a name, has its file.
+
+    Raises:
+        Failed: it can have none.
+    """
+    stem = os.path.basename(name).removesuffix(".toml")
+    if not _NAME.fullmatch(stem):
+        raise Failed(f"cannot name a service after {name}: letters, digits, `_`, `-` and `.` only; rename the file")
+    return site.folder / f"{stem}.toml"
+
+
+def links_there(site: Site) -> set[Path]:
+    """The files of all instances."""
+    return set(site.folder.glob("*.toml"))
+
+
+def _leads_to(link: Path) -> Path | None:
+    """Where a link leads, itself if it is none, None if nothing is there."""
+    if link.is_symlink():
+        return link.parent / link.readlink()
+    return link if link.exists() else None
+
+
+def instance(link: Path) -> str:
+    """The name of its service."""
+    return f"regrow@{link.name.removesuffix('.toml')}"
+
+
+def write_unit(site: Site) -> bool:
+    """
+    Put the unit there; False when it was there. Nobody ever sees half of it.
+
+    Raises:
+        Failed: somebody else's is there; OSError.
+    """
+    wanted = text(user=site.user)
+    if site.unit.exists():
+        there = site.unit.read_text(errors="replace")
+        if there == wanted:
+            return False
+        _refuse_foreign(site, there)
+    site.unit.parent.mkdir(parents=True, exist_ok=True)
+    new = site.unit.with_name(f".{UNIT}.{os.getpid()}")
+    try:
+        new.write_text(wanted)
+        new.chmod(0o644)
+        new.replace(site.unit)
+    finally:
+        new.unlink(missing_ok=True)
+    return True
+
+
+def _refuse_foreign(site: Site, there: str) -> None:
+    if not there.startswith(SIGN):
+        raise Failed(f"cannot use {site.unit}: one is there that regrow has not written; move it away")
+
+
+def write_link(link: Path, target: Path) -> bool:
+    """
+    Have `link` lead to `target`; False when it did, or when it is the file itself.
+
+    Raises:
+        OSError.
+    """
+    if link == target or _leads_to(link) == target:
+        return False
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target)
+    return True
+
+
+def remove_link(link: Path) -> bool:
+    """Take a link away; a file that is no link is its owner's, and stays. False when nothing was done."""
+    if not link.is_symlink():
+        return False
+    link.unlink()
+    return True
+
+
+def remove_unit(site: Site) -> bool:
+    """
+    Take the unit away, and the folder of links if it is empty. False when there was none.
+
+    Raises:
+        Failed: it is somebody else's; OSError.
+    """
+    if not site.unit.exists():
+        return False
+    _refuse_foreign(site, site.unit.read_text(errors="replace"))
+    site.unit.unlink()
+    try:
+        site.folder.rmdir()
+    except OSError:
+        pass  # not ours alone
+    return True
+
+
+def is_running(site: Site) -> bool:
+    """Whether the manager that is meant runs."""
+    if site.user:
+        return Path(os.environ.get("XDG_RUNTIME_DIR", "/nowhere"), "systemd", "private").exists()
+    return Path("/run/systemd/system").is_dir()
+
+
+def runs(site: Site, link: Path) -> bool:
+    """Whether an instance runs, or is about to."""
+    if not is_running(site):
+        return False
+    said = _systemctl(site, "show", "--property=ActiveState", "--value", instance(link)).stdout.strip()
+    return said not in ("", "inactive", "failed")
+
+
+def disable(site: Site, link: Path) -> None:
+    """Have an instance not started at boot any more."""
+    if site.unit.exists():
+        _systemctl(site, "disable", "--quiet", instance(link))
+
+
+def reload(site: Site) -> bool:
+    """
+    Have the manager read the units again; False when it does not run.
+
+    Raises:
+        Failed: it refuses.
+    """
+    if not is_running(site):
+        return False
+    done = _systemctl(site, "daemon-reload")
+    if done.returncode:
+        raise Failed(f"`{' '.join(site.systemctl)} daemon-reload` failed: {done.stderr.strip()}")
+    return True
+
+
+def _systemctl(site: Site, *words: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            [*site.systemctl, *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"`{' '.join([*site.systemctl, *words])}` has not ended within {PATIENCE_S:g} s") from None

@@ -1,0 +1,173 @@
+"""`regrow systemd` where no systemd runs: what it writes, and what it refuses. With one: tests/systemd."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from regrow.daemon.cli import units
+from regrow.daemon.cli.app import run
+
+TREE = '[supervisor.top]\nchildren = ["one"]\n[worker.one]\ncommand = ["true"]\n'
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the configuration directory of a user whose manager does not run, on a machine with systemd."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("systemctl", "regrow", "true"):
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(sys, "argv", [str(programs / "regrow")])
+    return tmp_path / "config"
+
+
+def tree(directory: Path, name: str = "shop.toml", text: str = TREE) -> str:
+    """Write a file of a tree, and return its path."""
+    directory.mkdir(exist_ok=True)
+    (directory / name).write_text(text)
+    return str(directory / name)
+
+
+def test_install_and_uninstall_of_a_user(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The unit names the regrow that writes it; the second time nothing changes; nothing is left in the end."""
+    unit, link = home / "systemd/user/regrow@.service", home / "regrow/shop.toml"
+    file = tree(tmp_path)
+    assert run(["systemd", "install", "--user", file]) == 0
+    assert f"ExecStart={tmp_path}/bin/regrow up %E/regrow/%i.toml\n" in unit.read_text()
+    assert unit.stat().st_mode & 0o777 == 0o644
+    assert link.readlink() == Path(file)
+    assert capsys.readouterr().out.splitlines() == [
+        f"wrote {unit}",
+        f"linked {link}",
+        "systemd does not run here: it will find this when it does",
+        "now type: systemctl --user enable regrow@shop",
+    ]
+    assert run(["systemd", "install", "--user", file]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [f"unchanged {unit}", f"unchanged {link}"]
+    assert run(["systemd", "uninstall", "--user", file]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"removed {link}", f"removed {unit}"]
+    assert Path(file).exists()
+    assert not (home / "regrow").exists()
+
+
+def test_unit_stays_while_a_tree_needs_it(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Uninstalling one of two trees keeps the unit; a file that is no link is never removed."""
+    assert run(["systemd", "install", "--user", tree(tmp_path), tree(tmp_path, "farm.toml")]) == 0
+    (home / "regrow/own.toml").write_text(TREE)
+    assert run(["systemd", "uninstall", "--user", "shop"]) == 0
+    assert "regrow@farm, regrow@own need it" in capsys.readouterr().out
+    assert run(["systemd", "uninstall", "--user"]) == 0
+    assert (home / "systemd/user/regrow@.service").exists()
+    assert [path.name for path in (home / "regrow").iterdir()] == ["own.toml"]
+
+
+def test_bad_file_is_not_installed(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All problems of the files are printed, the status is 78, and nothing was written."""
+    assert run(["systemd", "install", "--user", tree(tmp_path, text="[supervisor.top]\nstratgy = 1\n")]) == 78
+    assert "stratgy" in capsys.readouterr().err
+    assert not home.exists()
+
+
+def test_other_file_of_that_name_is_refused(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An instance that is there for another file is not taken over."""
+    assert run(["systemd", "install", "--user", tree(tmp_path / "a")]) == 0
+    assert run(["systemd", "install", "--user", tree(tmp_path / "b")]) == 1
+    assert "is there for another file" in capsys.readouterr().err
+    assert (home / "regrow/shop.toml").readlink().parent.name == "a"
+
+
+def test_unit_of_somebody_else_is_kept(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A unit of the same name that regrow has not written is neither overwritten nor removed."""
+    unit = home / "systemd/user/regrow@.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Service]\n")
+    assert run(["systemd", "install", "--user", tree(tmp_path)]) == 1
+    assert run(["systemd", "uninstall", "--user"]) == 1
+    assert capsys.readouterr().err.count("one is there that regrow has not written") == 2
+    assert unit.read_text() == "[Service]\n"
+
+
+def test_file_that_services_do_not_see_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Services of the machine have a /tmp of their own."""
+    del home
+    assert run(["systemd", "install", "/tmp/shop.toml"]) == 1
+    assert "put it elsewhere" in capsys.readouterr().err
+
+
+def test_file_that_cannot_name_a_service_is_refused(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name of an instance has letters that need no escape."""
+    del home
+    assert run(["systemd", "install", "--user", tree(tmp_path, "my shop.toml")]) == 1
+    assert "rename the file" in capsys.readouterr().err
+
+
+def test_place_that_cannot_be_written(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong with a place is one line, and names it."""
+    home.mkdir()
+    (home / "systemd").write_text("")
+    assert run(["systemd", "install", "--user", tree(tmp_path)]) == 1
+    assert f"cannot install: {home}/systemd" in capsys.readouterr().err
+
+
+def test_no_permission(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without permission the line says who may."""
+    del home
+
+    def refuse(path: Path, _text: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    Path(tmp_path, "shop.toml").write_bytes(TREE.encode())
+    assert run(["systemd", "install", "--user", str(tmp_path / "shop.toml")]) == 1
+    assert "do it as root, or with --user" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["install", "--user", "x.toml"], ["uninstall", "--user"]])
+def test_machine_without_systemd(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no systemd at all, one line says so."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run(["systemd", *words]) == 1
+    assert "there is no systemd on this machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("called", "expected"),
+    [
+        ("a b/regrow", '"{tmp}/a b/regrow"'),
+        ("100%/regrow", "{tmp}/100%%/regrow"),
+        ('q"/regrow', '"{tmp}/q\\"/regrow"'),
+    ],
+)
+def test_path_of_regrow_is_quoted(
+    called: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blanks, quotes, and what units give a meaning to, stay what they are."""
+    program = tmp_path / called
+    program.parent.mkdir()
+    program.write_text("")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    assert units.command() == expected.format(tmp=tmp_path)
+
+
+def test_show_prints_what_install_writes(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`show` and the file are the same text."""
+    assert run(["systemd", "install", "--user", tree(tmp_path)]) == 0
+    capsys.readouterr()
+    assert run(["systemd", "show", "--user"]) == 0
+    assert capsys.readouterr().out == (home / "systemd/user/regrow@.service").read_text()

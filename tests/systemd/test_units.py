@@ -1,0 +1,350 @@
+"""What `regrow systemd` writes, under a real systemd."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from booted import REGROW, SHARE, Machine, Watched
+
+pytestmark = pytest.mark.root
+
+SAYS = f"echo here $REGROW_NAME > {SHARE}/bell"
+HOLDS = f"{SAYS}; exec cat {SHARE}/hold"
+TAKES_LEAVE = f"trap 'echo bye $REGROW_NAME > {SHARE}/bell; exit 0' TERM; {SAYS}; cat {SHARE}/hold & wait"
+
+DROP_IN = f"""[Service]
+RestartSec=50ms
+ExecStopPost=/bin/sh -c 'echo ended %i $SERVICE_RESULT $EXIT_CODE $EXIT_STATUS > {SHARE}/bell'
+"""
+
+EXPOSURE = 5.0
+"""Below it `systemd-analyze security` says OK; most services of a distribution are above 9."""
+
+
+def worker(name: str, script: str = HOLDS, more: str = "") -> str:
+    """The table of a worker that runs a script."""
+    return f"[worker.{name}]\ncommand = {json.dumps(['/bin/sh', '-c', script])}\n{more}\n"
+
+
+@pytest.fixture
+def tree(machine: Machine, request: pytest.FixtureRequest) -> Iterator[Tree]:
+    """Return the instance of a test, named after it; stopped and uninstalled afterwards."""
+    made = Tree(machine, re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:40].strip("-"))
+    machine.heard()
+    yield made
+    made.remove()
+
+
+class Tree:
+    """One instance of the unit; its file is in the shared directory."""
+
+    def __init__(self, machine: Machine, name: str) -> None:
+        self.machine, self.name, self.unit = machine, name, f"regrow@{name}"
+        self.file = machine.share / f"{name}.toml"
+        self._drop_ins: list[str] = []
+
+    def install(self, *workers: str, top: str = "", drop_in: str = "") -> None:
+        """Write the file with these workers, and have the service installed."""
+        self.write(*workers, top=top)
+        self.machine.regrow("systemd", "install", f"{SHARE}/{self.file.name}")
+        folder = f"/etc/systemd/system/{self.unit}.service.d"
+        self.machine.do("mkdir", "-p", folder)
+        self._drop_ins.append(folder)
+        self.machine.do("sh", "-c", 'printf %s "$0" > "$1"', DROP_IN + drop_in, f"{folder}/test.conf")
+        self.machine.systemctl("daemon-reload")
+
+    def write(self, *workers: str, top: str = "") -> None:
+        names = json.dumps(re.findall(r"^\[worker\.(\w+)\]", "".join(workers), re.MULTILINE))
+        self.file.write_text(f"{top}[supervisor.top]\nchildren = {names}\n{''.join(workers)}")
+
+    def start(self) -> None:
+        """Start it; returns when systemd says that it is active."""
+        done = self.machine.run("systemctl", "start", self.unit)
+        assert done.returncode == 0, self.machine.journal(self.unit)
+        assert self.state() == ("active", "running")
+
+    def state(self) -> tuple[str, str]:
+        return self.show("ActiveState"), self.show("SubState")
+
+    def show(self, name: str) -> str:
+        return self.machine.show(self.unit, name)
+
+    def pids(self) -> list[int]:
+        """All of its processes, as we see them."""
+        return self.machine.unit_group(self.unit).pids()
+
+    def child(self, name: str) -> dict[str, object]:
+        """What `regrow status` says of a child."""
+        found = json.loads(self.machine.regrow("status", "--name", self.name, "--format", "json", name))
+        assert isinstance(found[0], dict)
+        return found[0]
+
+    def pid_of(self, name: str) -> int:
+        """Of a child, as we see it."""
+        return self.machine.outside(int(str(self.child(name)["pid"])))
+
+    def remove(self) -> None:
+        self.machine.run("systemctl", "stop", self.unit)
+        self.machine.run("systemctl", "reset-failed", self.unit)
+        for folder in self._drop_ins:
+            self.machine.do("rm", "-r", folder)
+        self.machine.regrow("systemd", "uninstall", self.name)
+
+
+def test_active_means_that_the_whole_tree_is_ready(tree: Tree) -> None:
+    """A start is over when the last child is ready, not before; the status text says how many there are."""
+    tree.install(worker("quick"), worker("late", more=f'ready = {{ file = "{SHARE}/go" }}'))
+    tree.machine.systemctl("start", "--no-block", tree.unit)
+    tree.machine.await_bell("here late")
+    assert tree.state() == ("activating", "start")
+    (tree.machine.share / "go").touch()
+    tree.start()
+    assert tree.show("StatusText") == "3 of 3 ready"
+
+
+def test_bad_file_fails_once(tree: Tree) -> None:
+    """A file that is wrong fails the start with 78; nothing tries again, and the journal says what is wrong."""
+    tree.install(worker("one"))
+    tree.file.write_text("[supervisor.top]\nstratgy = 'one_for_all'\n")
+    assert tree.machine.run("systemctl", "start", tree.unit).returncode != 0
+    assert tree.state() == ("failed", "failed")
+    assert (tree.show("Result"), tree.show("ExecMainStatus"), tree.show("NRestarts")) == ("exit-code", "78", "0")
+    assert "did you mean `strategy`" in tree.machine.journal(tree.unit)
+
+
+def test_stop_is_orderly(tree: Tree) -> None:
+    """A stop asks the children in the reverse order of their start, and leaves neither processes nor run_dir."""
+    tree.install(worker("first", TAKES_LEAVE), worker("second", TAKES_LEAVE))
+    tree.start()
+    group = tree.machine.unit_group(tree.unit)
+    with Watched(tree.pids()) as processes:
+        tree.machine.heard()
+        tree.machine.systemctl("stop", tree.unit)
+        processes.await_end()
+    assert tree.machine.heard() == ["bye second", "bye first", f"ended {tree.name} success exited 0"]
+    assert tree.state() == ("inactive", "dead")
+    assert not os.path.exists(group.path)
+    assert tree.machine.run("ls", f"/run/regrow/{tree.name}").returncode != 0
+
+
+def test_stop_may_take_what_the_file_says(tree: Tree) -> None:
+    """A child that needs longer than TimeoutStopSec, as its `shutdown` lets it, gets it: the root asks for more."""
+    lingers = f"trap 'timeout 1.5 cat {SHARE}/hold; exit 0' TERM; {SAYS}; cat {SHARE}/hold & wait"
+    tree.install(worker("slow", lingers, 'shutdown = "60s"'), drop_in="TimeoutStopSec=1s\n")
+    tree.start()
+    tree.machine.heard()
+    tree.machine.systemctl("stop", tree.unit)
+    assert tree.machine.heard() == [f"ended {tree.name} success exited 0"]
+
+
+def test_stop_during_start(tree: Tree) -> None:
+    """A stop while a child is not ready yet ends the start in order."""
+    tree.install(worker("never", more=f'ready = {{ file = "{SHARE}/never", timeout = "60s" }}'))
+    tree.machine.systemctl("start", "--no-block", tree.unit)
+    tree.machine.await_bell("here never")
+    with Watched(tree.pids()) as processes:
+        tree.machine.systemctl("stop", tree.unit)
+        processes.await_end()
+    assert tree.state() == ("inactive", "dead")
+
+
+def test_killed_root_comes_back(tree: Tree) -> None:
+    """SIGKILL to the main process: the whole tree dies with it, and systemd brings all of it back."""
+    tree.install(worker("first"), worker("second"))
+    tree.start()
+    with Watched(tree.pids()) as before:
+        tree.machine.heard()
+        tree.machine.systemctl("kill", "-s", "KILL", "--kill-who=main", tree.unit)
+        tree.machine.await_bell(f"ended {tree.name} signal killed KILL")
+        before.await_end()
+    tree.machine.await_bell("here second")
+    tree.start()
+    assert tree.show("NRestarts") == "1"
+    assert (tree.child("first")["state"], tree.child("second")["state"]) == ("running", "running")
+
+
+def test_hung_root_is_replaced(tree: Tree) -> None:
+    """A stopped root feeds no watchdog: systemd kills it and starts the tree anew."""
+    tree.install(worker("one"), drop_in="WatchdogSec=2s\n")
+    tree.start()
+    with Watched(tree.pids()) as before:
+        tree.machine.heard()
+        tree.machine.systemctl("kill", "-s", "STOP", "--kill-who=main", tree.unit)
+        tree.machine.await_bell(f"ended {tree.name} watchdog killed ABRT")
+        before.await_end()
+    tree.machine.await_bell("here one")
+    tree.start()
+
+
+def test_hung_supervisor_is_replaced_alone(tree: Tree) -> None:
+    """A nested supervisor that answers no more is killed by the root, and its own subtree comes back; nothing else."""
+    tree.install(worker("beside"), worker("below"), drop_in="WatchdogSec=2s\n")
+    shape = '[supervisor.top]\nchildren = ["beside", "inner"]\n[supervisor.inner]\nchildren = ["below"]\n'
+    tree.file.write_text(shape + worker("beside") + worker("below"))
+    tree.start()
+    (home,) = Path(tree.machine.unit_group(tree.unit).path).glob("regrow.*/@top/@inner/daemon")
+    others = [tree.machine.main_pid(tree.unit), tree.pid_of("top"), tree.pid_of("beside")]
+    with Watched(others) as untouched, Watched([tree.pid_of("inner"), tree.pid_of("below")]) as hung:
+        tree.machine.heard()
+        (home / "cgroup.freeze").write_text("1")  # SIGSTOP would not do: the one above continues it at once
+        hung.await_end()
+        tree.machine.await_bell("here below")
+        assert untouched.are_alive()
+    assert tree.show("NRestarts") == "0"
+    assert "supervisor inner" in tree.machine.journal(tree.unit)
+
+
+def test_reload_restarts_nobody(tree: Tree) -> None:
+    """`systemctl reload` takes a changed file over; the processes stay."""
+    tree.install(worker("one"))
+    tree.start()
+    with Watched([tree.machine.main_pid(tree.unit), tree.pid_of("one")]) as processes:
+        tree.file.write_text(tree.file.read_text().replace("[supervisor.top]", "[supervisor.top]\nintensity = 9"))
+        tree.machine.systemctl("reload", tree.unit)
+        events = (*REGROW, "events", "--name", tree.name, "-f", "--format", "json")
+        tree.machine.await_line('"event": "reloaded", "name": "top"', *events)
+        assert processes.are_alive()
+    assert tree.state()[0] in ("active", "reloading")
+
+
+def test_reload_of_a_bad_file_fails(tree: Tree) -> None:
+    """`systemctl reload` of a file that is wrong fails, and changes nothing."""
+    tree.install(worker("one"))
+    tree.start()
+    with Watched(tree.pids()) as processes:
+        tree.file.write_text("[supervisor.top]\nstratgy = 'one_for_all'\n")
+        assert tree.machine.run("systemctl", "reload", tree.unit).returncode != 0
+        assert processes.are_alive()
+    assert tree.state() == ("active", "running")
+    assert "did you mean `strategy`" in tree.machine.journal(tree.unit)
+
+
+def test_reload_that_fails_late_ends(tree: Tree) -> None:
+    """SIGHUP with a file that is wrong by then: the unit does not go on reloading, and its status says why."""
+    tree.install(worker("one"))
+    tree.start()
+    tree.file.write_text("[supervisor.top]\nstratgy = 'one_for_all'\n")
+    tree.machine.systemctl("kill", "-s", "HUP", "--kill-who=main", tree.unit)
+    assert tree.machine.run(*REGROW, "reload", "--name", tree.name).returncode == 78
+    assert tree.state() == ("active", "running")
+    assert "nothing was reloaded" in tree.show("StatusText")
+
+
+def test_each_child_has_a_group_of_its_own(tree: Tree) -> None:
+    """The delegated group has a leaf for each child, with all that it forks; it goes when the child is stopped."""
+    escapes = f"env -i setsid sh -c \"trap '' TERM; echo out > {SHARE}/bell; cat {SHARE}/hold\" & {HOLDS}"
+    tree.install(worker("wild", escapes), worker("tame"))
+    tree.start()
+    tree.machine.await_bell("out")
+    unit = tree.machine.unit_group(tree.unit)
+    (own,) = Path(unit.path).glob("regrow.*")
+    wild, tame = own / "@top" / "@wild", own / "@top" / "@tame"
+    assert (tame / "cgroup.procs").read_text().split() == [str(tree.pid_of("tame"))]
+    pids = [int(pid) for pid in (wild / "cgroup.procs").read_text().split()]
+    assert tree.pid_of("wild") in pids
+    assert len(pids) >= 2
+    with Watched(pids) as processes:
+        tree.machine.regrow("stop", "--name", tree.name, "wild")
+        processes.await_end()
+    assert not wild.exists()
+    assert tame.exists()
+
+
+def test_child_of_another_user(tree: Tree) -> None:
+    """`user =` works in the hardened unit."""
+    tree.install(worker("nobody", more='user = "nobody"'))
+    tree.start()
+    assert os.stat(f"/proc/{tree.pid_of('nobody')}").st_uid == 65534
+    tree.machine.systemctl("restart", tree.unit)
+    tree.machine.systemctl("stop", tree.unit)
+    assert tree.show("Result") == "success"
+
+
+def test_whole_tree_of_another_user(tree: Tree) -> None:
+    """With User= in a drop-in, and the places in the file, the daemon needs no root; its group is its own."""
+    places = "".join(
+        f'{key} = "{place}/regrow/{tree.name}"\n'
+        for key, place in (("run_dir", "/run"), ("state_dir", "/var/lib"), ("log_dir", "/var/log"))
+    )
+    tree.install(worker("one"), top=f"[daemon]\n{places}", drop_in="User=nobody\n")
+    tree.start()
+    assert {os.stat(f"/proc/{pid}").st_uid for pid in tree.pids()} == {65534}
+    assert list(Path(tree.machine.unit_group(tree.unit).path).glob("regrow.*/@top/@one"))
+
+
+def test_tree_with_agents(tree: Tree) -> None:
+    """Agents, the hub, the store and the commands worker start in the hardened unit, and answer."""
+    source = "from regrow.workers import Agent, handler\n\n\nclass Adder(Agent):\n    @handler\n"
+    source += "    def add(self, a: int, b: int) -> int:\n        return a + b\n"
+    (tree.machine.share / "adder.py").write_text(source)
+    tree.install('[worker.adder]\nagent = "adder:Adder"\n')
+    tree.start()
+    assert tree.machine.regrow("call", "--name", tree.name, "adder", "add", "a=2", "b=3").strip() == "5"
+
+
+def test_install_says_what_to_type(tree: Tree) -> None:
+    """Install writes and links once, enable works as printed, uninstall refuses what runs, then undoes all of it."""
+    machine, unit = tree.machine, "/etc/systemd/system/regrow@.service"
+    tree.write(worker("one"))
+    first = machine.regrow("systemd", "install", f"{SHARE}/{tree.file.name}").splitlines()
+    assert first[1:] == [f"linked /etc/regrow/{tree.name}.toml", f"now type: systemctl enable --now {tree.unit}"]
+    again = machine.regrow("systemd", "install", f"{SHARE}/{tree.file.name}").splitlines()
+    assert again[:2] == [f"unchanged {unit}", f"unchanged /etc/regrow/{tree.name}.toml"]
+    machine.do(*first[2].removeprefix("now type: ").split())
+    assert tree.state() == ("active", "running")
+    refused = machine.run(*REGROW, "systemd", "uninstall", tree.name)
+    assert refused.returncode == 1
+    assert f"systemctl disable --now {tree.unit}" in refused.stderr
+    machine.systemctl("stop", tree.unit)
+    machine.regrow("systemd", "uninstall", tree.name)
+    assert machine.run("systemctl", "is-enabled", tree.unit).stdout.strip() != "enabled"
+    assert machine.run("ls", f"/etc/regrow/{tree.name}.toml").returncode != 0
+    assert machine.run("ls", unit).returncode != 0
+    assert machine.regrow("systemd", "uninstall").splitlines() == [f"not there: {unit}"]
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit(tree: Tree) -> None:
+    """`systemd-analyze verify` is silent, and `security` says OK."""
+    tree.install(worker("one"))
+    done = tree.machine.run("systemd-analyze", "verify", f"{tree.unit}.service")
+    assert (done.returncode, done.stderr) == (0, "")
+    said = tree.machine.do("systemd-analyze", "security", "--no-pager", f"{tree.unit}.service")
+    exposure = re.search(r"Overall exposure level for \S+: ([\d.]+) (\w+)", said)
+    assert exposure is not None
+    assert float(exposure[1]) < EXPOSURE, said
+    assert exposure[2] == "OK"
+
+
+def test_user_unit(machine: Machine) -> None:
+    """The unit for `systemctl --user`, under a user's own manager: active, delegated, stopped, uninstalled."""
+    home, runtime = f"{SHARE}/home", "/run/user/65534"
+    (machine.share / "mine.toml").write_text(f'[supervisor.top]\nchildren = ["one"]\n{worker("one")}')
+    machine.do("install", "-d", "-o", "65534", "-m", "700", home, runtime)
+    env = {"HOME": home, "XDG_RUNTIME_DIR": runtime}
+    as_user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    manager = "\n".join(
+        ["[Service]", "User=nobody", "Type=notify", "Delegate=yes", "KillMode=mixed", "StandardError=null"]
+        + [f"Environment={name}={value}" for name, value in env.items()]
+        + ["ExecStart=/lib/systemd/systemd --user --unit=basic.target", ""]
+    )
+    machine.do("sh", "-c", 'printf %s "$0" > /etc/systemd/system/manager.service', manager)
+    machine.systemctl("daemon-reload")
+    machine.systemctl("start", "manager.service")
+    try:
+        said = machine.do(*as_user, *REGROW, "systemd", "install", "--user", f"{SHARE}/mine.toml", env=env)
+        done = machine.run(*as_user, *said.splitlines()[-1].removeprefix("now type: ").split(), env=env)
+        assert done.returncode == 0, machine.do("journalctl", "--no-pager", "-o", "cat", "-b")
+        shown = machine.do(*as_user, "systemctl", "--user", "show", "-P", "ControlGroup", "regrow@mine", env=env)
+        assert list(Path(machine.group.path + shown.strip()).glob("regrow.*/@top/@one")), shown
+        assert "one" in machine.do(*as_user, *REGROW, "status", "--name", "mine", env=env)
+        verified = machine.run(*as_user, "systemd-analyze", "--user", "verify", "regrow@mine.service", env=env)
+        assert (verified.returncode, verified.stderr) == (0, "")
+        machine.do(*as_user, "systemctl", "--user", "disable", "--now", "regrow@mine", env=env)
+        machine.do(*as_user, *REGROW, "systemd", "uninstall", "--user", env=env)
+    finally:
+        machine.systemctl("stop", "manager.service")
