@@ -18,10 +18,12 @@ from msgspec.structs import replace
 
 from regrow.config.spec import Durability
 from regrow.ipc.errors import StoreUnusable
-from regrow.ipc.levels import read_owner, write_info, write_owner
+from regrow.ipc.levels import STEADY, read_owner, write_info, write_owner
 from regrow.ipc.store import Store, StoreInfo, Txn
+from regrow.workers.system import store_copies
 from regrow.workers.system.keeper_place import Place
 from regrow.workers.system.keeper_preparing import prepare
+from regrow.workers.system.keeper_steady import SteadyPoints
 from regrow.workers.system.store_copies import back_up, compact, content_of, restore
 from regrow.workers.system.store_site import Site, claimed, of_daemon
 from regrow.workers.system.store_verify import verify_store
@@ -234,3 +236,50 @@ def test_kills_in_the_middle(place: Place, dice: random.Random) -> None:
         assert content(place) == before
         with Site(place).writing():
             pass
+
+
+def make_steady_point(place: Place) -> None:
+    """As a keeper that runs leaves one."""
+    store = Store(StoreInfo(place.folder, Durability.SYSTEM))
+    points = SteadyPoints(store.env, place.folder)
+    points.first()
+    points.close()
+    store.shut()
+
+
+def test_steady_points_are_of_one_file(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a loss of power, and a restore that is killed at its last moment: no page is put into the backup."""
+    path = str(tmp_path / "backup")
+    with Site(place).reading() as store:
+        back_up(store, path)
+    before = content(place)
+    with Site(place).writing() as store:
+        store.write(lambda txn: txn.put(b"counter\0more", os.urandom(100_000), db=store.state))
+    make_steady_point(place)
+    steady = os.path.join(place.folder, STEADY)
+    owner = read_owner(place.folder)
+    assert owner is not None
+    write_owner(place.folder, replace(owner, clean=False, boot_id="another"))
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_copies, "sync_folder", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            restore(place, path)
+    assert os.path.exists(steady)
+    pid = os.fork()
+    if pid == 0:
+        monkeypatch.setattr(store_copies, "bump_generation", lambda _: os._exit(9))
+        restore(place, path)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    with open(place.data, "rb") as data, open(path, "rb") as backup:
+        exchanged = data.read()
+        assert exchanged == backup.read()
+    with pytest.raises(StoreUnusable, match="no steady point"):
+        prepare(place)
+    assert Path(place.data).read_bytes() == exchanged
+    assert restore(place, path)
+    assert content(place) == before

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from regrow.ipc import meta_page
 from regrow.ipc.errors import StoreUnusable
-from regrow.ipc.levels import DATA, FORMAT, get_meta, sync_folder
+from regrow.ipc.levels import DATA, FORMAT, STEADY, get_meta, sync_folder
 from regrow.ipc.store import DATABASES, SIGNS, Store
 from regrow.workers.system.keeper_making import make_signs
 from regrow.workers.system.keeper_place import Place
@@ -166,10 +166,27 @@ def put_in_place(place: Place, ready: str) -> str:
         if os.path.exists(place.data):
             aside = _unused(f"{place.data}.before-{time.strftime('%Y-%m-%d', time.gmtime())}")
             os.link(place.data, aside)
-        os.rename(ready, place.data)
+        with _steady_point_aside(place, aside):
+            os.rename(ready, place.data)
         sync_folder(place.folder)
         bump_generation(place)
     return aside
+
+
+@contextmanager
+def _steady_point_aside(place: Place, aside: str) -> Iterator[None]:
+    """It leads to pages of the file that was: after a loss of power, it must not be put into the other one."""
+    steady, kept = os.path.join(place.folder, STEADY), f"{aside or place.data}.steady"
+    if not os.path.exists(steady):
+        yield
+        return
+    os.rename(steady, kept)
+    try:
+        sync_folder(place.folder)
+        yield
+    except OSError:
+        os.rename(kept, steady)
+        raise
 
 
 def bump_generation(place: Place) -> None:
