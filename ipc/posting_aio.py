@@ -81,19 +81,25 @@ class AsyncPosting:
     async def close(self) -> None:
         """Wait for what is being committed, and let go of the store."""
         if self._busy is not None:
-            await self._busy
+            await asyncio.wait((self._busy,))
         self._posting.close()
 
     async def _work(self) -> None:
         """Commit what waits, again and again until nothing does."""
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            outcomes = await asyncio.to_thread(kept, self._posting, [make for make, _ in batch])
-            for (_, future), outcome in zip(batch, outcomes, strict=True):
-                if future.done():
-                    continue  # whoever awaited it was cancelled
-                if isinstance(outcome, str):
-                    future.set_result(outcome)
-                else:
-                    future.set_exception(outcome)
-        self._busy = None
+        batch: list[tuple[Callable[[], Outgoing], asyncio.Future[str]]] = []
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                outcomes = await asyncio.to_thread(kept, self._posting, [make for make, _ in batch])
+                for (_, future), outcome in zip(batch, outcomes, strict=True):
+                    if future.done():
+                        continue  # whoever awaited it was cancelled
+                    if isinstance(outcome, str):
+                        future.set_result(outcome)
+                    else:
+                        future.set_exception(outcome)
+        finally:  # somebody may cancel all tasks that there are: nobody waits for this one then
+            self._busy = None
+            for _, future in (*batch, *self._waiting):
+                future.cancel()
+            self._waiting.clear()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from agents import House
+from mockups import MockNode
 from storehouse import make_store
 
 from regrow.ipc.errors import RemoteError
+from regrow.ipc.posting import Posting
+from regrow.ipc.posting_aio import AsyncPosting
+from regrow.ipc.transaction import Outgoing
 
 
 def test_post_leaves_when_its_handler_commits(house: House, tmp_path: Path) -> None:
@@ -22,3 +29,32 @@ def test_post_leaves_when_its_handler_commits(house: House, tmp_path: Path) -> N
     house.call("poster", "forward", "counter", 3)
     while house.call("counter", "total") != 6:
         pass
+
+
+def test_somebody_cancels_all_tasks(house: House, tmp_path: Path) -> None:
+    """Posts that were under way are cancelled with them, and later ones are kept."""
+    make_store(house.run_dir, tmp_path / "state", agent=0)
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def posts() -> None:
+        posting = AsyncPosting(Posting(cast(Any, MockNode(str(house.run_dir)))))
+
+        def make() -> Outgoing:
+            return posting.write("agent", "take", (), {})
+
+        def make_slowly() -> Outgoing:
+            begun.set()
+            assert go_on.wait(10.0)
+            return make()
+
+        waiting = [asyncio.create_task(posting.post(each)) for each in (make_slowly, make)]
+        await asyncio.to_thread(begun.wait, 10.0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.wait(waiting, timeout=10.0)
+        assert all(task.cancelled() for task in waiting)
+        go_on.set()
+        assert await asyncio.wait_for(posting.post(make), 10.0)
+        await posting.close()
+
+    asyncio.run(posts())
