@@ -184,7 +184,7 @@ class Books:
             text = str(node.last_exit["text"]).strip()
             # A traceback ends with what went wrong: that is for the line which is read, the rest for who looks further.
             what = text.rpartition("\n")[2] if node.last_exit["reason"] == "exception" else why.words(node.last_exit)
-            rest = f"\n{text}" if text != what else ""
+            rest = f"\n{text}" if set(text.splitlines()) != {what} else ""
             return f"{node.name} could not be started: {what or why.words(node.last_exit)}{rest}".strip()
         return self.final_text or "stopped"
 

@@ -52,8 +52,8 @@ class Misses:
         """One line for people."""
         match error:
             case NoProcess():
-                name = error.to.partition(" by key ")[0]
-                return f"cannot {self._verb} {name}: {self._nobody(name)}"
+                name, keyed, _ = error.to.partition(" by key ")
+                return f"cannot {self._verb} {name}: {self._nobody(name, keyed=bool(keyed))}"
             case ProcessDown():
                 return self._death(error)
             case CallTimeout(cycle=(_, *_)):
@@ -77,7 +77,7 @@ class Misses:
         how = exit_words(error.down.exit) or error.down.reason  # type: ignore[arg-type]  # a last_exit, or less
         return f"{name} ended before it {PAST[self._verb]} ({how}){done}; see `regrow why {name}`"
 
-    def _nobody(self, name: str) -> str:
+    def _nobody(self, name: str, *, keyed: bool = False) -> str:
         """Why nobody has the name, and whose name may have been meant."""
         try:
             entries: list[Entry] = self._control.request("status")
@@ -85,7 +85,7 @@ class Misses:
             return "no process has that name"
         members = [entry for entry in entries if entry["name"] == name or entry["name"].startswith(f"{name}.")]
         if members:
-            return _not_there(members, name)
+            return _not_there(members, name, keyed=keyed)
         agents = [entry["name"] for entry in entries if entry["kind"] == "agent"]
         known = sorted({*agents, *(agent.partition(".")[0] for agent in agents)})
         near = nearest(name, known)
@@ -97,11 +97,13 @@ class Misses:
 PAST = {"call": "answered", "send": "accepted", "post": "took it"}
 
 
-def _not_there(members: Sequence[Entry], name: str) -> str:
+def _not_there(members: Sequence[Entry], name: str, *, keyed: bool) -> str:
     """The tree has that name, and yet no message can go there."""
     kinds = {member["kind"] for member in members}
     if "agent" not in kinds:
         return f"it is a {members[0]['kind']}, and only agents take messages"
+    if keyed and members[0]["name"] == name and members[0]["state"] == "running":
+        return "it is no group, and only groups have keys; leave --key out"
     remedy = f"`regrow why {members[0]['name']}` says why"
     if any(member["state"] in ("stopped", "failed") for member in members):
         remedy += f", `regrow start {name}` starts it"

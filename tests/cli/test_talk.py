@@ -130,6 +130,7 @@ def test_send_says_who_has_accepted(cli: Cli) -> None:
             "cannot call zzz: no process has that name; the agents are counter, odd, other, pair, pair.0, pair.1",
         ),
         ("zzz add --key 1", "cannot call zzz: no process has that name; the agents are "),
+        ("counter add --key 1", "cannot call counter: it is no group, and only groups have keys; leave --key out"),
         ("web add", "cannot call web: it is a command, and only agents take messages"),
         ("sup add", "cannot call sup: it is a supervisor, and only agents take messages"),
         ("counter ad", "counter does not take this: no handler ad; Counter has add, value"),

@@ -191,6 +191,7 @@ def test_start_refused(config: Config, tree: Tree, spoil: Callable[[Path], None]
     lines = [text for text in ended.value.output.splitlines() if "could not start" in text]
     assert len(lines) == 1
     assert expected in lines[0]
+    assert lines[0] == ended.value.output.strip().splitlines()[-1]
     assert "Traceback" not in ended.value.output
 
 
