@@ -105,13 +105,16 @@ class LevelCare:
     def _glance(self) -> None:
         """A steady point is to be made, or is being made: is it time?"""
         assert self._points is not None
-        growth = self._points.growth()
         self._due = None
-        if self._is_syncing:
-            self._due = self._timers.after(GLANCE_S, self._glance)
-            if growth > GROWTH_BYTES or (growth > 0 and time.monotonic() >= self._latest_s):
+        is_time = time.monotonic() >= self._latest_s
+        try:
+            self._points.follow(self._store.env)
+            growth = self._points.growth()
+            if self._is_syncing and (growth > GROWTH_BYTES or (growth > 0 and is_time)):
                 self._points.hold_writers()
-        elif growth > GROWTH_BYTES or time.monotonic() >= self._latest_s:
+        except lmdb.Error:  # it is closed, after an error: who tries to make a point says so
+            growth, is_time = 0, True
+        if not self._is_syncing and (growth > GROWTH_BYTES or is_time):
             self._make_point()
         else:
             self._due = self._timers.after(GLANCE_S, self._glance)
