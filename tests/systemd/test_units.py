@@ -183,7 +183,7 @@ def test_hung_root_is_replaced(tree: Tree) -> None:
 
 def test_hung_supervisor_is_replaced_alone(tree: Tree) -> None:
     """A nested supervisor that answers no more is killed by the root, and its own subtree comes back; nothing else."""
-    tree.install(worker("beside"), worker("below"), drop_in="WatchdogSec=2s\n")
+    tree.install(worker("beside"), worker("below"), drop_in="WatchdogSec=4s\n")
     shape = '[supervisor.top]\nchildren = ["beside", "inner"]\n[supervisor.inner]\nchildren = ["below"]\n'
     tree.file.write_text(shape + worker("beside") + worker("below"))
     tree.start()
