@@ -207,7 +207,8 @@ def begin(txn: Txn, db: Any, id: str, run: Run, now: float) -> Run:
 
 def end(txn: Txn, db: Any, id: str, run: Run, now: float) -> list[str]:
     """
-    It is over, with the status that `run` has: its place is free, and nothing more can be sent to it.
+    It is over, with the status that `run` has: its place is free, and nothing more can be sent to it. What was sent
+    before stays for one that may be tried again.
 
     Returns:
         The bells of those who wait for it, which are to be rung.
@@ -217,7 +218,8 @@ def end(txn: Txn, db: Any, id: str, run: Run, now: float) -> list[str]:
     ended = replace(run, ended_at=now)
     txn.put(_ended_key(id, ended), b"", db=db)
     put(txn, db, id, ended)
-    _empty(txn, db, run)
+    if run.status is Status.FINISHED:
+        _empty(txn, db, run)
     return _pop_bells(txn, db, id)
 
 
