@@ -171,7 +171,7 @@ def _print_outcomes(verb: str, outcomes: Sequence[Outcome], as_json: bool) -> in
         click.echo(json_list(outcomes))
     for outcome in outcomes:
         if outcome in refused:
-            say(f"cannot {verb} {outcome['name']}: {_message(outcome)}")
+            say(f"cannot {verb} {outcome['name']}: {_without_traceback(_message(outcome), outcome['name'])}")
         elif not as_json:
             pid = f" (pid {outcome['pid']})" if outcome.get("pid") is not None else ""
             click.echo(f"{outcome['name']}: {outcome['result'].replace('_', ' ')}{pid}")
@@ -181,6 +181,12 @@ def _print_outcomes(verb: str, outcomes: Sequence[Outcome], as_json: bool) -> in
 def _message(outcome: Outcome) -> str:
     error = outcome.get("error")
     return str(error.get("message") or error.get("code")) if isinstance(error, dict) else str(error)
+
+
+def _without_traceback(message: str, name: str) -> str:
+    """An error is one line: of a traceback that is in it, the last one."""
+    head, traceback, lines = message.partition("Traceback (most recent call last):")
+    return f"{head}{lines.rstrip().rpartition(chr(10))[2]}; see `regrow why {name}`" if traceback else message
 
 
 def _bad_files(refusal: Refused, as_json: bool) -> int:

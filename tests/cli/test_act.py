@@ -63,6 +63,16 @@ def test_one_outcome_refused(cli: Cli, daemon: FakeDaemon) -> None:
     assert done.err == "regrow: cannot start pricer.0: exit 1\n"
 
 
+def test_traceback_becomes_one_line(cli: Cli, daemon: FakeDaemon) -> None:
+    """An agent whose `init` raises: what it raised is read at once, the rest is for who looks further."""
+    text = 'Traceback (most recent call last):\n  File "shop.py", line 3, in init\nValueError: no currency'
+    error = {"code": "start_failed", "message": f"a could not be started: exception, code 1, {text}\n"}
+    daemon.handlers["restart"] = lambda request: [{"name": "redis", "result": "refused", "error": error}]
+    done = cli("restart", "redis")
+    line = "a could not be started: exception, code 1, ValueError: no currency; see `regrow why redis`"
+    assert done.err.splitlines() == [f"regrow: cannot restart redis: {line}"]
+
+
 def test_time_over_names_the_culprit(cli: Cli, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait that is over says which child held it up, and that it goes on."""
     monkeypatch.setattr(waiting, "GRACE_S", 0.0)
