@@ -32,7 +32,7 @@ def why_not() -> str:
     """Why no systemd can be booted here; empty if there is no reason known."""
     if os.geteuid() != 0:
         return "needs root"
-    for program in ("/lib/systemd/systemd", "nsenter", "unshare", "systemctl"):
+    for program in ("/lib/systemd/systemd", "nsenter", "unshare", "setpriv", "systemctl"):
         if shutil.which(program) is None:
             return f"there is no {program} (apt-get install systemd util-linux)"
     own, reason = cgroup.own_group()
@@ -71,7 +71,8 @@ class Machine:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as booted, (self.base.parent / "said").open("wb") as said:
             booted.bind(str(self.share / "booted"))
             self._process = subprocess.Popen(
-                ["sh", "-c", 'echo 0 > "$0" && exec "$@"', f"{self.group.path}/cgroup.procs",
+                ["setpriv", "--pdeathsig", "KILL",  # nothing else ends it when we are killed
+                 "sh", "-c", 'echo 0 > "$0" && exec "$@"', f"{self.group.path}/cgroup.procs",
                  "unshare", "--pid", "--mount", "--cgroup", "--uts", "--ipc", "--fork", "--kill-child",
                  "sh", str(BOOT), str(self.base), str(self.share), sys.prefix, sys.base_prefix],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said,
