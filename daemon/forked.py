@@ -70,8 +70,8 @@ def load(kinds: Collection[Kind]) -> None:
         return
     names = ["regrow.workers.function", "regrow.workers.stacks"]
     if Kind.AGENT in kinds:
-        # lmdb loads the second when a table is opened: by then an agent may be a user who cannot read it.
-        names += ["lmdb", "lmdb._envid", "regrow.workers.runtime"]
+        # Some are loaded when they are first needed: by then an agent may be a user who cannot read them.
+        names += ["lmdb", "lmdb._envid", "regrow.workers.runtime", "regrow.ipc.commands", "regrow.ipc.store_faults"]
     for name in names:
         try:
             importlib.import_module(name)

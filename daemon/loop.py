@@ -61,7 +61,7 @@ class Loop:
         self._signals: dict[int, Callable[[], None]] = {}
         self._pending: set[int] = set()
         self._wakeup: tuple[int, int] | None = None
-        self._running = False
+        self._stops = False
 
     def now(self) -> float:
         return time.monotonic()
@@ -108,15 +108,15 @@ class Loop:
         self.watch(reader, select.EPOLLIN, self._deliver_signals)
 
     def run(self) -> None:
-        """Serve until `stop` is called."""
-        self._running = True
-        while self._running:
+        """Serve until `stop` is called; not at all when it was called already, by what has happened before."""
+        while not self._stops:
             try:
                 self._turn()
             except Exception as error:  # the owner decides whether one mistake ends the process
                 if self._on_error is None or self._too_many_errors():
                     raise
                 self._on_error(error)
+        self._stops = False
 
     def _too_many_errors(self) -> bool:
         """A mistake that comes back at once would only burn the processor."""
@@ -124,7 +124,7 @@ class Loop:
         return len(self._errors_s) == MAX_ERRORS and self._errors_s[-1] - self._errors_s[0] < ERRORS_WITHIN_S
 
     def stop(self) -> None:
-        self._running = False
+        self._stops = True
 
     def close(self) -> None:
         """Release the descriptors of the loop itself, not the watched ones."""

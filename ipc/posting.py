@@ -16,7 +16,7 @@ import msgspec
 
 from regrow.ipc.bell import SUFFIX
 from regrow.ipc.errors import BadRequest, NoProcess, StoreUnusable, Unreachable
-from regrow.ipc.groups import Address, ByKey, LeastOutstanding, partition
+from regrow.ipc.groups import Address, ByKey, LeastOutstanding, RoundRobin, partition
 from regrow.ipc.names import MAX_NAME_BYTES
 from regrow.ipc.posts import BOX, MAX_WAITING, Box, check_id, written
 from regrow.ipc.store import Store, Txn
@@ -130,7 +130,9 @@ class Posting:
             NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError.
         """
         now = time.time()
-        name = to if type(to) is str and to in self._known else self.address(to)
+        if type(handler) is not str:
+            raise BadRequest(str(to), f"a handler is a text, not {handler!r:.100}")
+        name = to if type(to) is str and to in self._known else self.address(to, id)
         left = self._room.get(name, 0)
         self._room[name] = left - 1 if left > 0 else self._room_of(name)
         own = process.new_id() if id is None else check_id(name, id)
@@ -166,13 +168,17 @@ class Posting:
         if record is not None:
             self.store.ring(record.mailbox + SUFFIX)
 
-    def address(self, to: str | Address) -> str:
+    def address(self, to: str | Address, id: str | None = None) -> str:
         """
         The one name that a post goes to: of a group, the member that the address means, living or not.
+
+        With an `id`, members do not take turns: it is the same one each time, so that the id is known there.
 
         Raises:
             NoProcess: nothing of that name is known; BadRequest: the key cannot be encoded.
         """
+        if not isinstance(to, (str, ByKey, LeastOutstanding, RoundRobin)):
+            raise BadRequest(str(to), "a post is for a name, or for a group")
         group = to if isinstance(to, str) else to.group
         replicas = self._replicas(group)
         if not replicas:
@@ -184,6 +190,8 @@ class Posting:
             except TypeError as error:
                 raise BadRequest(group, f"cannot encode the key: {error}") from None
         members = [f"{group}.{number}" for number in range(replicas)]
+        if id is not None:
+            return members[partition(id, replicas)]
         if isinstance(to, LeastOutstanding):
             store = self.store
             return store.read(lambda txn: min(members, key=lambda name: Box(store.messages, name).length(txn)))

@@ -61,6 +61,22 @@ def test_unknown_names(client: Client, name: str) -> None:
         assert store.read(lambda txn: list(boxes(txn, store.messages))) == ["agent"]
 
 
+def test_an_id_means_the_same_member_of_a_group(client: Client) -> None:
+    """Whoever posts again with an id reaches the box that knows it, also from another process."""
+    for id in ("a", "b", "c", "d"):
+        first = client._posting.write("group", "take", (1,), {}, id)
+        assert {client._posting.write("group", "take", (1,), {}, id).to for _ in range(7)} == {first.to}
+    assert len({client._posting.write("group", "take", (1,), {}, id).to for id in "abcdefgh"}) > 1
+
+
+def test_what_is_no_name_or_handler(client: Client) -> None:
+    """Refused at once, not kept to be found out by the receiver."""
+    with pytest.raises(BadRequest, match="a handler is a text"):
+        client.post("group", None)  # type: ignore[arg-type]
+    with pytest.raises(BadRequest, match="a name, or for a group"):
+        client.post(5, "take")  # type: ignore[arg-type]
+
+
 def test_groups(client: Client) -> None:
     """In turns; by a key always to the same one; to the emptiest one."""
     for number in range(9):

@@ -171,6 +171,7 @@ def test_hub_on_behalf_of_clients(run_dir: Path, box: Box) -> None:
         root.answer()
         assert [handle.cancel() for handle in handles] == [True, True]
         assert len(told) == 2
+        calls.close()
 
 
 def test_recorded_subscribers(run_dir: Path, box: Box) -> None:
