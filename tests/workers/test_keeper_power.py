@@ -43,7 +43,7 @@ class Disk:
         self._image, self.place = directory / "image", directory / "disk"
         self.place.mkdir()
         with self._image.open("wb") as file:
-            file.truncate(512 << 20)
+            file.truncate(2 << 30)  # sparse; the file grows as fast as the machine commits
         self._run("mkfs.ext4", "-q", "-F", str(self._image))
         self.mount()
 

@@ -44,6 +44,7 @@ class Garden:
         self.violations = directory / "violations"
         self.events: Counter[str] = Counter()
         self.recent: deque[Event] = deque(maxlen=150)
+        self.told: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.checks: Counter[str] = Counter()
         self._descriptors: dict[tuple[int, int], int] = {}
@@ -94,6 +95,7 @@ class Garden:
             raise self._gone() from None
         self.events.update(str(event["event"]) for event in taken)
         self.recent.extend(taken)
+        self.told.update(str(event["pid"]) for event in taken if event.get("pid"))
         if wrong := [str(event) for event in taken if event["event"] in NEVER]:
             raise Violation("\n".join(wrong))
         return taken
@@ -211,7 +213,7 @@ class Garden:
         self.lives.await_orphans()
         left = [str(seen) for seen in self.witness.look().values()]
         left += [said for said in (*self.lives.outputs, self.lives.said()) if said]
-        self.ledger.finish()
+        self.ledger.finish(self.told)
         wrong = left + self.ledger.missing() + self.ledger.wrong
         if status or wrong:
             raise Violation("\n".join([f"after down, which ended with {status}:", *wrong]))
