@@ -100,11 +100,6 @@ class Posting:
         """A row of state, as it was committed last. Raises: StoreError."""
         return self.store.row(key)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether anything was kept or looked up yet."""
-        return self._store is not None
-
     def close(self) -> None:
         """Let go of the store."""
         if self._store is not None and self._pid == process.pid:

@@ -22,7 +22,7 @@ from regrow.ipc.errors import StoreUnusable
 from regrow.ipc.levels import DATA, FORMAT, Owner, boot_id, get_meta, read_owner, sync_file, write_owner
 from regrow.ipc.meta_page import BadMeta
 from regrow.ipc.process import start_time
-from regrow.ipc.store import FOLDER, Store, StoreInfo, Txn, read_info
+from regrow.ipc.store import FOLDER, Store, StoreInfo, read_info
 from regrow.workers.system.keeper_formats import migrate
 from regrow.workers.system.keeper_place import Place, is_alive, user_of
 from regrow.workers.system.keeper_preparing import prepare
@@ -242,9 +242,3 @@ def length_of(path: str) -> int:
         raise StoreUnusable(path, str(error), "restore a backup") from None
     finally:
         os.close(fd)
-
-
-def name_in(txn: Txn, store: Store) -> str:
-    """The daemon that the store belongs to, by its own word."""
-    found = get_meta(txn, store.meta, "name")
-    return found if isinstance(found, str) else ""
