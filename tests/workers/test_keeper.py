@@ -304,9 +304,13 @@ def test_level_changed(directory: Path, before: Durability, after: Durability) -
     house.kill()
     house.reboot()
     house.durability = after
-    assert house.start() == ""
-    assert value(house) == b"two"
-    house.dispose()
+    try:
+        assert house.start() == ""
+        # Where there was a snapshot already, the next one is taken beside the work, and may not have been ready.
+        lately = before is after is Durability.PROCESS
+        assert value(house) in ((b"one", b"two") if lately else (b"two",))
+    finally:
+        house.dispose()
 
 
 # what is refused
