@@ -8,6 +8,7 @@ use it: in a tree with agents, or whose file says so; and so the worker that run
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -106,45 +107,34 @@ def _logger() -> WorkerSpec:
 
 def _keeper(daemon: DaemonSpec, agents: Mapping[str, int]) -> WorkerSpec:
     """Its start may copy or look through the whole store, and its end bring all of it to disk."""
-    arguments = {
-        "run_dir": daemon.run_dir,
-        "state_dir": daemon.state_dir,
-        "durability": daemon.durability,
-        "daemon": daemon.name,
-        "agents": agents,
-    }
-    return WorkerSpec(
-        name=forked.KEEPER,
-        kind=Kind.FUNCTION,
-        target="regrow.workers.system.keeper:run",
-        args_json=msgspec.json.encode(arguments).decode(),
-        ready=Ready(Probe(ReadyKind.NOTIFY), timeout_s=1800.0),
-        shutdown=Shutdown(ShutdownKind.TIMEOUT, 60.0),
-    )
+    arguments = {"durability": daemon.durability, "daemon": daemon.name, "agents": agents}
+    ready = Ready(Probe(ReadyKind.NOTIFY), timeout_s=1800.0)
+    return replace(_worker(forked.KEEPER, "keeper", daemon, arguments), ready=ready, shutdown=_within(60.0))
 
 
 def _hub(daemon: DaemonSpec, hub: HubSpec) -> WorkerSpec:
-    arguments = {"run_dir": daemon.run_dir, "state_dir": daemon.state_dir, **msgspec.structs.asdict(hub)}
-    return WorkerSpec(
-        name=forked.HUB,
-        kind=Kind.FUNCTION,
-        target="regrow.workers.system.hub:run",
-        args_json=msgspec.json.encode(arguments).decode(),
-        ready=Ready(Probe(ReadyKind.STARTED), timeout_s=30.0),
-        shutdown=Shutdown(ShutdownKind.TIMEOUT, 5.0),
-    )
+    return _worker(forked.HUB, "hub", daemon, msgspec.structs.asdict(hub))
 
 
 def _commands(daemon: DaemonSpec, commands: Commands) -> WorkerSpec:
-    arguments = {"run_dir": daemon.run_dir, "state_dir": daemon.state_dir, **msgspec.structs.asdict(commands)}
+    return _worker(forked.COMMANDS, "commands", daemon, msgspec.structs.asdict(commands))
+
+
+def _worker(name: str, module: str, daemon: DaemonSpec, arguments: Mapping[str, Any]) -> WorkerSpec:
+    """A worker that is told where the daemon is, and the rest by these arguments."""
+    told = {"run_dir": daemon.run_dir, "state_dir": daemon.state_dir, **arguments}
     return WorkerSpec(
-        name=forked.COMMANDS,
+        name=name,
         kind=Kind.FUNCTION,
-        target="regrow.workers.system.commands:run",
-        args_json=msgspec.json.encode(arguments).decode(),
+        target=f"regrow.workers.system.{module}:run",
+        args_json=msgspec.json.encode(told).decode(),
         ready=Ready(Probe(ReadyKind.STARTED), timeout_s=30.0),
-        shutdown=Shutdown(ShutdownKind.TIMEOUT, 5.0),
+        shutdown=_within(5.0),
     )
+
+
+def _within(timeout_s: float) -> Shutdown:
+    return Shutdown(ShutdownKind.TIMEOUT, timeout_s)
 
 
 def wanted(plan: Plan) -> Wanted:

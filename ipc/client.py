@@ -106,13 +106,7 @@ class Client(WorkflowVerbs, Verbs):
             NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError: it was not kept.
         """
         out = self._posting.write(to, handler, args, kwargs, id, expires, delay, at)
-        together = self._open.transaction
-        if together is not None:
-            together.posts.append(out)
-        else:
-            alone = Transaction()
-            alone.posts.append(out)
-            self._posting.commit(alone)
+        self._change(lambda transaction: transaction.posts.append(out))
         return out.id
 
     def cancel(self, to: str | Address, id: str) -> bool:
@@ -157,7 +151,8 @@ class Client(WorkflowVerbs, Verbs):
         return Workflows(self._posting)
 
     def _change(self, change: Callable[[Transaction], T]) -> T:
-        together = getattr(self._open, "transaction", None)
+        """Within the open transaction of this thread, or in one of its own. Raises: StoreError."""
+        together = self._open.transaction
         if together is not None:
             return change(together)
         alone = Transaction()
