@@ -22,7 +22,6 @@ from regrow.ipc.down import Down
 from regrow.ipc.errors import StoreError
 from regrow.ipc.mailbox import Envelope, Item, Signal
 from regrow.ipc.node import CHAIN
-from regrow.ipc.points import Point, hit
 from regrow.ipc.transaction import Overtaken
 from regrow.workers.agent import Agent
 from regrow.workers.agent_aio import AgentVerbs
@@ -260,23 +259,9 @@ class AsyncRuntime(Runtime):
             result = await handler.function(self.agent, *values)
             if unit.is_used:
                 unit.commit()
-        except Overtaken:
-            unit.roll_back()
-            return False
-        except StoreError as error:
-            unit.roll_back()
-            self.unkept(item.handler, error)
-            self.answers.error(item, error)
-        except self._replies as error:
-            unit.roll_back()
-            self.answers.error(item, error)
-        except SystemExit as error:
-            unit.roll_back()
-            self.exits(error)
-        else:
-            if item.is_call:
-                hit(Point.REPLY_DUE)
-                self.answers.result(item, handler, result)
+        except self._foreseen as error:
+            return self.failed(item, unit, error)
+        self.succeeded(item, handler, result)
         return True
 
     async def _tell(self, item: Down | Signal) -> None:

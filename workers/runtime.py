@@ -122,7 +122,7 @@ class Runtime:
         self.owner = Owner(self.name, where.mailbox.group, self.posting, concurrent=agent.concurrency > 1)
         self.unit = Unit(self.owner)
         self.posts = PostBox(self.node, self.posting, self.incarnation, agent.max_attempts, self.complaints.make)
-        self._replies = agent.replies
+        self._foreseen: tuple[type[BaseException], ...] = (Overtaken, StoreError, SystemExit, *agent.replies)
         self.agent = agent.__new__(agent)
         self.agent._host = self
         self.news = News(self.agent, self.signals, self.complaints)
@@ -317,23 +317,28 @@ class Runtime:
             result = handler.function(self.agent, *values)
             if unit.is_used:
                 unit.commit()
-        except Overtaken:
-            unit.roll_back()
+        except self._foreseen as error:
+            return self.failed(item, unit, error)
+        self.succeeded(item, handler, result)
+        return True
+
+    def succeeded(self, item: Envelope, handler: Handler, result: Any) -> None:
+        """Its handler has returned, and what it changed is kept: tell who has called."""
+        if item.is_call:
+            hit(Point.REPLY_DUE)
+            self.answers.result(item, handler, result)
+
+    def failed(self, item: Envelope, unit: Unit, error: BaseException) -> bool:
+        """Undo what its handler has changed, and tell who is to hear of it; False when it is to run again."""
+        unit.roll_back()
+        if isinstance(error, Overtaken):
             return False
-        except StoreError as error:
-            unit.roll_back()
-            self.unkept(item.handler, error)
-            self.answers.error(item, error)
-        except self._replies as error:
-            unit.roll_back()
-            self.answers.error(item, error)
-        except SystemExit as error:
-            unit.roll_back()
+        if isinstance(error, SystemExit):
             self.exits(error)
-        else:
-            if item.is_call:
-                hit(Point.REPLY_DUE)
-                self.answers.result(item, handler, result)
+            return True
+        if isinstance(error, StoreError):
+            self.unkept(item.handler, error)
+        self.answers.error(item, error)
         return True
 
     def unkept(self, what: str, error: StoreError) -> None:
