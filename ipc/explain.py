@@ -15,6 +15,9 @@ from regrow.ipc.process import is_shortage, start_time
 EXPLAIN_S = 2.0
 """How long the root may take: it waits for the supervisor that reaps the process."""
 
+FORGIVEN = frozenset({"stopped", "shutdown", "normal"})
+"""Ends that are nobody's fault: an attempt that was cut short by one does not count."""
+
 
 def last_exit(run_dir: str, name: str, incarnation: int) -> Mapping[str, Any] | None:
     """The `last_exit` of exactly that incarnation; None when the root cannot say."""

@@ -22,9 +22,6 @@ MAX_PAUSE_S = 300.0
 SLEEP, RECEIVE = "sleep", "receive "
 """What waits are kept as; no step has such a name."""
 
-FORGIVEN = frozenset({"stopped", "shutdown", "normal"})
-"""Ends that are nobody's fault: an attempt that was cut short by one does not count."""
-
 
 class Policy(Struct, frozen=True):
     """`retries` after the first attempt: the first of them `backoff_s` later, each further one after twice as long."""

@@ -21,7 +21,7 @@ from msgspec import Struct
 from regrow.ipc.bell import SUFFIX, Bell
 from regrow.ipc.deadletters import Cause, DeadLetter, bury
 from regrow.ipc.errors import StoreError
-from regrow.ipc.explain import last_exit
+from regrow.ipc.explain import FORGIVEN, last_exit
 from regrow.ipc.points import Point, hit
 from regrow.ipc.posting import MAIL, Posting, process
 from regrow.ipc.posts import MAX_TEXT, Box, Failure, Post, decode, ordinal_of
@@ -45,9 +45,6 @@ BATCH_ROWS = 2_000
 
 AGAIN_S = 1.0
 """When the store was full or broken, how long until the next try."""
-
-FORGIVEN = frozenset({"stopped", "shutdown", "normal"})
-"""Ends that are nobody's fault: an attempt that was cut short by one does not count."""
 
 BEGUN = "begun"
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from regrow.config.spec import DESK
 from regrow.ipc import workflow_rows as rows
-from regrow.ipc.explain import last_exit
+from regrow.ipc.explain import FORGIVEN, last_exit
 from regrow.ipc.posting import MAIL
 from regrow.ipc.store import Txn
-from regrow.ipc.workflow_history import FORGIVEN, interrupted
+from regrow.ipc.workflow_history import interrupted
 from regrow.ipc.workflow_rows import OVER, Fault, Run, Status, Step
 from regrow.workers.agent import Agent
 from regrow.workers.ending import of_reason

@@ -71,7 +71,7 @@ def _to_snapshot(folder: str, snapshots: str) -> str:
     found = next((snapshot for snapshot in keeper_snapshots.listed(snapshots) if not fault_in(snapshot)), None)
     if found is None:
         raise StoreUnusable(path, f"the power failed, and {snapshots} holds no snapshot to go back to", RESTORE)
-    aside = _unused(f"{path}.{time.strftime('%Y-%m-%d', time.gmtime())}")
+    aside = unused(f"{path}.{time.strftime('%Y-%m-%d', time.gmtime())}")
     replace_file(found, path, aside)
     taken = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(os.stat(found).st_mtime))
     return f"the power failed: {path} is as of its snapshot of {taken}; the file that was in use is kept as {aside}"
@@ -137,7 +137,8 @@ def make_long_enough(path: str, meta: Meta) -> None:
         os.close(fd)
 
 
-def _unused(path: str) -> str:
+def unused(path: str) -> str:
+    """The first of `path` and `path` with a number behind it at which there is nothing."""
     number, found = 1, path
     while os.path.exists(found):
         number, found = number + 1, f"{path}.{number + 1}"

@@ -22,7 +22,7 @@ from regrow.ipc.levels import DATA, FORMAT, STEADY, get_meta, sync_folder
 from regrow.ipc.store import DATABASES, SIGNS, Store
 from regrow.workers.system.keeper_making import make_signs
 from regrow.workers.system.keeper_place import Place
-from regrow.workers.system.keeper_recovery import fault_in
+from regrow.workers.system.keeper_recovery import fault_in, unused
 from regrow.workers.system.store_site import claimed
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def put_in_place(place: Place, ready: str) -> str:
     with claimed(place):
         aside = ""
         if os.path.exists(place.data):
-            aside = _unused(f"{place.data}.before-{time.strftime('%Y-%m-%d', time.gmtime())}")
+            aside = unused(f"{place.data}.before-{time.strftime('%Y-%m-%d', time.gmtime())}")
             os.link(place.data, aside)
         with _steady_point_aside(place, aside):
             os.rename(ready, place.data)
@@ -242,10 +242,3 @@ def _name(path: str, daemon: str) -> None:
         meta = env.open_db(b"meta", create=False)
         with env.begin(write=True) as txn:
             txn.put(b"name", msgspec.msgpack.encode(daemon), db=meta)
-
-
-def _unused(path: str) -> str:
-    number, found = 1, path
-    while os.path.exists(found):
-        number, found = number + 1, f"{path}.{number + 1}"
-    return found
