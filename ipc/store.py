@@ -91,6 +91,7 @@ class Store:
         self.lock = threading.RLock()
         self._writing = False
         self._is_open = False
+        self._is_shut = False
         self._signs = mmap.mmap(-1, SIGNS_BYTES)
         self._rope = Rope(run_dir)
         try:
@@ -263,8 +264,10 @@ class Store:
         The daemon was started anew, perhaps with another level, or the store was replaced by another; or it was closed.
 
         Raises:
-            StoreUnusable: it stays closed, until somebody uses it again.
+            StoreUnusable: it stays closed, until somebody uses it again; or for good, after `close`.
         """
+        if self._is_shut:
+            raise StoreUnusable(self.path, "this process has closed it", "open it again: Store.open")
         self._close_env()
         if self.run_dir:
             info = read_info(self.run_dir)
@@ -272,8 +275,14 @@ class Store:
         self._open_env()
 
     def shut(self) -> None:
-        """Close it here, whoever else has it open; only for one that `open` has not given."""
+        """
+        Close it here, whoever else has it open; only for one that `open` has not given.
+
+        Whoever still uses it is told so. Opened anew it would be a second one beside that of the next `open`, and
+        closing one of two takes the locks of the other: they belong to the process (fcntl_locking(2)).
+        """
         with self.lock:
+            self._is_shut = True
             self._close_env()
             self._rope.close()
 
@@ -284,6 +293,7 @@ class Store:
 
     def leave_to_parent(self) -> None:
         """In a forked process: close it here, and touch nothing of the parent's."""
+        self._is_shut = True
         if self._is_open:
             self._is_open = False
             close_inherited(self.env, self._lock_inode)
@@ -310,6 +320,8 @@ class Store:
             self._grow()
         elif isinstance(error, lmdb.Error):
             self._recover(error)
+        elif self._is_shut and isinstance(error, ValueError):  # its signs are no longer mapped
+            self._open_anew()
         else:
             return False
         return True

@@ -364,6 +364,57 @@ def test_one_for_all_in_a_process(run_dir: Path, folder: Path) -> None:
         assert get(third, b"k") == b"v"
 
 
+USES: dict[str, Callable[[Store], object]] = {
+    "read": lambda store: store.read(lambda txn: txn.get(b"k", db=store.state)),
+    "row": lambda store: store.row(b"k"),
+    "write": lambda store: store.write(lambda txn: txn.put(b"k", b"w", db=store.state)),
+    "look": lambda store: store.look(lambda txn: txn.get(b"k", db=store.state)),
+    "follow": Store.follow,
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_used_after_it_was_closed(run_dir: Path, folder: Path, use: Callable[[Store], object]) -> None:
+    """Another thread that goes on with it is told so, each time: it is not opened again behind the one's back."""
+    store = Store.open(str(run_dir))
+    put(store, b"k", b"v")
+    store.close()
+    errors: list[BaseException] = []
+
+    def go_on() -> None:
+        try:
+            use(store)
+        except StoreUnusable as error:
+            errors.append(error)
+
+    for _ in range(2):
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        thread.join(TIMEOUT_S)
+    assert ["this process has closed it" in str(error) for error in errors] == [True, True]
+    assert str(folder) not in Path("/proc/self/maps").read_text()
+    with closing(Store.open(str(run_dir))) as again:
+        use_again = USES["write" if use is USES["follow"] else "read"]
+        use_again(again)
+        with pytest.raises(StoreUnusable, match="this process has closed it"):
+            use(store)
+        assert get(again, b"k") is not None
+
+
+def test_closed_in_the_middle_of_a_transaction(run_dir: Path, folder: Path) -> None:
+    """By who has it open himself: nothing of it is committed, and it says why."""
+    store = Store.open(str(run_dir))
+
+    def change(txn: Txn) -> None:
+        txn.put(b"k", b"v", db=store.state)
+        store.close()
+
+    with pytest.raises(StoreUnusable, match="this process has closed it"):
+        store.write(change)
+    with closing(Store.open(str(run_dir))) as again:
+        assert get(again, b"k") is None
+
+
 def test_threads_that_open_it_at_once(run_dir: Path, folder: Path) -> None:
     """They count as one: when it is closed it is closed."""
     for _ in range(20):
