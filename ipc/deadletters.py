@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from regrow.ipc import posts
+from regrow.ipc.errors import StoreDamaged
 from regrow.ipc.posts import Box, Post
 from regrow.ipc.store import Txn
 
@@ -49,6 +50,16 @@ class DeadLetter(Struct, frozen=True, array_like=True):
 decode = msgspec.msgpack.Decoder(DeadLetter).decode
 """A letter as it was kept; raises msgspec.MsgspecError: it is damaged."""
 
+
+def _read(key: bytes, value: bytes) -> DeadLetter:
+    try:
+        return decode(value)
+    except msgspec.MsgspecError as error:
+        number = int.from_bytes(key[1:], "big")
+        remedy = f"`regrow dead drop {number}` forgets it"
+        raise StoreDamaged(f"dead letter {number}", key, str(error), remedy) from None
+
+
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -65,19 +76,40 @@ def bury(txn: Txn, db: Any, letter: DeadLetter) -> int:
 
 
 def listed(txn: Txn, db: Any) -> Iterator[tuple[int, DeadLetter]]:
-    """All of them, the oldest first."""
+    """
+    All of them, the oldest first.
+
+    Raises:
+        StoreDamaged.
+    """
     with txn.cursor(db=db) as cursor:
         if cursor.set_range(DEAD):
             for key, value in cursor.iternext():
                 if not key.startswith(DEAD):
                     return
-                yield int.from_bytes(key[1:], "big"), decode(value)
+                yield int.from_bytes(key[1:], "big"), _read(key, value)
+
+
+def numbers(txn: Txn, db: Any) -> Iterator[int]:
+    """Of all of them, damaged or not; the oldest first."""
+    with txn.cursor(db=db) as cursor:
+        if cursor.set_range(DEAD):
+            for key in cursor.iternext(values=False):
+                if not key.startswith(DEAD):
+                    return
+                yield int.from_bytes(key[1:], "big")
+
+
+def unreadable() -> DeadLetter:
+    """What stands for a letter that is damaged."""
+    return DeadLetter("?", posts.unreadable(), Cause.BAD_REQUEST, 0.0)
 
 
 def get(txn: Txn, db: Any, number: int) -> DeadLetter | None:
-    """The letter of this number; None when there is none."""
-    found = txn.get(key_of(number), db=db)
-    return None if found is None else decode(found)
+    """The letter of this number; None when there is none. Raises StoreDamaged."""
+    key = key_of(number)
+    found = txn.get(key, db=db)
+    return None if found is None else _read(key, found)
 
 
 def drop(txn: Txn, db: Any, number: int) -> bool:
@@ -91,6 +123,8 @@ def retry(txn: Txn, db: Any, number: int) -> tuple[DeadLetter, bool] | None:
 
     Returns:
         The letter, and whether its box was empty; None when there is none of that number.
+    Raises:
+        StoreDamaged.
     """
     letter = get(txn, db, number)
     if letter is None:

@@ -28,6 +28,7 @@ In an agent, about its own state; it is for the author of the agent to act on:
 Between a process and what is kept for it: nothing was changed when one of these is raised.
 
     StoreError                the store did not do it; its text says what, where and what to do
+    ├── StoreDamaged          one row of it cannot be read; all others can
     ├── StoreFull             no room: the disk, a quota or the file size limit is full; goes on when there is some
     └── StoreUnusable         it cannot be opened, read or written: damaged, of another version, without permission
 
@@ -228,6 +229,14 @@ class CallingSelf(MessageError):
 
 class StoreError(Exception):
     """Anything that kept the store from doing what it was asked for; nothing was changed."""
+
+
+class StoreDamaged(StoreError):
+    """The row `key` says nothing that can be understood; it is as it was."""
+
+    def __init__(self, what: str, key: bytes, why: str, remedy: str) -> None:
+        super().__init__(f"cannot read {what} in the store, row {key!r}: {why}; {remedy}")
+        self.key = key
 
 
 class StoreFull(StoreError):

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from regrow.ipc import posts, scheduled, timers
 from regrow.ipc.clocks import SECOND, Due, Now
+from regrow.ipc.deadletters import Cause, DeadLetter, bury
 from regrow.ipc.errors import BadSchedule
 from regrow.ipc.posts import MAX_WAITING, Box, Post
 from regrow.ipc.scheduled import KEPT, Schedule
@@ -52,16 +53,16 @@ class Planned(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """`due` in the order in which they are; `broken` are keys of timers that cannot be read."""
+    """`due` in the order in which they are; `broken` are keys of timers that cannot be read, and why."""
 
     due: tuple[Planned, ...]
-    broken: tuple[bytes, ...]
+    broken: tuple[tuple[bytes, str], ...]
 
 
 def plan(txn: Txn, db: Any, now: Now, limit: int = BATCH) -> Plan:
     """What is to be done at this moment, at most about `limit` posts of it."""
     planned: list[Planned] = []
-    broken: list[bytes] = []
+    broken: list[tuple[bytes, str]] = []
     total = 0
     for key, due, value in timers.due(txn, db, now, limit):
         if total >= limit:
@@ -71,8 +72,8 @@ def plan(txn: Txn, db: Any, now: Now, limit: int = BATCH) -> Plan:
             each = _of_post(key, due, value, timer, now) if timer.post is not None else _of_schedule(
                 txn, db, key, due, value, timer, now
             )
-        except msgspec.MsgspecError:
-            broken.append(key)
+        except (msgspec.MsgspecError, UnicodeError, OverflowError) as error:  # what is damaged may be well formed
+            broken.append((key, str(error)))
         else:
             planned.append(each)
             total += len(each.posts)
@@ -125,8 +126,7 @@ def settle(txn: Txn, db: Any, todo: Plan, now: Now, ring: Callable[[str], None])
     """
     Do it; `ring` is told of each box that was empty. Returns how many posts were put, and what somebody is to be told.
     """
-    gone = [key for key in todo.broken if txn.delete(key, db=db)]
-    complaints = [f"a timer that cannot be read is gone: {key!r}" for key in gone]
+    complaints = [text for key, why in todo.broken if (text := _put_away(txn, db, key, why, now))]
     put = 0
     for each in todo.due:
         timer = each.timer
@@ -144,6 +144,24 @@ def settle(txn: Txn, db: Any, todo: Plan, now: Now, ring: Callable[[str], None])
         elif each.row is not None:
             txn.delete(place, db=db)
     return put, complaints
+
+
+def _put_away(txn: Txn, db: Any, key: bytes, why: str, now: Now) -> str:
+    """A timer that cannot be read is gone. Of a post, it becomes a dead letter, and the id may come again."""
+    value = txn.get(key, db=db)
+    if value is None:
+        return ""
+    text = f"it is damaged: {why}: row {key!r}: {value[:500]!r}"
+    owner = timers.drop_unreadable(txn, db, key)
+    if owner is None:
+        return f"a timer that cannot be read is gone: {text}"
+    to, id, of_schedule = owner
+    if of_schedule:
+        txn.delete(scheduled.key_of(to, id), db=db)
+        return f"the schedule {id!r:.100} of {to} cannot be read and is gone, until {to} begins it again: {text}"
+    Box(db, to).forget_id(txn, id)
+    bury(txn, db, DeadLetter(to, posts.unreadable(id), Cause.BAD_REQUEST, now.wall / SECOND, text))
+    return f"the post {id!r:.100} to {to} that waited for its time cannot be read, and is a dead letter: {text}"
 
 
 def _put(txn: Txn, db: Any, each: Planned, ring: Callable[[str], None]) -> tuple[int, int, str]:
@@ -172,12 +190,14 @@ def is_of_earlier_boot(txn: Txn, db: Any, now: Now) -> bool:
     return any(boot != now.boot for boot, _ in timers.offsets(txn, db))
 
 
-def adopt(txn: Txn, db: Any, now: Now, limit: int = BATCH) -> None:
+def adopt(txn: Txn, db: Any, now: Now, limit: int = BATCH) -> list[str]:
     """
-    Move up to `limit` timers by the time since an earlier boot to the wall clock.
+    Move up to `limit` timers by the time since an earlier boot to the wall clock; returns what somebody is to be told.
 
     Those that repeat go on by the time since this boot; a clock that is wrong keeps them back for one step at most.
+    Where it is damaged what the clock was ahead in that boot, they are due now: better early than never.
     """
+    complaints: list[str] = []
     for boot, offset in timers.offsets(txn, db):
         if boot == now.boot:
             continue
@@ -185,14 +205,18 @@ def adopt(txn: Txn, db: Any, now: Now, limit: int = BATCH) -> None:
         for key, value in rows:
             try:
                 timer = timers.decode(value)
-            except msgspec.MsgspecError:
-                txn.delete(key, db=db)
+            except msgspec.MsgspecError as error:
+                complaints.append(_put_away(txn, db, key, str(error), now))
                 continue
+            at = now.wall if offset is None else timers.due_of(key).wall(offset)
             timers.drop(txn, db, key, timer)
-            timers.put(txn, db, timer, _moved(txn, db, timer, timers.due_of(key).wall(offset), now), now)
+            timers.put(txn, db, timer, _moved(txn, db, timer, at, now), now)
         if len(rows) < limit:
             timers.forget_boot(txn, db, boot)
-        return
+            if offset is None:
+                complaints.append("when the timers of an earlier boot were due cannot be read: they are due now")
+        break
+    return complaints
 
 
 def _moved(txn: Txn, db: Any, timer: Timer, at: int, now: Now) -> Due:
@@ -218,12 +242,13 @@ def begin_again(txn: Txn, db: Any, which: list[tuple[str, str, Schedule]], now: 
     for owner, id, schedule in which:
         if scheduled.get(txn, db, owner, id) != schedule:
             continue
-        found = timers.find(txn, db, owner, id, schedule=True)
+        key = timers.find(txn, db, owner, id, schedule=True)
         at = following(schedule.rhythm, now.wall)
-        if found is not None and at is not None:
-            timers.drop(txn, db, *found)
+        if key is not None and at is not None:
+            timer = Timer(owner, id)
+            timers.drop(txn, db, key, timer)
             scheduled.keep(txn, db, owner, id, msgspec.structs.replace(schedule, last=now.wall))
-            timers.put(txn, db, found[1], Due(at), now)
+            timers.put(txn, db, timer, Due(at), now)
 
 
 def _rhythm(schedule: Schedule) -> Rhythm | None:

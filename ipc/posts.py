@@ -72,6 +72,14 @@ class Post(Struct, frozen=True, array_like=True):
 decode = msgspec.msgpack.Decoder(Post).decode
 """A post as it was kept; raises msgspec.MsgspecError: it is damaged."""
 
+_EMPTY_ARRAY, _EMPTY_MAP = Raw(b"\x90"), Raw(b"\x80")
+
+
+def unreadable(id: str = "") -> Post:
+    """What stands for a post that is damaged; no handler has this name."""
+    return Post("", _EMPTY_ARRAY, _EMPTY_MAP, id=id)
+
+
 _encoder = msgspec.msgpack.Encoder()
 _message = msgspec.msgpack.Encoder().encode
 

@@ -141,8 +141,8 @@ def is_there(txn: Txn, db: Any, owner: str, id: str) -> bool:
 def cancel(txn: Txn, db: Any, owner: str, id: str) -> bool:
     """Forget it; whether it was due at some time to come."""
     was_there = is_there(txn, db, owner, id)
-    if (found := timers.find(txn, db, owner, id, schedule=True)) is not None:
-        timers.drop(txn, db, *found)
+    if (key := timers.find(txn, db, owner, id, schedule=True)) is not None:
+        timers.drop(txn, db, key, Timer(owner, id))
     txn.delete(key_of(owner, id), db=db)
     return was_there
 
@@ -155,12 +155,11 @@ def listed(txn: Txn, db: Any, now: Now) -> Iterator[tuple[str, str, Schedule, in
     earlier = dict(timers.offsets(txn, db))
     for owner, id, schedule in rows(txn, db):
         due = None
-        found = None if schedule.is_over else timers.find(txn, db, owner, id, schedule=True)
-        if found is not None:
-            key = found[0]
+        key = None if schedule.is_over else timers.find(txn, db, owner, id, schedule=True)
+        if key is not None:
             boot = timers.boot_of(key)
-            offset = now.offset if boot == now.boot else earlier.get(boot, 0)
-            due = timers.due_of(key).wall(offset)
+            offset = now.offset if boot == now.boot else earlier.get(boot)
+            due = timers.due_of(key).wall(offset or 0)
         yield owner, id, schedule, due
 
 
@@ -171,8 +170,8 @@ def rows(txn: Txn, db: Any) -> Iterator[tuple[str, str, Schedule]]:
             for key, value in cursor.iternext():
                 if not key.startswith(SCHEDULE):
                     return
-                owner, _, id = key[1:].decode().partition("\0")
                 try:
+                    owner, _, id = key[1:].decode().partition("\0")
                     yield owner, id, decode(value)
-                except msgspec.MsgspecError:
+                except (msgspec.MsgspecError, UnicodeDecodeError):
                     continue

@@ -182,13 +182,12 @@ def cancelling(transaction: Transaction, store: Store, to: str, id: str, *, of_s
 
 
 def cancel_post(txn: Txn, db: Any, to: str, id: str) -> bool:
-    """Let a post that was put off never come; whether there was one."""
-    found = timers.find(txn, db, to, id)
-    if found is None:
+    """Let a post that was put off never come, be it damaged; whether there was one."""
+    key = timers.find(txn, db, to, id)
+    if key is None:
         return False
-    timers.drop(txn, db, *found)
-    if found[1].once:
-        Box(db, to).forget_id(txn, id)
+    timers.drop(txn, db, key, Timer(to, id, b""))
+    Box(db, to).forget_id(txn, id)  # one that did not count is not known
     return True
 
 

@@ -75,11 +75,27 @@ def drop(txn: Txn, db: Any, key: bytes, timer: Timer) -> None:
         txn.delete(index, db=db)
 
 
-def find(txn: Txn, db: Any, to: str, id: str, *, schedule: bool = False) -> tuple[bytes, Timer] | None:
-    """The timer of a post or a schedule, with its key; None when there is none."""
-    key = txn.get(_index(Timer(to, id, None if schedule else b"")), db=db)
-    value = None if key is None else txn.get(key, db=db)
-    return None if value is None else (key, decode(value))
+def drop_unreadable(txn: Txn, db: Any, key: bytes) -> tuple[str, str, bool] | None:
+    """
+    Remove one that does not say itself whose it is: whoever names this key is looked for.
+
+    Returns:
+        Name, id, and whether it is that of a schedule; None when nobody does.
+    """
+    txn.delete(key, db=db)
+    for kind in (OF_POST, OF_SCHEDULE):
+        for index, named in _rows(txn, db, kind):
+            if named == key:
+                txn.delete(index, db=db)
+                to, _, id = index[1:].decode(errors="replace").partition("\0")
+                return to, id, kind == OF_SCHEDULE
+    return None
+
+
+def find(txn: Txn, db: Any, to: str, id: str, *, schedule: bool = False) -> bytes | None:
+    """The key of the timer of a post or a schedule, which may be damaged; None when there is none."""
+    key: bytes | None = txn.get(_index(Timer(to, id, None if schedule else b"")), db=db)
+    return None if key is None or txn.get(key, db=db) is None else key
 
 
 def due(txn: Txn, db: Any, now: Now, limit: int) -> list[tuple[bytes, Due, bytes]]:
@@ -115,8 +131,19 @@ def listed(txn: Txn, db: Any, now: Now) -> Iterator[tuple[int, Timer]]:
     """All that can be read, the earliest first: when each is due, in microseconds since the epoch as clocks are now."""
     ranges = [_listed(txn, db, BY_WALL, 0)]
     for boot, offset in offsets(txn, db):
-        ranges.append(_listed(txn, db, BY_ELAPSED + boot, now.offset if boot == now.boot else offset))
+        known = now.offset if boot == now.boot else offset
+        ranges.append(_listed(txn, db, BY_ELAPSED + boot, known or 0))
     return heapq.merge(*ranges, key=lambda row: row[0])
+
+
+def unreadable(txn: Txn, db: Any) -> Iterator[tuple[bytes, str]]:
+    """The keys of those that cannot be read, and why."""
+    for first in (BY_WALL, BY_ELAPSED):
+        for key, value in _rows(txn, db, first):
+            try:
+                decode(value)
+            except msgspec.MsgspecError as error:
+                yield key, str(error)
 
 
 def _listed(txn: Txn, db: Any, first: bytes, offset: int) -> Iterator[tuple[int, Timer]]:
@@ -142,12 +169,15 @@ def note_offset(txn: Txn, db: Any, now: Now) -> None:
 
 def is_set(txn: Txn, db: Any, now: Now) -> bool:
     """Whether the clock has been set since that was kept."""
-    return any(boot == now.boot and abs(offset - now.offset) > _JITTER for boot, offset in offsets(txn, db))
+    return any(
+        boot == now.boot and (offset is None or abs(offset - now.offset) > _JITTER)
+        for boot, offset in offsets(txn, db)
+    )
 
 
-def offsets(txn: Txn, db: Any) -> list[tuple[bytes, int]]:
-    """The boots that have timers, and what the wall clock was ahead in each."""
-    return [(key[len(OFFSET) :], msgspec.msgpack.decode(value, type=int)) for key, value in _rows(txn, db, OFFSET)]
+def offsets(txn: Txn, db: Any) -> list[tuple[bytes, int | None]]:
+    """The boots that have timers, and what the wall clock was ahead in each; None: that is damaged."""
+    return [(key[len(OFFSET) :], _offset(value)) for key, value in _rows(txn, db, OFFSET)]
 
 
 def of_boot(txn: Txn, db: Any, boot: bytes, limit: int) -> list[tuple[bytes, bytes]]:
@@ -161,6 +191,13 @@ def forget_boot(txn: Txn, db: Any, boot: bytes) -> None:
 
 
 # rows
+
+
+def _offset(value: bytes) -> int | None:
+    try:
+        return msgspec.msgpack.decode(value, type=int)
+    except msgspec.MsgspecError:
+        return None
 
 
 def _rows(txn: Txn, db: Any, first: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -24,7 +24,7 @@ from regrow.ipc.errors import StoreError
 from regrow.ipc.explain import FORGIVEN, last_exit
 from regrow.ipc.points import Point, hit
 from regrow.ipc.posting import MAIL, Posting, process
-from regrow.ipc.posts import MAX_TEXT, Box, Failure, Post, decode, ordinal_of
+from regrow.ipc.posts import MAX_TEXT, Box, Failure, Post, decode, ordinal_of, unreadable
 from regrow.ipc.store import Txn
 from regrow.ipc.store_faults import fault_of_system
 from regrow.ipc.transaction import Transaction
@@ -155,7 +155,7 @@ class PostBox:
                 post = decode(value)
             except msgspec.MsgspecError as error:
                 self._last = key
-                self.bury(Entry(key, _UNREADABLE), Cause.BAD_REQUEST, f"it is damaged: {error}: {value[:500]!r}")
+                self.bury(Entry(key, unreadable()), Cause.BAD_REQUEST, f"it is damaged: {error}: {value[:500]!r}")
                 continue
             if post.failures and not self._is_ripe(key, post):
                 fetched.clear()
@@ -380,9 +380,6 @@ class PostBox:
             except OSError as error:
                 raise fault_of_system(folder, error) from None
         return self._begun
-
-
-_UNREADABLE = Post("", msgspec.Raw(b"\x90"), msgspec.Raw(b"\x80"))
 
 
 def retry_delay_s(post: Post) -> float:

@@ -13,6 +13,7 @@ from regrow.daemon.cli.options import Function, debug_option, format_option
 from regrow.daemon.cli.output import clock, dumps, json_list, one_line
 from regrow.daemon.cli.report import Failed
 from regrow.daemon.cli.stores import Which, of_store
+from regrow.ipc.errors import StoreDamaged
 
 if TYPE_CHECKING:
     from regrow.daemon.cli.app import Register
@@ -131,7 +132,10 @@ def drop(which: Which, words: tuple[str, ...], everything: bool, as_json: bool) 
         def forget(txn: Txn) -> list[tuple[int, DeadLetter]]:
             done = []
             for number in chosen(txn, store, which, "drop", words, everything=everything):
-                letter = deadletters.get(txn, store.messages, number)
+                try:
+                    letter = deadletters.get(txn, store.messages, number)
+                except StoreDamaged:
+                    letter = deadletters.unreadable()
                 if letter is None:
                     raise missing(which, "drop", number)
                 deadletters.drop(txn, store.messages, number)
@@ -150,13 +154,15 @@ def chosen(
     Raises:
         click.UsageError.
     """
-    from regrow.ipc.deadletters import listed
+    from regrow.ipc import deadletters
 
+    if everything and verb == "drop" and not words:
+        return list(deadletters.numbers(txn, store.messages))
     if everything:
         if len(words) > 1:
             raise click.UsageError(f"--all is of all agents, or of one: {' '.join(words)}")
         name = words[0] if words else None
-        return [number for number, letter in listed(txn, store.messages) if name in (None, letter.to)]
+        return [number for number, letter in deadletters.listed(txn, store.messages) if name in (None, letter.to)]
     if not words:
         raise click.UsageError(f"say which NUMBER, or --all; see `regrow dead list{which.options}`")
     wrong = [word for word in words if not (word.isascii() and word.isdigit() and 0 < int(word) < 1 << 64)]

@@ -14,8 +14,10 @@ from filled_store import TRACE, content, make_filled
 from storehouse import make_store
 
 from regrow.daemon.cli import app
+from regrow.ipc import deadletters
 from regrow.ipc.client import Client
 from regrow.workers.system.keeper_place import Place
+from regrow.workers.system.store_site import Site
 
 
 @pytest.fixture
@@ -63,6 +65,23 @@ def test_list(dead: Cli) -> None:
     found = json.loads(dead("list", "other", "--format", "json").out)
     assert [(one["number"], one["to"], one["cause"], one["attempts"]) for one in found] == [(2, "other", "expired", 0)]
     assert json.loads(dead("list", "nobody", "--format", "json").out) == []
+
+
+def test_damaged(dead: Cli, place: Place) -> None:
+    """The row is named with what to do, and that is what helps; all others are told of then."""
+    with Site(place).writing() as store:
+        store.write(lambda txn: txn.put(deadletters.key_of(1), b"?", db=store.messages))
+    for args in (("list",), ("show", "1"), ("retry", "1"), ("retry", "--all")):
+        done = dead(*args)
+        assert (done.status, done.out) == (1, "")
+        assert done.err.startswith("regrow: cannot read dead letter 1 in the store, row b'd")
+        assert "`regrow dead drop 1` forgets it" in done.err
+    assert dead("drop", "1").status == 0
+    assert [line.split()[0] for line in dead("list").out.splitlines()] == ["2"]
+    with Site(place).writing() as store:
+        store.write(lambda txn: txn.put(deadletters.key_of(2), b"?", db=store.messages))
+    assert dead("drop", "--all").status == 0
+    assert dead("list").out == ""
 
 
 def test_show(dead: Cli) -> None:

@@ -13,9 +13,15 @@ from cli_calls import Cli, Done
 from filled_store import content, make_filled
 
 from regrow.daemon.cli import app
+from regrow.ipc import clocks, timers
+from regrow.ipc.clocks import SECOND, Due
 from regrow.ipc.levels import read_owner
+from regrow.ipc.posts import Box, written
+from regrow.ipc.store import Txn
+from regrow.ipc.timers import Timer
 from regrow.workers.system.keeper_place import Place
 from regrow.workers.system.keeper_preparing import prepare
+from regrow.workers.system.store_site import Site
 
 Offline = Callable[..., Done]
 
@@ -324,3 +330,27 @@ def test_somebody_has_it_open(state: Offline, place: Place) -> None:
     assert state("set", "counter", "total", "1").status == 0
 
 
+def test_damaged_timers_and_posts(state: Offline, place: Place) -> None:
+    """Each is named, with what will become of it; the others are listed."""
+    now = clocks.now()
+
+    def put(txn: Txn) -> None:
+        for number, id in enumerate("abc", 1):
+            due = Due(now.elapsed + number * 3600 * SECOND, by_elapsed=True)
+            post = written("counter", "count", [number], {}, "", id, 0.0, 0.0)
+            timers.put(txn, store.messages, Timer("counter", id, b"?" if id == "b" else post), due, now)
+        key = timers.find(txn, store.messages, "counter", "c")
+        txn.put(key, b"?", db=store.messages)
+        first, _ = Box(store.messages, "other").after(txn, -1, 1, 1)[0]
+        txn.put(Box(store.messages, "other").key(first), b"?", db=store.messages)
+
+    with Site(place).writing() as store:
+        store.write(put)
+    done = state("timers", "--format", "json")
+    assert [one["id"] for one in json.loads(done.out)] == ["a"]
+    assert done.status == 1
+    assert done.err.count("cannot read a timer in the store, row b'te") == done.err.count("\n") == 2
+    assert "the post b to counter" in done.err
+    boxes = {one["name"]: (one["waiting"], one["oldest"]) for one in json.loads(state("boxes", "--format", "json").out)}
+    assert boxes["other"] == (1, None)
+    assert boxes["counter"][0] == 3

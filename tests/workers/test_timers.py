@@ -188,7 +188,7 @@ def _due(house: House) -> int:
     found = store.read(lambda txn: timers.find(txn, store.messages, "agent", "tick", schedule=True))
     store.close()
     assert found is not None
-    return timers.due_of(found[0]).at
+    return timers.due_of(found).at
 
 
 def test_what_handlers_do_with_timers(kept: House) -> None:

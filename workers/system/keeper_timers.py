@@ -103,7 +103,7 @@ class KeeperTimers:
         store, now = self._store, self._clock()
         db = store.messages
         while store.read(lambda txn: firing.is_of_earlier_boot(txn, db, now)):
-            store.write(lambda txn: firing.adopt(txn, db, now))
+            self._tell(store.write(lambda txn: firing.adopt(txn, db, now)))
         if store.read(lambda txn: timers.is_set(txn, db, now)):
             store.write(lambda txn: timers.note_offset(txn, db, now))
         back = store.read(lambda txn: firing.set_back(txn, db, now))
@@ -125,10 +125,13 @@ class KeeperTimers:
 
         complaints, upcoming = store.write(change)
         hit(Point.TIMER_FIRED)
+        self._tell(complaints)
+        return upcoming
+
+    def _tell(self, complaints: list[str]) -> None:
         for text in complaints:
             self._complain(text, text)
             self._complain(text, "")
-        return upcoming
 
     def _ring(self, name: str) -> None:
         """Tell the owner of a box that it is no longer empty; inside the transaction."""
