@@ -30,6 +30,7 @@ from regrow.daemon.context import Context, inheritable_environ
 from regrow.daemon.control import ControlError, ControlServer
 from regrow.daemon.core.effects import Code, Outcome
 from regrow.daemon.core.events import PlanChanged, Request, RestartChild, StartChild, TerminateChild
+from regrow.daemon.deploying import Deploying, unreadable
 from regrow.daemon.events import EventLog
 from regrow.daemon.linux import kernel
 from regrow.daemon.linux.cgroup import Group
@@ -59,11 +60,12 @@ class Root:
         self.tree = Tree(plan.root, self._own)
         self._notify = os.environ.get("NOTIFY_SOCKET", "")
         self._alive = Alive(self, self.tell_systemd)
-        self._errands = errand.Errands(self.loop)
+        self.errands = errand.Errands(self.loop)
         self._asked: dict[int, tuple[str, Answer, str]] = {}
         self._requests = 0
         self._interrupted = False
         self._checked = Checked()
+        self.deploying = Deploying(self)
         self.members = commons.members(plan.access, commons.workers_in(plan.root))
         unshared = commons.make(plan.daemon.run_dir, self.members)
         own_end, self._logger_end = _logger_channel()
@@ -214,7 +216,7 @@ class Root:
         if known is not None:
             start(known)
         else:
-            self._errands.run(lambda: reload.worker(self.plan, raw, above), checked)
+            self.errands.run(lambda: reload.worker(self.plan, raw, above), checked)
 
     def _refusal(self, supervisor: str, name: str) -> ReplyUp | None:
         """A name is an address in the whole tree; one that is taken elsewhere is refused (S135)."""
@@ -234,7 +236,7 @@ class Root:
 
         def loaded(result: bytes | errand.Failed) -> None:
             if isinstance(result, errand.Failed):
-                failed(_unreadable(result))
+                failed(unreadable(result))
                 return
             plan = msgspec.msgpack.decode(result, type=Plan)
             fault = reload.fault(self.plan, plan)
@@ -243,7 +245,7 @@ class Root:
             else:
                 self._take_over(plan, done)
 
-        self._errands.run(lambda: reload.plan(self.plan), loaded)
+        self.errands.run(lambda: reload.plan(self.plan), loaded)
 
     def _take_over(self, plan: Plan, done: Callable[[Any], None]) -> None:
         changes = reload.changes(self.tree, plan)
@@ -356,13 +358,6 @@ class Root:
         if told_so:
             self.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
         self.reload(done, failed)
-
-
-def _unreadable(result: errand.Failed) -> ControlError:
-    """What a reload of wrong files answers."""
-    if not result.problems:
-        return ControlError("bad_request", str(result))
-    return ControlError("bad_request", f"nothing has changed: {result}", problems=result.problems)
 
 
 def _devnull() -> tuple[int, int]:

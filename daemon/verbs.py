@@ -28,6 +28,7 @@ from regrow.daemon.core.events import (
     TerminateChild,
     WhichChildren,
 )
+from regrow.daemon.deploying import MAX_FILES
 from regrow.daemon.exit_reason import ExitReason
 from regrow.daemon.loop import Timer
 
@@ -62,6 +63,7 @@ class Verbs:
             "restart": lambda *call: self._many("restart", *call),
             "down": self._down,
             "reload": self._reload,
+            "plan": self._plan,
             "start_child": self._start_child,
             "restart_child": lambda *call: self._manage(RestartChild, *call),
             "terminate_child": lambda *call: self._manage(TerminateChild, *call),
@@ -137,6 +139,12 @@ class Verbs:
 
     def _reload(self, connection: Connection, id: Any, _request: Mapping[str, Any]) -> None:
         self._root.reload(lambda ok: connection.answer(id, ok), lambda error: connection.refuse(id, error))
+
+    def _plan(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
+        files = _files(request)
+        self._root.deploying.plan(
+            files, lambda ok: connection.answer(id, ok), lambda error: connection.refuse(id, error)
+        )
 
     def _many(self, verb: str, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
         names = list(dict.fromkeys(found for name in _names(request) for found in self._find(name)))
@@ -308,6 +316,15 @@ def _names(request: Mapping[str, Any]) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ControlError("bad_request", '"names" is a list of names')
     return names
+
+
+def _files(request: Mapping[str, Any]) -> list[str]:
+    files = request.get("files") or []
+    if not isinstance(files, list) or not all(isinstance(file, str) and file.startswith("/") for file in files):
+        raise ControlError("bad_request", '"files" is a list of absolute paths')
+    if len(files) > MAX_FILES:
+        raise ControlError("bad_request", f'"files" names more than {MAX_FILES}')
+    return files
 
 
 def _text(request: Mapping[str, Any], key: str) -> str:

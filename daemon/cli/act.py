@@ -91,7 +91,7 @@ def reload(timeout_s: float, as_json: bool, run_dir: str | None, daemon: str | N
         except Refused as refusal:
             if "problems" not in refusal.details:
                 raise
-            return _bad_files(refusal, as_json)
+            return bad_files(refusal, as_json)
     click.echo(dumps(answer) if as_json else _summary(answer))
     return DONE
 
@@ -189,8 +189,8 @@ def _without_traceback(message: str, name: str) -> str:
     return f"{head}{lines.rstrip().rpartition(chr(10))[2]}; see `regrow why {name}`" if traceback else message
 
 
-def _bad_files(refusal: Refused, as_json: bool) -> int:
-    """A reload whose files are wrong: nothing has changed; the problems as `check` shows them."""
+def bad_files(refusal: Refused, as_json: bool) -> int:
+    """Files that are wrong, which the daemon has read: nothing has changed; the problems as `check` shows them."""
     problems = refusal.details["problems"]
     if as_json:
         click.echo(json_list(problems))

@@ -71,6 +71,7 @@ def application() -> Verbs:
         act,
         commands,
         dead,
+        deploy,
         hubkeys,
         look,
         post,
@@ -85,7 +86,8 @@ def application() -> Verbs:
 
     assert isinstance(regrow, Verbs)
     if not regrow.commands:
-        for module in (run, look, state, act, workflows, talk, commands, post, dead, topics, hubkeys, shell, systemd):
+        acting = (run, look, state, act, deploy, workflows)
+        for module in (*acting, talk, commands, post, dead, topics, hubkeys, shell, systemd):
             module.register(regrow.verb)
     return regrow
 
