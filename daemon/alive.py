@@ -36,12 +36,16 @@ EXTEND_EVERY_S, EXTENSION_S = 10.0, 30.0
 
 
 class Alive:
-    """Of one root; `begin` in its first moment, `ending` when it begins to stop."""
+    """
+    Of one root; `begin` in its first moment, `ending` when it begins to stop.
 
-    def __init__(self, root: Root, tell: Callable[[str], None]) -> None:
+    `within_s` is how often the manager wants to hear, 0 for never.
+    """
+
+    def __init__(self, root: Root, tell: Callable[[str], None], within_s: float) -> None:
         self._root = root
         self._tell = tell
-        self._tick_s = _watchdog_s() / TICKS
+        self._tick_s = within_s / TICKS
         self._unheard: set[str] = set()
         self._age = 0
         self._status = ""
@@ -126,10 +130,3 @@ class Alive:
             os.close(pidfd)
         return True
 
-
-def _watchdog_s() -> float:
-    """What the service manager asks of this very process; 0 when it asks nothing."""
-    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return 0.0
-    text = os.environ.get("WATCHDOG_USEC", "")
-    return int(text) / 1_000_000 if text.isdecimal() else 0.0

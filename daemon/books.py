@@ -8,6 +8,8 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from regrow.config.spec import Kind
 from regrow.daemon import why
 from regrow.daemon.channel import (
@@ -23,7 +25,7 @@ from regrow.daemon.channel import (
     Up,
 )
 from regrow.daemon.core.effects import Report
-from regrow.daemon.ends import Ends
+from regrow.daemon.ends import Ends, LastExit
 from regrow.daemon.nested import SYSTEM
 from regrow.daemon.stock import take_stock
 from regrow.daemon.tree import ROOT, Node, exit_object
@@ -35,6 +37,17 @@ REMEMBERED_NAMES = 10_000
 """Names of children that have left the tree, whose incarnation numbers go on if they come again."""
 
 OWN_END = frozenset({"stopping", "stopped"})
+
+
+class Written(Struct, frozen=True):
+    """What the books hold besides tree and events, as it goes through an exec."""
+
+    asked_by: dict[str, str]
+    left: dict[str, int]
+    ends: dict[str, dict[int, LastExit]]
+    final_text: str
+    failed_first: str
+    final_event: int | None
 
 
 class Books:
@@ -50,6 +63,25 @@ class Books:
         self.final_text = ""
         self._failed_first = ""
         self._final_event: int | None = None
+
+    def carried(self) -> Written:
+        """All of it, to go through an exec."""
+        return Written(
+            self._asked_by,
+            dict(self._left),
+            self.ends.carried(),
+            self.final_text,
+            self._failed_first,
+            self._final_event,
+        )
+
+    def take_up(self, written: Written) -> None:
+        """Go on with what was `carried`."""
+        self._asked_by = written.asked_by
+        self._left.update(written.left)
+        self.ends.take_up(written.ends)
+        self.final_text, self._failed_first = written.final_text, written.failed_first
+        self._final_event = written.final_event
 
     def send(self, message: Up) -> None:
         """Take one message of the root's own runtime, or of any supervisor below."""

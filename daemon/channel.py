@@ -141,6 +141,18 @@ class MatchedDown(Struct, frozen=True, tag=True):
     incarnation: int
 
 
+class ReexecDown(Struct, frozen=True, tag=True):
+    """
+    The supervisor at the end of `route` is to exec itself in place with this `program` (an argv), and then answer.
+
+    Without a program it is to answer with what it would carry through the exec, and do nothing.
+    """
+
+    route: tuple[str, ...]
+    request: int
+    program: tuple[str, ...] = ()
+
+
 class AdmitDown(Struct, frozen=True, tag=True):
     """Who may talk to the agents that are started from now on, for every supervisor (see `Context.mailbox`)."""
 
@@ -151,7 +163,7 @@ class TellDown(Struct, frozen=True, tag=True):
     """For every supervisor below: what it has reported may be lost, a `SnapshotUp` is wanted."""
 
 
-Down: TypeAlias = RequestDown | MatchedDown | AdmitDown | TellDown
+Down: TypeAlias = RequestDown | MatchedDown | ReexecDown | AdmitDown | TellDown
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_up = msgspec.msgpack.Decoder(Up).decode
@@ -164,6 +176,15 @@ def pair() -> tuple[int, int]:
     for end in ends:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     return ends[0].detach(), ends[1].detach()
+
+
+class Link(Struct, frozen=True):
+    """One end as it goes through an exec: `unsent` packets, oldest first, and the part of a message that has come."""
+
+    fd: int
+    unsent: tuple[bytes, ...] = ()
+    partial: bytes = b""
+    dropped: int = 0
 
 
 class Channel:
@@ -196,6 +217,29 @@ class Channel:
         self.on_recovered: Callable[[int], None] = lambda _dropped: None
         self.closed = False
         loop.watch(fd, select.EPOLLIN, self._ready)
+
+    @classmethod
+    def of_link(
+        cls,
+        loop: Loop,
+        link: Link,
+        receives: type[Up] | type[Down] | Any,
+        on_message: Callable[[Any], None],
+        on_closed: Callable[[], None],
+    ) -> Channel:
+        """Go on with an end after an exec."""
+        channel = cls(loop, link.fd, receives, on_message, on_closed)
+        channel._queue.extend(link.unsent)
+        channel._partial += link.partial
+        channel._dropped = link.dropped
+        if link.unsent:
+            loop.watch(link.fd, select.EPOLLIN | select.EPOLLOUT, channel._ready)
+        return channel
+
+    def link(self) -> Link:
+        """All of it, to go through an exec."""
+        self.flush()
+        return Link(self.fd, tuple(self._queue), bytes(self._partial), self._dropped)
 
     @property
     def queued(self) -> int:

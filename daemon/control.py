@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from regrow.config.spec import AccessSpec
 from regrow.daemon.linux import kernel
@@ -53,6 +54,26 @@ class ControlError(Exception):
         self.details = details
 
 
+class Follow(Struct, frozen=True):
+    """A connection gets each new event as an answer to its request `id`; only about `names`, where there are any."""
+
+    id: Any
+    names: frozenset[str] = frozenset()
+
+
+class Client(Struct, frozen=True):
+    """A connection as it goes through an exec; for the fields see `Connection`."""
+
+    fd: int
+    verbs: frozenset[str] | None
+    identity: str
+    received: bytes
+    unsent: bytes
+    ended: bool
+    owed: int
+    follows: tuple[Follow, ...]
+
+
 class Connection:
     """
     One client. `verbs` are what it may ask for, None for everything, decided when it connected; `identity` names it
@@ -72,7 +93,28 @@ class Connection:
         self._ended = False
         self._owed = 0
         self.closed = False
+        self.follows: list[Follow] = []
         self.on_close: list[Callable[[], None]] = []
+
+    def carried(self) -> Client:
+        """All of it, to go through an exec."""
+        return Client(
+            self.fd,
+            self.verbs,
+            self.identity,
+            bytes(self._received),
+            bytes(self._unsent),
+            self._ended,
+            self._owed,
+            tuple(self.follows),
+        )
+
+    def take_up(self, client: Client) -> None:
+        """Go on with what was `carried`; events are followed again by whoever serves this."""
+        self._received += client.received
+        self._unsent += client.unsent
+        self._ended, self._owed = client.ended, client.owed
+        self._flush()
 
     def answer(self, id: Any, ok: Any) -> None:
         """The one answer to a request."""
@@ -202,7 +244,11 @@ def _forbidden(verbs: frozenset[str], verb: str) -> ControlError:
 
 
 class ControlServer:
-    """Listens at `path`. `serve(connection, id, verb, request)` may raise ControlError, or answer later."""
+    """
+    Listens at `path`. `serve(connection, id, verb, request)` may raise ControlError, or answer later.
+
+    `fd` is the listening socket, where it is open already.
+    """
 
     def __init__(
         self,
@@ -210,6 +256,7 @@ class ControlServer:
         path: str,
         access: AccessSpec,
         serve: Callable[[Connection, Any, str, dict[str, Any]], None],
+        fd: int = -1,
     ) -> None:
         self.loop = loop
         self.serve = serve
@@ -218,7 +265,7 @@ class ControlServer:
         self._agents: Collection[int] = ()
         self._path = path
         self._paused: Timer | None = None
-        self._socket = _listen(path)
+        self._socket = _listen(path) if fd < 0 else socket.socket(fileno=fd)
         loop.watch(self._socket.fileno(), select.EPOLLIN, self._accept)
 
     def _accept(self, _events: int) -> None:
@@ -256,6 +303,18 @@ class ControlServer:
             connection.close()
         else:
             self.loop.watch(connection.fd, select.EPOLLIN, connection.ready)
+
+    @property
+    def fd(self) -> int:
+        """The listening socket."""
+        return self._socket.fileno()
+
+    def take_up(self, client: Client) -> Connection:
+        """Go on with a connection after an exec."""
+        connection = Connection(self, socket.socket(fileno=client.fd), client.verbs, client.identity)
+        self.connections.add(connection)
+        connection.take_up(client)
+        return connection
 
     def admit_by(self, access: AccessSpec, agents: Collection[int]) -> None:
         """From now on this decides about new connections; `agents` are the users that agents run as."""

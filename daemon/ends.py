@@ -7,7 +7,7 @@ Source: architecture section 6 (the exact reason of a DOWN is filled in from the
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 KEEP_OF_A_NAME = 4
@@ -27,6 +27,18 @@ class Ends:
 
     def __len__(self) -> int:
         return self._waits
+
+    def carried(self) -> dict[str, dict[int, LastExit]]:
+        """What is known, to go through an exec."""
+        return dict(self._ends)
+
+    def take_up(self, ends: Mapping[str, dict[int, LastExit]]) -> None:
+        """Go on with what was `carried`."""
+        self._ends.update(ends)
+
+    def waiting(self) -> list[object]:
+        """The keys of all that wait."""
+        return [key for keys in self._waiting.values() for key in keys]
 
     def ended(self, name: str, incarnation: int, last_exit: LastExit) -> None:
         """Write one down, and tell those who wait for it."""

@@ -42,6 +42,11 @@ class Errands:
         self._running = 0
         self._waiting: deque[tuple[Callable[[], bytes], Callable[[bytes | Failed], None]]] = deque()
 
+    @property
+    def busy(self) -> bool:
+        """Whether any is under way."""
+        return bool(self._running)
+
     def run(self, work: Callable[[], bytes], done: Callable[[bytes | Failed], None]) -> None:
         """Do `work`, now or later; refused when too many wait already."""
         if self._running < AT_ONCE:

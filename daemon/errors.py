@@ -28,6 +28,7 @@ class SpawnError(RegrowError):
         super().__init__(f"cannot {where}: {os.strerror(errno)} ({name})")
         self.stage = stage
         self.errno = errno
+        self.subject = subject
 
 
 class RunDirError(RegrowError):

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from msgspec import Struct
+
 KEEP = 10_000
 """Events kept in memory; older ones are gone, their numbers are not used again."""
 
@@ -27,6 +29,15 @@ ASIDE = frozenset({"backpressure", *COMMANDS, "dead_letter", "signals_lost", "st
 Event = dict[str, Any]
 
 
+class Log(Struct, frozen=True):
+    """All events as they go through an exec; `numbers` are (supervisor, pid, sequence numbers of its reports)."""
+
+    events: tuple[Event, ...]
+    next: int
+    numbers: tuple[tuple[str, int, dict[int, int]], ...]
+    latest: dict[str, int]
+
+
 class EventLog:
     """The last `KEEP` events. `subscribe` gets each new one, as it is appended."""
 
@@ -36,6 +47,18 @@ class EventLog:
         self._subscribers: dict[object, Callable[[Event], None]] = {}
         self._numbers: dict[tuple[str, int], dict[int, int]] = {}
         self._latest: dict[str, int] = {}
+
+    def carried(self) -> Log:
+        """All of it, to go through an exec."""
+        numbers = tuple((name, pid, known) for (name, pid), known in self._numbers.items())
+        return Log(tuple(self._events), self._next, numbers, self._latest)
+
+    def take_up(self, log: Log) -> None:
+        """Go on with what was `carried`."""
+        self._events.extend(log.events)
+        self._next = log.next
+        self._numbers = {(name, pid): known for name, pid, known in log.numbers}
+        self._latest = log.latest
 
     def append(
         self,

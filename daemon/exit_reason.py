@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from regrow.daemon.control import Connection, ControlError
 from regrow.daemon.ends import Ends, LastExit
 from regrow.daemon.loop import Timer
@@ -22,6 +24,16 @@ UNSEEN_S = 0.25
 """How long an incarnation that nobody has heard of is waited for: reports of births take a moment, too."""
 
 MAX_WAITING = 10_000
+
+
+class Awaited(Struct, frozen=True):
+    """A request that waits for an end, as it goes through an exec; `fd` is that of its connection."""
+
+    fd: int
+    id: Any
+    name: str
+    incarnation: int
+    within_s: float
 
 
 class ExitReason:
@@ -48,9 +60,20 @@ class ExitReason:
             raise _not_found(name, incarnation)
         if len(self._ends) >= MAX_WAITING:
             raise ControlError("internal", f"{MAX_WAITING} ends are waited for already")
+        self._wait(connection, id, name, incarnation, within_s)
+
+    def _wait(self, connection: Connection, id: Any, name: str, incarnation: int, within_s: float) -> None:
         wait = _Wait(self, connection, id, name, incarnation, within_s)
         self._ends.wait(wait, name, incarnation, wait.told)
-        wait.rest(within_s if runs else min(within_s, UNSEEN_S))
+        wait.rest(within_s if self.runs(name, incarnation) else min(within_s, UNSEEN_S))
+
+    def carried(self) -> tuple[Awaited, ...]:
+        """Who waits, to go through an exec."""
+        return tuple(wait.carried() for wait in self._ends.waiting() if isinstance(wait, _Wait) and wait.is_open)
+
+    def take_up(self, awaited: Awaited, connection: Connection) -> None:
+        """Go on with one who was `carried`; an exec is short enough for its time to begin anew."""
+        self._wait(connection, awaited.id, awaited.name, awaited.incarnation, awaited.within_s)
 
     def runs(self, name: str, incarnation: int) -> bool:
         """Whether that incarnation has begun and not ended, as far as has been reported."""
@@ -79,6 +102,16 @@ class _Wait:
         self._within_s = within_s
         self._waited_s = 0.0
         self._timer: Timer | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever waits is still there."""
+        return not self._connection.closed
+
+    def carried(self) -> Awaited:
+        """All of it, to go through an exec."""
+        left_s = max(0.0, self._within_s - self._waited_s)
+        return Awaited(self._connection.fd, self._id, self.name, self.incarnation, left_s or self._within_s)
 
     def rest(self, seconds: float) -> None:
         """Wait that long, from now on."""

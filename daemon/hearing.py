@@ -32,12 +32,21 @@ MAX_EVENT_TEXT = 1_000
 
 
 class Hearing:
-    """The listener to all children of one supervisor, on a notify socket at `address`."""
+    """
+    The listener to all children of one supervisor, on a notify socket at `address`.
 
-    def __init__(self, runtime: Runtime) -> None:
+    `fd` is that socket, where it is open already.
+    """
+
+    def __init__(self, runtime: Runtime, fd: int = -1) -> None:
         self._runtime = runtime
-        self._notify = NotifySocket(f"regrow/{runtime.context.token}/{runtime.spec.name}")
+        self._notify = NotifySocket(f"regrow/{runtime.context.token}/{runtime.spec.name}", fd)
         self.address = self._notify.address
+
+    @property
+    def fd(self) -> int:
+        """The notify socket."""
+        return self._notify.fd
 
     def begin(self) -> None:
         self._runtime.loop.watch(self._notify.fd, select.EPOLLIN, lambda _events: self.drain())

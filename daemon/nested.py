@@ -7,13 +7,13 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from regrow.config import exits
 from regrow.config.spec import SupervisorSpec
 from regrow.daemon import birth, channel, forked
-from regrow.daemon.channel import Channel
+from regrow.daemon.channel import Channel, Link
 from regrow.daemon.context import Context
 from regrow.daemon.core.effects import Outcome
 from regrow.daemon.errors import SpawnError
@@ -67,20 +67,30 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
     process = Process(spec.name, incarnation, spec, pid)
     process.status_fd = status_fd
     process.group = group
+    process.channel = channel_to(parent, process, Link(parent_fd))
+    return process
+
+
+def channel_to(parent: Runtime, process: Process, link: Link) -> Channel:
+    """The parent's end of the channel to a child supervisor."""
 
     def heard(message: channel.Up) -> None:
         parent.relay.from_child(process, message)
 
-    process.channel = Channel(parent.loop, parent_fd, channel.Up, heard, lambda: None)
-    return process
+    return Channel.of_link(parent.loop, link, channel.Up, heard, lambda: None)
 
 
 def _take_on_name(context: Context, spec: SupervisorSpec, incarnation: int) -> Marker:
     own = Marker(context.token, spec.name, incarnation)
-    identity.mark(str(own))
-    identity.set_title(f"regrow: {context.daemon.name}/{spec.name} supervisor")
-    kernel.set_name(spec.name)
+    show(context, own)
     return own
+
+
+def show(context: Context, own: Marker) -> None:
+    """Let others see which supervisor this process is."""
+    identity.mark(str(own))
+    identity.set_title(f"regrow: {context.daemon.name}/{own.name} supervisor")
+    kernel.set_name(own.name)
 
 
 def run(
@@ -99,36 +109,41 @@ def run(
         loop = Loop()
         up = Channel(loop, fd, channel.Down, lambda _message: None, lambda: None)
         runtime = Runtime(context, loop, spec, path, up, incarnations, own, group)
-        up.connect(runtime.relay.from_parent, runtime.abandon)
-        up.on_recovered = runtime.recovered
         kernel.set_child_subreaper()
         failure = forked.preload(spec)
         if failure:
             up.send(channel.LastWordUp(Outcome.START_FAILED, failure))
             up.flush_blocking(LAST_WORD_S)
             return exits.REFUSED
-        loop.on_signals(
-            {
-                signal.SIGCHLD: runtime.reaper.sweep,
-                signal.SIGTERM: runtime.stop,
-                signal.SIGINT: runtime.stop,
-                signal.SIGHUP: lambda: None,
-                signal.SIGUSR2: lambda: None,
-            }
-        )
-        gc.collect()
-        gc.freeze()
-        gc.enable()  # it was off since the fork; what one incarnation of a child was made of refers to itself
-        runtime.begin()
-        runtime.reaper.sweep()  # for deaths before the signals were listened to
-        loop.run()
-        up.flush_blocking(LAST_WORD_S)
-        return status_of(runtime)
+        return serve(runtime, up, runtime.begin)
     except Exception:  # noqa: BLE001 - the outermost frame: report, and let the parent restart this supervisor
         import traceback
 
         complain(f"internal error in supervisor {spec.name}, which ends:\n{traceback.format_exc()}")
         return exits.INTERNAL
+
+
+def serve(runtime: Runtime, up: Channel, begin: Callable[[], None]) -> int:
+    """Listen to the parent and to signals, `begin`, and go on until the end. Returns the exit status."""
+    up.connect(runtime.relay.from_parent, runtime.abandon)
+    up.on_recovered = runtime.recovered
+    runtime.loop.on_signals(
+        {
+            signal.SIGCHLD: runtime.reaper.sweep,
+            signal.SIGTERM: runtime.stop,
+            signal.SIGINT: runtime.stop,
+            signal.SIGHUP: lambda: None,
+            signal.SIGUSR2: lambda: None,
+        }
+    )
+    gc.collect()
+    gc.freeze()
+    gc.enable()  # it was off since the fork; what one incarnation of a child was made of refers to itself
+    begin()
+    runtime.reaper.sweep()  # for deaths before the signals were listened to
+    runtime.loop.run()
+    up.flush_blocking(LAST_WORD_S)
+    return status_of(runtime)
 
 
 def status_of(runtime: Runtime) -> int:

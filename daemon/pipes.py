@@ -170,6 +170,11 @@ class Arrivals:
         self._take = take
         self._listen()
 
+    @property
+    def fd(self) -> int:
+        """Where they arrive."""
+        return self._way.fileno()
+
     def _listen(self) -> None:
         self._loop.watch(self._way.fileno(), select.EPOLLIN, self._ready)
 

@@ -5,6 +5,7 @@ One incarnation of a child as the supervisor holds it: from fork to the moment w
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
 
 class Process:
     """
-    `status_fd` is -1 once the child runs its own code. `ended` is set when the main process is dead and
-    only what it left behind is waited for. `event_s` is when it last said something for the event stream.
+    `status_fd` is -1 once the child runs its own code. `env` is a worker's complete environment. `ended` is set when
+    the main process is dead and only what it left behind is waited for. `event_s` is when it last said something for
+    the event stream.
     """
 
     __slots__ = (
         "channel",
         "ended",
+        "env",
         "event_s",
         "exception",
         "failure",
@@ -61,6 +64,7 @@ class Process:
         self.stacks: Stacks | None = None
         self.health: Health | None = None
         self.channel: Channel | None = None
+        self.env: Mapping[str, str] = {}
         self.group: Group | None = None
         self.oom_kills = 0
         self.failure: SpawnError | None = None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from regrow.daemon.linux import procfs
@@ -29,9 +29,13 @@ ABANDON_S = 5
 
 
 class Reaper:
-    """The only place that reaps; hence a pid in `_by_pid` cannot mean anybody else."""
+    """
+    The only place that reaps; hence a pid in `_by_pid` cannot mean anybody else.
 
-    def __init__(self, runtime: Runtime, own: Marker) -> None:
+    `strangers` are children that are not ours to end; None: all that there are now, of whoever became the root by exec.
+    """
+
+    def __init__(self, runtime: Runtime, own: Marker, strangers: Iterable[int] | None = None) -> None:
         self._runtime = runtime
         self._by_pid: dict[int, Process] = {}
         self._supervisors: dict[int, Process] = {}
@@ -40,10 +44,19 @@ class Reaper:
         self._leftovers = Leftovers(
             own,
             guarded=os.getpid() == 1,
-            strangers=procfs.children_of_self(),  # of whoever became the root by exec: not ours to end
+            strangers=procfs.children_of_self() if strangers is None else strangers,
             watcher=runtime.loop,
             changed=self.sweep,
         )
+
+    @property
+    def lingering(self) -> str:
+        """A child that is dead, but not all that it left behind; empty when there is none."""
+        return next((process.name for process in self._lingering.values()), "")
+
+    def carried(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """See `Leftovers.carried`."""
+        return self._leftovers.carried()
 
     def born(self, process: Process) -> None:
         """Know `process` from now until nothing of it is left."""

@@ -5,7 +5,7 @@ A supervisor between its parent and the supervisors below it: what is for others
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -17,6 +17,7 @@ from regrow.daemon.channel import (
     MatchedDown,
     NumbersUp,
     ReadyUp,
+    ReexecDown,
     ReplyUp,
     RequestDown,
     SnapshotUp,
@@ -45,6 +46,14 @@ class Relay:
         self._runtime = runtime
         self._inherited = inherited
         self._incarnations: dict[str, dict[str, int]] = {}
+
+    def carried(self) -> tuple[Mapping[str, int], Mapping[str, Mapping[str, int]]]:
+        """The numbers that it knows, to go through an exec: of before its birth, and below each child supervisor."""
+        return self._inherited, self._incarnations
+
+    def take_up(self, incarnations: Mapping[str, Mapping[str, int]]) -> None:
+        """Go on with what was `carried`."""
+        self._incarnations = {name: dict(numbers) for name, numbers in incarnations.items()}
 
     def from_child(self, process: Process, message: Up) -> None:
         """A message of a nested supervisor: its own readiness and last word end here, the rest goes up."""
@@ -93,6 +102,8 @@ class Relay:
             self._runtime.tell_all()
         elif message.route:
             self._pass_on(message)
+        elif isinstance(message, ReexecDown):
+            self._runtime.renewal.asked(message)
         elif isinstance(message, MatchedDown):
             self._runtime.feed(ChildReady(message.child, message.incarnation))
         else:
@@ -104,16 +115,17 @@ class Relay:
             if process.channel is not None and process.ended is None:
                 process.channel.send(message)
 
-    def _pass_on(self, message: RequestDown | MatchedDown) -> None:
+    def _pass_on(self, message: RequestDown | MatchedDown | ReexecDown) -> None:
         process = self._runtime.processes.get(message.route[0])
         if process is not None and process.channel is not None and process.ended is None:
-            process.channel.send(type(message)(message.route[1:], *_rest(message)))
-        elif isinstance(message, RequestDown) and isinstance(message.event, Request):
+            process.channel.send(replace(message, route=message.route[1:]))
+        elif (request := _request(message)) is not None:
             text = f"{message.route[0]} is not running"
-            self._runtime.upward.send(ReplyUp(message.event.request, code=Code.NOPROC, message=text))
+            self._runtime.upward.send(ReplyUp(request, code=Code.NOPROC, message=text))
 
 
-def _rest(message: RequestDown | MatchedDown) -> tuple[Any, ...]:
+def _request(message: RequestDown | MatchedDown | ReexecDown) -> int | None:
+    """The number of what is to be answered."""
     if isinstance(message, RequestDown):
-        return (message.event,)
-    return (message.child, message.incarnation)
+        return message.event.request if isinstance(message.event, Request) else None
+    return message.request if isinstance(message, ReexecDown) else None

@@ -21,24 +21,23 @@ import msgspec
 
 from regrow.config import exits
 from regrow.config.spec import Kind, Plan, SupervisorSpec, WorkerSpec
-from regrow.daemon import channel, commons, errand, forked, nested, reload, system
+from regrow.daemon import commons, errand, forked, nested, reload, system
 from regrow.daemon.alive import Alive
 from regrow.daemon.books import Books
-from regrow.daemon.channel import AdmitDown, MatchedDown, ReplyUp, RequestDown
+from regrow.daemon.channel import AdmitDown, MatchedDown, ReexecDown, ReplyUp, RequestDown
 from regrow.daemon.checked import Checked, key_of
-from regrow.daemon.context import Context, inheritable_environ
 from regrow.daemon.control import ControlError, ControlServer
 from regrow.daemon.core.effects import Code, Outcome
 from regrow.daemon.core.events import PlanChanged, Request, RestartChild, StartChild, TerminateChild
 from regrow.daemon.deploying import Deploying, unreadable
 from regrow.daemon.events import EventLog
+from regrow.daemon.footing import Footing
 from regrow.daemon.linux import kernel
-from regrow.daemon.linux.cgroup import Group
-from regrow.daemon.linux.identity import ROOT_NAME, Marker
 from regrow.daemon.linux.notify import notify
 from regrow.daemon.linux.takeover import Taken
 from regrow.daemon.loop import Loop
 from regrow.daemon.pipes import Arrivals
+from regrow.daemon.reexec.root import Reexec
 from regrow.daemon.runtime import Runtime
 from regrow.daemon.streams import Streams
 from regrow.daemon.tell import complain
@@ -49,57 +48,68 @@ from regrow.daemon.verbs import Answer, Verbs
 class Root:
     """One daemon from its start to its end. `state` is starting, running or stopping."""
 
-    def __init__(self, plan: Plan, token: str, taken: Taken, group: Group | None) -> None:
+    def __init__(self, on: Footing) -> None:
+        plan = on.plan
         self.plan = plan
         self.loop = Loop(self._survive)
         self.state = "starting"
         self.events = EventLog()
-        self._wanted = system.wanted(plan)
-        self._own = system.system_spec(plan.daemon, self._wanted)
-        self._top = system.top_spec(plan.root, self._own)
-        self.tree = Tree(plan.root, self._own)
-        self._notify = os.environ.get("NOTIFY_SOCKET", "")
-        self._alive = Alive(self, self.tell_systemd)
+        self.wanted, self._own, self._top = on.wanted, on.system, on.top
+        self.tree = Tree(plan.root, on.system)
+        self.notify, self.watchdog_s = on.notify, on.watchdog_s
+        self.lock_fd = on.lock_fd
+        self._alive = Alive(self, self.tell_systemd, on.watchdog_s)
         self.errands = errand.Errands(self.loop)
         self._asked: dict[int, tuple[str, Answer, str]] = {}
-        self._requests = 0
+        self.requests = 0
         self._interrupted = False
         self._checked = Checked()
         self.deploying = Deploying(self)
-        self.members = commons.members(plan.access, commons.workers_in(plan.root))
-        unshared = commons.make(plan.daemon.run_dir, self.members)
-        own_end, self._logger_end = _logger_channel()
-        arriving_fd, outputs_fd = channel.pair()
-        context = Context(
-            token=token,
-            daemon=plan.daemon,
-            environ=inheritable_environ(),
-            devnull=_devnull(),
-            logger_fd=self._logger_end,
-            outputs_fd=outputs_fd,
-            mailbox=self.members.listed(),
-        )
+        self.members = on.members
         books = Books(self)
         self.books = books
         self.streams = Streams(
-            self.loop, own_end, plan.daemon.log_dir, books.printed, books.matched, books.logger_note
+            self.loop, on.streams_fd, plan.daemon.log_dir, books.printed, books.matched, books.logger_note
         )
-        self.outputs = Arrivals(self.loop, socket.socket(fileno=arriving_fd), self.streams.take)
-        own = Marker(token, ROOT_NAME, 1)
-        self.runtime = Runtime(context, self.loop, self._top, "", books, {}, own, group)
+        self.outputs = Arrivals(self.loop, socket.socket(fileno=on.arriving_fd), self.streams.take)
+        self.runtime = Runtime(
+            on.context,
+            self.loop,
+            on.top,
+            "",
+            books,
+            on.inherited,
+            on.own,
+            on.group,
+            notify_fd=on.notify_fd,
+            strangers=on.strangers,
+        )
+        self.verbs = Verbs(self)
+        path = os.path.join(plan.daemon.run_dir, "control.sock")
+        self.server = ControlServer(self.loop, path, plan.access, self.verbs.serve, on.listener_fd)
+        self.server.admit_by(plan.access, self.members.agents)
+        self.reexec = Reexec(self)
+
+    @property
+    def specs(self) -> tuple[SupervisorSpec, SupervisorSpec]:
+        """Regrow's own part of the tree, and the root's own supervisor."""
+        return self._own, self._top
+
+    @property
+    def asking(self) -> int:
+        """How many requests to supervisors have no answer yet."""
+        return len(self._asked)
+
+    def tell(self, taken: Taken, unshared: str) -> None:
+        """Write down what the start of the daemon has found."""
         if taken.killed:
             text = f"{taken.killed} processes that an earlier daemon had left were ended"
-            books.daemon_event("leftovers", text)
+            self.books.daemon_event("leftovers", text)
         for report in (*taken.reports, *([unshared] if unshared else [])):
-            books.daemon_event("fault", report)
-        self.verbs = Verbs(self)
-        self.server = ControlServer(
-            self.loop, os.path.join(plan.daemon.run_dir, "control.sock"), plan.access, self.verbs.serve
-        )
-        self.server.admit_by(plan.access, self.members.agents)
+            self.books.daemon_event("fault", report)
 
-    def run(self) -> int:
-        """Serve until everything is stopped. Returns the exit status of the daemon."""
+    def run(self, begin: Callable[[], None]) -> int:
+        """`begin`, and serve until everything is stopped. Returns the exit status of the daemon."""
         kernel.set_child_subreaper()
         self.loop.on_signals(
             {
@@ -114,7 +124,7 @@ class Root:
         gc.collect()
         gc.freeze()
         self._alive.begin()
-        self.runtime.begin()
+        begin()
         self.loop.run()
         self.server.close()
         return self._status()
@@ -137,8 +147,8 @@ class Root:
         self.tell_systemd("READY=1\n" + self.books.status_line())
 
     def tell_systemd(self, text: str) -> None:
-        if self._notify:
-            notify(self._notify, text)
+        if self.notify:
+            notify(self.notify, text)
 
     # asking supervisors
 
@@ -152,13 +162,24 @@ class Root:
         about: str = "",
     ) -> None:
         """Send a request to `supervisor` (None: the root's own); `answer` is called exactly once."""
-        self._requests += 1
-        number = self._requests
-        self._asked[number] = (supervisor or ROOT, answer, about)
         if by and about:
             self.books.asked(about, by)
+        self.send_down(supervisor, lambda route, number: RequestDown(route, make(number)), answer, about=about)
+
+    def send_down(
+        self,
+        supervisor: str | None,
+        make: Callable[[tuple[str, ...], int], RequestDown | ReexecDown],
+        answer: Answer,
+        *,
+        about: str = "",
+    ) -> None:
+        """Send what is to be answered to `supervisor`, by its route and a number; `answer` is called exactly once."""
+        self.requests += 1
+        number = self.requests
+        self._asked[number] = (supervisor or ROOT, answer, about)
         route = self.tree.route(supervisor) if supervisor else ()
-        self.runtime.relay.from_parent(RequestDown(route, make(number)))
+        self.runtime.relay.from_parent(make(route, number))
 
     def answered(self, reply: ReplyUp) -> None:
         """The answer to a request has come up."""
@@ -251,7 +272,7 @@ class Root:
         changes = reload.changes(self.tree, plan)
         self.plan = plan
         workers = [*commons.workers_in(plan.root), *self.tree.workers()]
-        self._provide(system.kept(system.wanted(plan), self._wanted), commons.members(plan.access, workers))
+        self._provide(system.kept(system.wanted(plan), self.wanted), commons.members(plan.access, workers))
         waiting = {name for name, _ in changes}
         told = {"supervisors": [name for name, _ in changes]}
 
@@ -274,7 +295,7 @@ class Root:
         """Have what is wanted now, and let those in who may talk; agents that run do not change their minds."""
         admitted = self._admit(members)
         own = system.system_spec(self.plan.daemon, wanted)
-        before, self._own, self._wanted = self._own, own, wanted
+        before, self._own, self.wanted = self._own, own, wanted
         top = system.top_spec(self.plan.root, own)
         if top != self._top:  # what a crash of a subtree would bring back
             self._top = top
@@ -293,8 +314,8 @@ class Root:
 
     def _provide_for(self, agent: WorkerSpec) -> None:
         """The first agent of a tree, or of its user, may be one that comes at run time."""
-        wanted, members = system.with_agents(self._wanted), self.members.with_agent(agent)
-        if wanted != self._wanted or members != self.members:
+        wanted, members = system.with_agents(self.wanted), self.members.with_agent(agent)
+        if wanted != self.wanted or members != self.members:
             self._provide(wanted, members)
 
     def _admit(self, members: commons.Members) -> bool:
@@ -358,15 +379,6 @@ class Root:
         if told_so:
             self.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
         self.reload(done, failed)
-
-
-def _devnull() -> tuple[int, int]:
-    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-
-
-def _logger_channel() -> tuple[int, int]:
-    """(the root's end, the logger's end); the root keeps both open, so no logger's death closes the channel."""
-    return channel.pair()
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -56,6 +56,7 @@ from regrow.daemon.pipes import Pipes
 from regrow.daemon.process import Process
 from regrow.daemon.reaping import Reaper
 from regrow.daemon.recording import Recording
+from regrow.daemon.reexec.renewal import Renewal
 from regrow.daemon.relay import Relay
 from regrow.daemon.signalling import Signaller
 from regrow.daemon.spawning import Spawner
@@ -82,7 +83,11 @@ class Upward(Protocol):
 
 
 class Runtime:
-    """One supervisor's processes, timers and messages around the pure core."""
+    """
+    One supervisor's processes, timers and messages around the pure core.
+
+    `notify_fd` and `strangers` are those from before an exec (`regrow.daemon.reexec`).
+    """
 
     def __init__(
         self,
@@ -94,6 +99,9 @@ class Runtime:
         incarnations: Mapping[str, int],
         own: Marker,
         group: Group | None,
+        *,
+        notify_fd: int = -1,
+        strangers: Iterable[int] | None = None,
     ) -> None:
         self.context = context
         self.loop = loop
@@ -105,12 +113,15 @@ class Runtime:
         self.end: End | None = None
         self.probes = ProbeProcesses(loop)
         self.pipes = Pipes(socket.socket(fileno=context.outputs_fd), upward.send)
-        self.hearing = Hearing(self)
+        self.own = own
+        self.group = group
+        self.hearing = Hearing(self, notify_fd)
         self.spawner = Spawner(self, group)
-        self.reaper = Reaper(self, own)
+        self.reaper = Reaper(self, own, strangers)
         self.relay = Relay(self, incarnations)
-        self._signaller = Signaller(loop, self.processes)
-        self._timers = Timers(loop, self.feed, self._excused)
+        self.signaller = Signaller(loop, self.processes)
+        self.timers = Timers(loop, self.feed, self._excused)
+        self.renewal = Renewal(self)
         self._recording = Recording(loop, spec.name)
         self._pid = os.getpid()
         self._inbox: deque[Event] = deque()
@@ -119,8 +130,8 @@ class Runtime:
         self._do: dict[type[Any], Callable[[Any], None]] = {
             Spawn: self.spawner.spawn,
             Signal: self._signal,
-            ArmTimer: self._timers.arm,
-            CancelTimer: self._timers.cancel,
+            ArmTimer: self.timers.arm,
+            CancelTimer: self.timers.cancel,
             Reply: self._reply,
             Refuse: self._refuse,
             Report: self._report,
@@ -131,11 +142,25 @@ class Runtime:
 
     def begin(self) -> None:
         """Take up the supervisor's duties: listen, then start the children."""
+        self.listen()
+        self.feed(Started())
+
+    def listen(self) -> None:
+        """Make ready for children."""
         self.context = forked.prepare(self.context, self.spec, self.hearing.address)
         self.hearing.begin()
         if self.context.record:
             self._recording.open(self.pipes.hand_over)
-        self.feed(Started())
+
+    def settle(self) -> None:
+        """Give away what was kept back for a moment: reports, and the record."""
+        self.upward.flush()
+        self._recording.flush()
+
+    @property
+    def stepping(self) -> bool:
+        """Whether an event is being decided on, or waits for that."""
+        return self._stepping or bool(self._inbox)
 
     def feed(self, event: Event) -> None:
         """Let the core decide on `event`, and do what it says; outcomes are fed in turn."""
@@ -170,7 +195,7 @@ class Runtime:
         process = self.processes.get(effect.child)
         if process is not None and process.incarnation == effect.incarnation:
             if effect.kind is not SignalKind.KILL or not self._asks_first(process):
-                self._signaller.signal(process, effect.kind)
+                self.signaller.signal(process, effect.kind)
         elif self.spawner.give_up(effect.child):  # nothing was made yet, so nothing has to end
             exit = Exit(ExitReason.START_FAILED, text="no process could be made")
             self.feed(ChildExited(effect.child, effect.incarnation, exit))
@@ -185,7 +210,7 @@ class Runtime:
             return False
         if process.health is not None:
             process.health.killed()
-        return process.stacks.ask(lambda: self._signaller.signal(process, SignalKind.KILL))
+        return process.stacks.ask(lambda: self.signaller.signal(process, SignalKind.KILL))
 
     def _excused(self, child: str) -> bool:
         """Whether a start takes long for no fault of the child: there is no process yet, or it has ended already."""

@@ -47,9 +47,13 @@ class Signaller:
             assert isinstance(process.spec, WorkerSpec)
             kill_group(process.pid, process.spec.stop_signal)
             process.told_to_stop = True
-            self._asked.append(process)
-            if len(self._asked) == 1:
-                self._loop.call_later(WAKE_S, self._wake)
+            self.wake_soon(process)
+
+    def wake_soon(self, process: Process) -> None:
+        """Make sure that one who was asked to stop can see it."""
+        self._asked.append(process)
+        if len(self._asked) == 1:
+            self._loop.call_later(WAKE_S, self._wake)
 
     def _wake(self) -> None:
         """Who has been asked to stop and is still there may have been stopped by a signal, and not have seen it."""

@@ -5,6 +5,7 @@ Making the children: workers and supervisors, with their control groups, again a
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from regrow.config.spec import Limits, SupervisorSpec, WorkerSpec
@@ -57,6 +58,11 @@ class Spawner:
         runtime.feed(Spawned(effect.child, effect.incarnation, process.pid))
         runtime.hearing.born(process)
 
+    @property
+    def lacking(self) -> str:
+        """A child of which there is no process for want of something; empty when there is none."""
+        return next(iter(self._shortages), "")
+
     def lacks(self, child: str) -> bool:
         """Whether there is no process of `child` for want of something that the machine is short of."""
         return child in self._shortages
@@ -89,21 +95,28 @@ class Spawner:
             raise
         output.close()
         process = Process(spec.name, incarnation, spec, born.pid)
+        process.env = born.env
         process.status_fd = born.status_fd
         if born.stacks_fd >= 0:
             process.stacks = Stacks(runtime.loop, born.pid, born.stacks_fd)
         process.group = group
         process.oom_kills = group.oom_kills() if group is not None and spec.limits.memory_bytes else 0
-        process.health = Health(
+        process.health = self.health(process, born.env)
+        return process
+
+    def health(self, process: Process, env: Mapping[str, str]) -> Health:
+        """The watch over a worker whose complete environment is `env`."""
+        runtime, spec = self._runtime, process.spec
+        assert isinstance(spec, WorkerSpec)
+        return Health(
             runtime.loop,
             spec,
-            born.pid,
-            born.env,
+            process.pid,
+            env,
             runtime.probes,
             lambda: runtime.feed(ChildReady(process.name, process.incarnation)),
             lambda why: runtime.feed(ChildUnhealthy(process.name, process.incarnation, why)),
         )
-        return process
 
     def _output(self, spec: WorkerSpec, incarnation: int) -> Output:
         """That of the last attempt to make this incarnation, if there was one."""

@@ -58,6 +58,16 @@ class Stacks:
         self._why_none = ""
 
     @property
+    def fd(self) -> int:
+        """Where they come; -1 after `close`."""
+        return self._fd
+
+    @property
+    def awaited(self) -> bool:
+        """Whether they were asked for, and a kill waits for them."""
+        return self._answered is not None
+
+    @property
     def text(self) -> str:
         """What it was doing, or why nobody knows; empty when it was not asked."""
         if self._raw:

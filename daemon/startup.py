@@ -8,15 +8,21 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from regrow.config import exits
 from regrow.config.spec import CgroupUse, Plan
-from regrow.daemon import commons
+from regrow.daemon import commons, footing
 from regrow.daemon.errors import RunDirError
-from regrow.daemon.linux import cgroup, identity, kernel, takeover
+from regrow.daemon.linux import cgroup, identity, takeover
+from regrow.daemon.reexec import execute
 from regrow.daemon.tell import complain
+
+if TYPE_CHECKING:
+    from regrow.daemon.root import Root
 
 
 def run(plan_fd: int) -> int:
@@ -26,8 +32,8 @@ def run(plan_fd: int) -> int:
     plan = _read_plan(plan_fd)
     os.umask(0o022)
     _more_descriptors()
-    _keep_descriptors()
-    _line_buffered()
+    execute.close_on_exec()
+    line_buffered()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background daemon may still say something on its terminal
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the loop listens: nothing to stop in order yet
     token = identity.new_token()
@@ -52,16 +58,24 @@ def _be_root(plan: Plan, token: str, taken: takeover.Taken, group: cgroup.Group 
 
     try:
         commons.remove(plan.daemon.run_dir)
-        root = Root(plan, token, taken, group)
+        on, unshared = footing.anew(plan, token, taken, group)
+        root = Root(on)
     except OSError as error:
         raise RunDirError(
             f"cannot use {plan.daemon.run_dir}: {error.strerror or error}; choose another [daemon] run_dir"
         ) from None
-    status = root.run()
-    if group is not None:
-        cgroup.close_subtree(group)
-    commons.remove(plan.daemon.run_dir)
-    takeover.release(plan.daemon.run_dir, taken)
+    root.tell(taken, unshared)
+    return be(root, root.runtime.begin)
+
+
+def be(root: Root, begin: Callable[[], None]) -> int:
+    """`begin`, serve until the end, and leave the run_dir to the next one. Returns the exit status."""
+    status = root.run(begin)
+    if root.runtime.group is not None:
+        cgroup.close_subtree(root.runtime.group)
+    run_dir = root.plan.daemon.run_dir
+    commons.remove(run_dir)
+    takeover.release(run_dir, root.lock_fd)
     return status
 
 
@@ -90,18 +104,7 @@ def _read_plan(fd: int) -> Plan:
         return msgspec.msgpack.decode(plan.read(), type=Plan)
 
 
-def _keep_descriptors() -> None:
-    """Whatever this process was given but the standard streams is not for the programs that it will run."""
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            if int(name) > 2:
-                os.set_inheritable(int(name), False)
-        except OSError:
-            pass  # the descriptor of the listing itself
-    kernel.close_from(1 << 30)  # nothing is there; asks once, for all forks, whether this can be done in one call
-
-
-def _line_buffered() -> None:
+def line_buffered() -> None:
     """What a function prints is to be seen at once, and to be kept when its process is killed; forks inherit this."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -48,6 +48,14 @@ class Stream(Struct):
     open: Open
 
 
+class Held(Struct, frozen=True):
+    """All streams by number as they go through an exec; of those in `queued` the logger has not been told."""
+
+    streams: dict[int, Stream]
+    queued: tuple[int, ...]
+    next: int
+
+
 class Streams:
     """
     Every open output pipe. `printed(child, incarnation, tail)`, `matched(supervisor, child, incarnation)` and
@@ -76,6 +84,28 @@ class Streams:
         self._timer: Timer | None = None
         self._queue: deque[Open | Reopen] = deque()
         loop.watch(fd, select.EPOLLIN, self._ready)
+
+    @property
+    def fd(self) -> int:
+        """The root's end of the channel to the logger."""
+        return self._fd
+
+    def carried(self) -> Held:
+        """Every open pipe, to go through an exec."""
+        queued = tuple(message.stream for message in self._queue if isinstance(message, Open))
+        return Held(self._streams, queued, self._next)
+
+    def take_up(self, held: Held) -> None:
+        """Go on with what was `carried`."""
+        self._streams, self._next = held.streams, held.next
+        for number in held.queued:
+            if number in self._streams:
+                self._send(self._streams[number].open)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing but streams waits to be told to the logger."""
+        return not any(isinstance(message, Reopen) for message in self._queue)
 
     def take(self, printed: pipes.Stream, fd: int) -> None:
         """Hold the read end `fd` from now on and have it read; -1: there was no descriptor to spare for it."""

@@ -6,9 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from regrow.daemon.core.effects import ArmTimer, CancelTimer
 from regrow.daemon.core.events import TimerElapsed, TimerKind
 from regrow.daemon.loop import Loop, Timer
+
+
+class Armed(Struct, frozen=True):
+    """A timer as it goes through an exec; `due_s` is monotonic, and an exec does not stop that clock."""
+
+    effect: ArmTimer
+    due_s: float
 
 
 class Timers:
@@ -22,22 +31,28 @@ class Timers:
         self._loop = loop
         self._feed = feed
         self._excused = excused
-        self._timers: dict[tuple[str, str, int], Timer] = {}
+        self._timers: dict[tuple[str, str, int], tuple[ArmTimer, Timer]] = {}
 
-    def arm(self, effect: ArmTimer) -> None:
+    def arm(self, effect: ArmTimer, due_s: float | None = None) -> None:
+        """Run it, from now on, or until `due_s`."""
         key = (effect.kind, effect.child, effect.incarnation)
         event = TimerElapsed(effect.kind, effect.child, effect.incarnation)
 
         def elapsed() -> None:
             if effect.kind is TimerKind.START and self._excused(effect.child):
-                self._timers[key] = self._loop.call_later(effect.after_s, elapsed)
+                self._timers[key] = effect, self._loop.call_later(effect.after_s, elapsed)
                 return
             self._timers.pop(key, None)
             self._feed(event)
 
-        self._timers[key] = self._loop.call_later(effect.after_s, elapsed)
+        when_s = self._loop.now() + effect.after_s if due_s is None else due_s
+        self._timers[key] = effect, self._loop.call_at(when_s, elapsed)
+
+    def armed(self) -> tuple[Armed, ...]:
+        """Those that run, to go through an exec."""
+        return tuple(Armed(effect, timer.when_s) for effect, timer in self._timers.values())
 
     def cancel(self, effect: CancelTimer) -> None:
-        timer = self._timers.pop((effect.kind, effect.child, effect.incarnation), None)
+        _, timer = self._timers.pop((effect.kind, effect.child, effect.incarnation), (None, None))
         if timer is not None:
             timer.cancel()

@@ -64,6 +64,14 @@ class Node(Struct):
     outputs: dict[int, str] = {}
 
 
+class Grown(Struct, frozen=True):
+    """The tree as it goes through an exec."""
+
+    nodes: tuple[Node, ...]
+    tops: tuple[str, str]
+    printed_early: dict[str, dict[int, str]]
+
+
 class Tree:
     """
     Nodes by name; `tops` are the subtrees below the root, the user's first.
@@ -81,6 +89,16 @@ class Tree:
         self.ending: Callable[[str, int, dict[str, Any]], None] = lambda *_: None
         self._add(user, None)
         self._add(system, None)
+
+    def carried(self) -> Grown:
+        """All of it, to go through an exec."""
+        return Grown(tuple(self.nodes.values()), self.tops, self._printed_early)
+
+    def take_up(self, grown: Grown) -> None:
+        """Go on with what was `carried`."""
+        self.nodes = {node.name: node for node in grown.nodes}
+        self.tops = grown.tops
+        self._printed_early = grown.printed_early
 
     def _add(self, spec: ChildSpec, parent: str | None) -> None:
         known = self.nodes.get(spec.name)

@@ -18,7 +18,7 @@ from regrow.config.spec import ChildSpec, Kind, ShutdownKind, SupervisorSpec, Wo
 from regrow.config.version import VERSION
 from regrow.daemon import why
 from regrow.daemon.channel import ReplyUp
-from regrow.daemon.control import MAX_FOLLOWS, Connection, ControlError
+from regrow.daemon.control import MAX_FOLLOWS, Connection, ControlError, Follow
 from regrow.daemon.core.events import (
     CountChildren,
     DeleteChild,
@@ -31,6 +31,7 @@ from regrow.daemon.core.events import (
 from regrow.daemon.deploying import MAX_FILES
 from regrow.daemon.exit_reason import ExitReason
 from regrow.daemon.loop import Timer
+from regrow.daemon.reexec.root import python_of
 
 if TYPE_CHECKING:
     from regrow.daemon.root import Root
@@ -52,18 +53,20 @@ class Verbs:
 
     def __init__(self, root: Root) -> None:
         self._root = root
+        self.exit_reason = ExitReason(root, root.books.ends)
         self._table: dict[str, Callable[[Connection, Any, Mapping[str, Any]], None]] = {
             "ping": self._ping,
             "status": self._status,
             "events": self._events,
             "why": self._why,
-            "exit_reason": ExitReason(root, root.books.ends).serve,
+            "exit_reason": self.exit_reason.serve,
             "start": lambda *call: self._many("start", *call),
             "stop": self._stop,
             "restart": lambda *call: self._many("restart", *call),
             "down": self._down,
             "reload": self._reload,
             "plan": self._plan,
+            "reexec": self._reexec,
             "start_child": self._start_child,
             "restart_child": lambda *call: self._manage(RestartChild, *call),
             "terminate_child": lambda *call: self._manage(TerminateChild, *call),
@@ -100,22 +103,26 @@ class Verbs:
 
     def _events(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
         since, limit = _int(request, "since", 0), _int(request, "limit", None)
-        if request.get("follow") and len(connection.on_close) >= MAX_FOLLOWS:
+        if request.get("follow") and len(connection.follows) >= MAX_FOLLOWS:
             raise ControlError("bad_request", f"this connection follows {MAX_FOLLOWS} times already")
         wanted = set(_names(request))
         for name in list(wanted):
             wanted.update(node.name for found in self._root.tree.find(name) for node in self._root.tree.subtree(found))
-        log = self._root.events
-        connection.answer(id, log.since(since or 0, wanted, limit))
+        connection.answer(id, self._root.events.since(since or 0, wanted, limit))
         if request.get("follow"):
-            key = object()
+            self.follow(connection, Follow(id, frozenset(wanted)))
 
-            def tell(event: dict[str, Any]) -> None:
-                if not wanted or event["name"] in wanted:
-                    connection.send({"id": id, "event": event})
+    def follow(self, connection: Connection, follow: Follow) -> None:
+        """Send every event from now on, until the connection is closed."""
+        log, key = self._root.events, object()
 
-            log.subscribe(key, tell)
-            connection.on_close.append(lambda: log.unsubscribe(key))
+        def tell(event: dict[str, Any]) -> None:
+            if not follow.names or event["name"] in follow.names:
+                connection.send({"id": follow.id, "event": event})
+
+        connection.follows.append(follow)
+        log.subscribe(key, tell)
+        connection.on_close.append(lambda: log.unsubscribe(key))
 
     def _why(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
         name = self._find(_text(request, "name"))[0]
@@ -145,6 +152,9 @@ class Verbs:
         self._root.deploying.plan(
             files, lambda ok: connection.answer(id, ok), lambda error: connection.refuse(id, error)
         )
+
+    def _reexec(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
+        self._root.reexec.begin(python_of(request.get("python")), connection, id)
 
     def _many(self, verb: str, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
         names = list(dict.fromkeys(found for name in _names(request) for found in self._find(name)))

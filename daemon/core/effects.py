@@ -29,6 +29,7 @@ class Code(StrEnum):
     SHUTDOWN = "shutdown"
     START_FAILED = "start_failed"
     BAD_REQUEST = "bad_request"
+    BUSY = "busy"
 
 
 class SignalKind(StrEnum):

@@ -137,6 +137,11 @@ class Leftovers:
         elif self._sessions.get(pid) == _DEBRIS:
             del self._sessions[pid]
 
+    def carried(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What nobody else knows, to go through an exec: the strangers, and the processes `below` child supervisors."""
+        below = tuple(pid for pid, key in self._sessions.items() if key == _DEBRIS)
+        return tuple(self._strangers), below
+
     def before_reap(self, pid: int) -> None:
         """
         Kill the process group of a zombie, if it is a child's or belongs to a dead child.

@@ -32,10 +32,14 @@ class Notice(Struct, frozen=True):
 
 
 class NotifySocket:
-    """The receiving end; `address` is what goes into NOTIFY_SOCKET."""
+    """The receiving end; `address` is what goes into NOTIFY_SOCKET. `fd`: it is open already, since before an exec."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, fd: int = -1) -> None:
         self.address = f"@{name}"
+        if fd >= 0:
+            self._socket = socket.socket(fileno=fd)
+            self.fd = fd
+            return
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._socket.bind("\0" + name)

@@ -35,7 +35,7 @@ EXEC_FAILED_STATUS = 127
 RUNNING = b"R"
 """On the status pipe of a function: user code is about to run."""
 
-_HANDLED = tuple(
+HANDLED = tuple(
     int(number) for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 )
 """What a supervisor handles; an exec resets it by itself. Few, because each one blocked costs microseconds."""
@@ -173,7 +173,7 @@ def fork_call(launch: Launch, body: Callable[[int], int]) -> tuple[int, int]:
         raise SpawnError("make a status pipe", error.errno or 0) from None
     # A signal that reaches the child before it has let go of the parent's wakeup descriptor would be
     # written there and be taken for the parent's own: hence none is delivered in between.
-    _set_mask(_BLOCK, _HANDLED)
+    _set_mask(_BLOCK, HANDLED)
     try:
         pid = os.fork() if launch.group is None else _fork_into(launch.group)
         if pid == 0:
@@ -182,7 +182,7 @@ def fork_call(launch: Launch, body: Callable[[int], int]) -> tuple[int, int]:
         os.close(status_fd)
         raise SpawnError("fork", error.errno or 0) from None
     finally:
-        _set_mask(_UNBLOCK, _HANDLED)
+        _set_mask(_UNBLOCK, HANDLED)
         os.close(child_fd)
     return pid, status_fd
 
@@ -233,9 +233,9 @@ def _set_up(launch: Launch, status_fd: int, parent: int) -> None:
         os.setsid()
         stage = "reset signals"
         signal.set_wakeup_fd(-1)
-        for number in IGNORED if launch.executes else _HANDLED:
+        for number in IGNORED if launch.executes else HANDLED:
             _set_handler(number, _DEFAULT)
-        _set_mask(_UNBLOCK, _HANDLED)
+        _set_mask(_UNBLOCK, HANDLED)
         stage = "set limits"
         for which, soft, hard in resource_limits(launch.limits):
             resource.setrlimit(which, (soft, hard))

@@ -104,11 +104,11 @@ def take(run_dir: str, token: str, title: str, cgroup_path: str = "") -> Taken:
     return Taken(lock_fd, killed, tuple(reports))
 
 
-def release(run_dir: str, taken: Taken) -> None:
+def release(run_dir: str, lock_fd: int) -> None:
     """Leave the run_dir to the next root after an orderly end: nothing of ours lives any more."""
     for name in (*_STALE, _IDENTITY):
         _remove(os.path.join(run_dir, name))
-    os.close(taken.lock_fd)
+    os.close(lock_fd)
 
 
 def read(run_dir: str) -> Identity | None:

@@ -76,7 +76,7 @@ def test_first_root(run_dir: str) -> None:
         assert me is not None
         assert takeover.read(run_dir) == Identity(NEXT, identity.boot_id(), me.pid, me.start)
         assert identity.read_marker(os.getpid()) == Marker(NEXT, identity.ROOT_NAME, 1)
-        takeover.release(run_dir, taken)
+        takeover.release(run_dir, taken.lock_fd)
         assert os.listdir(run_dir) == ["lock"]
         assert takeover.read(run_dir) is None
 

@@ -1,0 +1,29 @@
+"""
+Whether this program could take up a running daemon: asked by the old one before it lets go of anything.
+
+Standard input holds what would be carried, as a msgpack array of byte strings, one for each supervisor. The answer is
+one line: on standard output the version, or on standard error why not.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from regrow.config.exits import DONE, REFUSED
+from regrow.config.version import VERSION
+from regrow.daemon import forked
+from regrow.daemon.reexec.carried import Incompatible, decode
+
+
+def main() -> None:
+    """Read, take up nothing, and say whether it could be."""
+    try:
+        for data in msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[bytes]):
+            forked.load(forked.kinds_in(decode(data).supervisor.state.spec))
+    except Incompatible as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(REFUSED)
+    sys.stdout.write(f"{VERSION}\n")
+    sys.exit(DONE)

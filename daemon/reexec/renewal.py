@@ -1,0 +1,61 @@
+"""
+A supervisor that is asked to go on in a new program: when it can, and that it says so when it cannot.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from regrow.daemon.channel import ReexecDown, ReplyUp
+from regrow.daemon.core.effects import Code
+
+if TYPE_CHECKING:
+    from regrow.daemon.runtime import Runtime
+
+QUIET_S = 5.0
+"""How long a supervisor waits for a moment in which it can; nearly every one will do."""
+
+AGAIN_S = 0.01
+
+
+class Renewal:
+    """Of one supervisor."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def asked(self, message: ReexecDown) -> None:
+        """Exec, or answer with what would be carried, as soon as nothing is in the way."""
+        self._try(message, self._runtime.loop.now() + QUIET_S)
+
+    def _try(self, message: ReexecDown, until_s: float) -> None:
+        from regrow.daemon.reexec import supervisor
+
+        loop = self._runtime.loop
+        reason = supervisor.busy(self._runtime)
+        if not reason:
+            loop.call_soon(lambda: self._do(message))  # when whatever has led here is done with
+        elif loop.now() < until_s:
+            loop.call_later(AGAIN_S, lambda: self._try(message, until_s))
+        else:
+            self._refuse(message, Code.BUSY, reason)
+
+    def _do(self, message: ReexecDown) -> None:
+        from regrow.daemon.reexec import carried, execute, supervisor
+
+        runtime = self._runtime
+        if supervisor.busy(runtime):
+            self.asked(message)
+            return
+        gathered = supervisor.gather(runtime, message.request)
+        data = carried.encode(gathered)
+        if not message.program:
+            runtime.upward.send(ReplyUp(message.request, ok=data))
+            return
+        supervisor.unwatch(runtime)
+        error = execute.become(message.program, data, carried.descriptors(gathered))
+        supervisor.watch(runtime)
+        self._refuse(message, Code.START_FAILED, f"cannot exec {message.program[0]}: {error.strerror}")
+
+    def _refuse(self, message: ReexecDown, code: Code, reason: str) -> None:
+        self._runtime.upward.send(ReplyUp(message.request, code=code, message=reason))
