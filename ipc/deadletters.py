@@ -20,6 +20,9 @@ from regrow.ipc.store import Txn
 
 DEAD = b"d"
 
+MOST = 100_000
+"""So many are kept, by their numbers; for one more, the oldest is forgotten."""
+
 
 class Cause(StrEnum):
     """Why a post became a dead letter."""
@@ -69,10 +72,20 @@ def encode(letter: DeadLetter) -> bytes:
 
 
 def bury(txn: Txn, db: Any, letter: DeadLetter) -> int:
-    """Keep a letter; returns its number."""
+    """Keep a letter, at the expense of the oldest where there are too many; returns how many were forgotten."""
     number = (_last(txn, db) or 0) + 1
     txn.put(key_of(number), encode(letter), db=db)
-    return number
+    forgotten = 0
+    with txn.cursor(db=db) as cursor:
+        while cursor.set_range(DEAD) and cursor.key() <= key_of(max(number - MOST, 0)):
+            cursor.delete()
+            forgotten += 1
+    return forgotten
+
+
+def told_of(forgotten: int) -> str:
+    """What somebody is to be told of those that `bury` has forgotten."""
+    return f"{forgotten} of the oldest dead letters forgotten: the last {MOST} are kept, see `regrow dead`"
 
 
 def listed(txn: Txn, db: Any) -> Iterator[tuple[int, DeadLetter]]:

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from regrow.ipc import posts, scheduled, timers
 from regrow.ipc.clocks import SECOND, Due, Now
-from regrow.ipc.deadletters import Cause, DeadLetter, bury
+from regrow.ipc.deadletters import Cause, DeadLetter, bury, told_of
 from regrow.ipc.errors import BadSchedule
 from regrow.ipc.posts import MAX_WAITING, Box, Post
 from regrow.ipc.scheduled import KEPT, Schedule
@@ -160,8 +160,9 @@ def _put_away(txn: Txn, db: Any, key: bytes, why: str, now: Now) -> str:
         txn.delete(scheduled.key_of(to, id), db=db)
         return f"the schedule {id!r:.100} of {to} cannot be read and is gone, until {to} begins it again: {text}"
     Box(db, to).forget_id(txn, id)
-    bury(txn, db, DeadLetter(to, posts.unreadable(id), Cause.BAD_REQUEST, now.wall / SECOND, text))
-    return f"the post {id!r:.100} to {to} that waited for its time cannot be read, and is a dead letter: {text}"
+    forgotten = bury(txn, db, DeadLetter(to, posts.unreadable(id), Cause.BAD_REQUEST, now.wall / SECOND, text))
+    what = f"the post {id!r:.100} to {to} that waited for its time cannot be read, and is a dead letter: {text}"
+    return f"{what}; {told_of(forgotten)}" if forgotten else what
 
 
 def _put(txn: Txn, db: Any, each: Planned, ring: Callable[[str], None]) -> tuple[int, int, str]:

@@ -12,10 +12,16 @@ import struct
 
 from regrow.ipc.posts import ordinal_of
 
+FOLDER = "begun"
 ENDS = 3
 _ENDS = struct.Struct(f"={ENDS}d")
 _NONE = bytes(8)
 SIZE = len(_NONE) + _ENDS.size
+
+
+def folder_beside(store: str) -> str:
+    """Where the pages are of all who use the store in this folder."""
+    return os.path.join(os.path.dirname(store), FOLDER)
 
 
 class Begun:
@@ -52,6 +58,15 @@ class Begun:
     def add_end(self, now_s: float) -> None:
         """A post has ended the agent; in seconds of a clock that goes on with the next one."""
         _ENDS.pack_into(self._page, len(_NONE), *self.ends[1:], now_s)
+
+    @staticmethod
+    def said(path: str) -> int:
+        """The ordinal in the page that is this file; 0: none. Raises OSError."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            return int.from_bytes(os.pread(fd, len(_NONE), 0), "big")
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Unmap it; what it says stays."""

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from regrow.ipc.bell import SUFFIX, Bell
-from regrow.ipc.deadletters import Cause, DeadLetter, bury
+from regrow.ipc.deadletters import Cause, DeadLetter, bury, told_of
 from regrow.ipc.errors import StoreError
 from regrow.ipc.explain import FORGIVEN, last_exit
 from regrow.ipc.points import Point, hit
@@ -28,7 +28,7 @@ from regrow.ipc.posts import MAX_TEXT, Box, Failure, Post, decode, ordinal_of, u
 from regrow.ipc.store import Txn
 from regrow.ipc.store_faults import fault_of_system
 from regrow.ipc.transaction import Transaction
-from regrow.workers.begun import Begun
+from regrow.workers.begun import Begun, folder_beside
 from regrow.workers.notify import notify
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ BATCH_ROWS = 2_000
 
 AGAIN_S = 1.0
 """When the store was full or broken, how long until the next try."""
-
-BEGUN = "begun"
 
 PACE_S = 6.0
 """
@@ -90,6 +88,7 @@ class PostBox:
         self._last = b""
         self._done: list[bytes] = []
         self._buried: list[str] = []
+        self._forgotten: dict[int, int] = {}
         self._until_s = 0.0
         self._alone = False
         self._must_recover = False
@@ -180,10 +179,10 @@ class PostBox:
     def bury(self, entry: Entry, cause: Cause, text: str = "") -> None:
         """Make a dead letter of it, with the batch."""
         letter = DeadLetter(self.name, entry.post, cause, time.time(), text[-MAX_TEXT:])
-        store = self._posting.store
+        store, count = self._posting.store, len(self._buried)
 
         def put_away(txn: Txn) -> None:
-            bury(txn, store.messages, letter)
+            self._forgotten[count] = bury(txn, store.messages, letter)
 
         self.batch.then.append(put_away)
         self._done.append(entry.key)
@@ -224,10 +223,13 @@ class PostBox:
             self.is_due = True
 
     def _tell_of_buried(self) -> None:
+        if forgotten := sum(self._forgotten.values()):
+            self._buried.insert(0, told_of(forgotten))  # of several events at once only the first is kept
         for text in self._buried:
             self._complain(text)
             notify(f"X_REGROW_EVENT=dead_letter\nX_REGROW_TEXT={text}")
         self._buried.clear()
+        self._forgotten.clear()
 
     def give_up(self, error: Exception | None = None) -> None:
         """
@@ -238,6 +240,7 @@ class PostBox:
         self.batch.clear()
         self._done.clear()
         self._buried.clear()
+        self._forgotten.clear()
         self._fetched.clear()
         self.is_due = self._alone = True
         if self._begun is not None and not self._must_recover:
@@ -373,10 +376,11 @@ class PostBox:
 
     def _page(self) -> Begun:
         if self._begun is None:
-            folder = os.path.join(os.path.dirname(self._posting.store.path), BEGUN)
+            folder = folder_beside(self._posting.store.path)
             try:
                 os.makedirs(folder, mode=0o700, exist_ok=True)
-                self._begun = Begun(folder, self.name)
+                # whoever forgets pages has that lock, and sees that this name is taken
+                self._begun = self._posting.store.look(lambda _txn: Begun(folder, self.name))
             except OSError as error:
                 raise fault_of_system(folder, error) from None
         return self._begun

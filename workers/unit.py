@@ -61,7 +61,7 @@ class Owner:
     mapping; `concurrent`: units may overlap.
     """
 
-    __slots__ = ("concurrent", "group", "is_stale", "name", "of", "pid", "posting", "unrecorded", "whole")
+    __slots__ = ("concurrent", "forgets", "group", "is_stale", "name", "of", "pid", "posting", "unrecorded", "whole")
 
     def __init__(self, name: str, group: str, posting: Posting, *, concurrent: bool, of: Any = Any) -> None:
         self.name = name
@@ -76,6 +76,9 @@ class Owner:
         self.pid = process.pid
         self.unrecorded: dict[bytes, bytes] = {}
         """Results of `once` that the store had no room for, by their rows."""
+
+        self.forgets = False
+        """It was told that the oldest results of `once` are forgotten."""
 
 
 class Unit:

@@ -19,10 +19,11 @@ from regrow.ipc import deadletters
 from regrow.ipc.client import Client
 from regrow.ipc.deadletters import Cause, DeadLetter
 from regrow.ipc.errors import StoreFull
+from regrow.ipc.explain import FORGIVEN
 from regrow.ipc.posts import WAITING, Failure, Post, decode
 from regrow.ipc.store import Store, Txn
 from regrow.workers import Agent, box, handler
-from regrow.workers.box import FORGIVEN, retry_delay_s
+from regrow.workers.box import retry_delay_s
 
 AGENTS = "poisoned_agents"
 INTENSITY, PERIOD_S = 3, 5.0
@@ -280,6 +281,23 @@ def test_damaged_post(ward: Ward) -> None:
     assert letter.cause == "bad_request"
     assert "damaged" in letter.text
     assert "garbage" in letter.text
+
+
+@pytest.mark.parametrize("how", ["raise", "refuse"])
+def test_more_letters_than_are_kept(ward: Ward, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest are forgotten, and that is told: an event says how many."""
+    monkeypatch.setattr(deadletters, "MOST", 3)
+    ward.kind = "OnceOnly"
+    post(ward.house, *((number, how) for number in range(5)), (5,))
+    ward.run(5 if how == "raise" else 0)
+    ward.await_got([5])
+    found = letters(ward.house)
+    assert numbers([letter.post for letter in found]) == [2, 3, 4]
+    assert ward.agent is not None
+    ward.agent.stop()
+    said = [fields.get("X_REGROW_TEXT", "") for agent in ward.house.agents for fields in agent.said]
+    forgotten = [int(text.split()[0]) for text in said if "of the oldest dead letters forgotten: the last 3" in text]
+    assert sum(forgotten) == 2
 
 
 # when

@@ -1,11 +1,24 @@
-"""What the keeper does about boxes, where the store does not let it."""
+"""What the keeper does about boxes, also where the store does not let it."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any, cast
 
+import pytest
+from agents import House
+from storehouse import make_store
+
+from regrow.ipc.client import Client
 from regrow.ipc.errors import StoreFull
+from regrow.ipc.posts import Box
+from regrow.ipc.store import Store
+from regrow.workers.begun import Begun, folder_beside
+from regrow.workers.system import keeper_boxes
 from regrow.workers.system.hub_timers import Timers
 from regrow.workers.system.keeper_boxes import Forgetting
 
@@ -14,6 +27,7 @@ class FullStore:
     """One in which there is an old id, and no room."""
 
     messages = None
+    path = "/nowhere/state"
 
     def __init__(self) -> None:
         self.is_full = True
@@ -40,3 +54,34 @@ def test_full_disk() -> None:
     store.is_full = False
     timers.run()
     assert store.forgotten == 1
+
+
+def test_pages_of_those_who_are_gone(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a day they go; not those of who lives, nor of who has ended in the middle of a post that is still there."""
+    make_store(house.run_dir, tmp_path / "state", agent=0, ended=0, done=0, other=0)
+    monkeypatch.setattr(keeper_boxes, "_PAGES_AT_ONCE", 2)
+    house.start("poisoned_agents:Taker")
+    with Client(house.run_dir) as client:
+        client.post("agent", "take", 1)
+        client.post("ended", "take", 1)
+    while house.call("agent", "got") != [1]:
+        pass
+    with closing(Store.open(str(house.run_dir))) as store:
+        folder = Path(folder_beside(store.path))
+        key = store.read(lambda txn: Box(store.messages, "ended").behind(txn, b"", 1, 1)[0][0])
+        for name in ("ended", "done", "between", "new"):
+            page = Begun(str(folder), name)
+            page.mark({"ended": key, "done": key}.get(name, b""))
+            page.close()
+        (folder / "short").write_bytes(b"")
+        for path in folder.iterdir():
+            days = 0 if path.name == "new" else 2
+            os.utime(path, (time.time() - days * 86_400,) * 2)
+        now_s = 0.0
+        timers = Timers(lambda: now_s)
+        Forgetting(store, timers)
+        for _ in range(5):
+            timers.run()
+            now_s += 0.02
+    assert sorted(path.name for path in folder.iterdir()) == ["agent", "ended", "new"]
+    assert house.call("agent", "got") == [1]

@@ -12,8 +12,10 @@ from agents import House
 from mockups import MockNode
 from storehouse import make_store
 
+from regrow.ipc import owners
 from regrow.ipc.errors import BadState, RemoteError, StoreFull
 from regrow.ipc.posting import Posting
+from regrow.workers import once as once_module
 from regrow.workers.once import once
 from regrow.workers.unit import Owner, Unit
 
@@ -117,6 +119,38 @@ def test_no_room_for_the_record(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> 
     assert effect.count == 1
     assert once(Unit(Owner("agent", "", unit.posting, concurrent=False)), "a", effect) == 42
     assert effect.count == 1
+
+
+def test_more_results_than_are_kept(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest are forgotten, in the order in which they were had; whose effect was had again is the newest."""
+    told: list[str] = []
+    monkeypatch.setattr(once_module, "MOST", 3)
+    monkeypatch.setattr(once_module, "notify", told.append)
+    effects = {key: Effect(key) for key in "abcde"}
+    for key in "abcb":
+        once(unit, key, effects[key])
+    assert told == []
+    for key in "dadcbe":
+        assert once(unit, key, effects[key]) == key
+    assert {key: effect.count for key, effect in effects.items()} == {"a": 2, "b": 2, "c": 1, "d": 1, "e": 1}
+    rows = unit.posting.store.read(lambda txn: list(owners.rows(txn, unit.posting.store.state, "agent")))
+    assert len(rows) == 6
+    (text,) = told
+    assert "X_REGROW_EVENT=store" in text
+    assert "agent forgets the oldest results of once(): the last 3 are kept" in text
+
+
+def test_an_effect_that_two_have_had(unit: Unit) -> None:
+    """At once, in overlapping handlers: the last result stays, and is one."""
+    first = Effect(1)
+
+    def second() -> int:
+        return cast(int, once(unit, "a", first)) + 1
+
+    assert once(Unit(Owner("agent", "", unit.posting, concurrent=True)), "a", second) == 2
+    assert once(unit, "a", first) == 2
+    rows = unit.posting.store.read(lambda txn: list(owners.rows(txn, unit.posting.store.state, "agent")))
+    assert len(rows) == 2
 
 
 def test_agents(kept: House, tmp_path: Path) -> None:

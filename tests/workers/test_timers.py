@@ -310,6 +310,8 @@ def test_the_clock_is_set(kept: House, keeper: Keeper) -> None:
     keeper.timers._wall.take = lambda: True  # type: ignore[method-assign]  # as the kernel would tell it
     keeper.timers.due()
     after = keeper.store.read(lambda txn: timers.offsets(txn, db))[0][1]
+    assert before is not None
+    assert after is not None
     assert abs(after - before - 3600 * SECOND) < SECOND
     assert keeper.box() == []
 
