@@ -106,7 +106,7 @@ class Client(WorkflowVerbs, Verbs):
             NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError: it was not kept.
         """
         out = self._posting.write(to, handler, args, kwargs, id, expires, delay, at)
-        self._change(lambda transaction: transaction.posts.append(out))
+        self._change(lambda transaction: transaction.post(out))
         return out.id
 
     def cancel(self, to: str | Address, id: str) -> bool:
@@ -126,7 +126,7 @@ class Client(WorkflowVerbs, Verbs):
             return store.write(lambda txn: any(cancel_post(txn, store.messages, name, id) for name in names))
         change = cancelling_post(together, store, names, id)
         change.looked = False  # what is posted together is kept in any case
-        together.posts.append(change)
+        together.post(change)
         return change.was_there
 
     @contextmanager

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regrow.ipc.bell import SUFFIX
-from regrow.ipc.errors import BadRequest, NoProcess, StoreUnusable, Unreachable
+from regrow.ipc.errors import Backpressure, BadRequest, NoProcess, StoreUnusable, Unreachable
 from regrow.ipc.groups import Address, ByKey, LeastOutstanding, RoundRobin, partition
 from regrow.ipc.names import MAX_NAME_BYTES
-from regrow.ipc.posts import BOX, MAX_WAITING, Box, check_id, written
+from regrow.ipc.posts import BOX, MAX_PUT_OFF, MAX_WAITING, TOO_MANY_PUT_OFF, Box, check_id, written
 from regrow.ipc.store import Store, Txn
 from regrow.ipc.transaction import Outgoing, Transaction
 
@@ -79,6 +79,7 @@ class Posting:
         self._pid = 0
         self._known: set[str] = set()
         self._room: dict[str, int] = {}
+        self._timers: dict[tuple[str, bool], int] = {}
         self._turns: dict[str, int] = {}
 
     @property
@@ -136,6 +137,7 @@ class Posting:
 
             late = timed_post(name, handler, args, kwargs, self._sender, own, id is not None, expires, delay, at)
             if late is not None:
+                self.check_put_off(name)
                 return late
         expires_at = 0.0 if expires is None else now + seconds(name, expires, "expires")
         post = written(name, handler, args, kwargs, self._sender, own, now, expires_at)
@@ -228,6 +230,24 @@ class Posting:
         if found is None:
             raise NoProcess(name, "the daemon's file has no agent of that name, and none has been started under it")
         return found
+
+    def check_put_off(self, name: str, *, schedules: bool = False) -> None:
+        """
+        See that one more post may be put off for this name, or that it may have one more schedule.
+
+        Raises:
+            Backpressure; StoreError.
+        """
+        from regrow.ipc.timers import count_of
+
+        left = self._timers.get((name, schedules), 0) - 1
+        if left < 0:
+            store, limit = self.store, MAX_PUT_OFF
+            count = store.read(lambda txn: count_of(txn, store.messages, name, limit, schedules=schedules))
+            if count >= limit:
+                raise Backpressure(name, count, limit, TOO_MANY_PUT_OFF)
+            left = (limit - count) // 16
+        self._timers[name, schedules] = left
 
     def _room_of(self, name: str) -> int:
         """How many posts may be written before somebody looks again: others post as well."""

@@ -50,7 +50,7 @@ class AsyncPosting:
         together = _OPEN.get()
         if together is not None and together.whose is self and together.task is asyncio.current_task():
             out = await asyncio.to_thread(make)
-            together.transaction.posts.append(out)
+            together.transaction.post(out)
             return out.id
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.append((make, future))

@@ -22,6 +22,12 @@ from regrow.ipc.store import Txn
 MAX_WAITING = 1_000_000
 """Posts in one box; one more is refused with Backpressure."""
 
+MAX_PUT_OFF = 100_000
+"""Posts that are put off for one name, and its schedules as many; one more is refused with Backpressure."""
+
+BOX_IS_FULL, TOO_MANY_PUT_OFF = "its box", "what is put off for it"
+"""`where` of Backpressure: there is room again when something was handled, or is due."""
+
 MAX_ID_BYTES = 200
 MAX_NAME_AND_ID_BYTES = 500
 """A key of the store has 511 at most."""
@@ -233,7 +239,7 @@ class Box:
         """
         length = self.length(txn)
         if length >= MAX_WAITING:
-            raise Backpressure(self.name, length, MAX_WAITING, "its box")
+            raise Backpressure(self.name, length, MAX_WAITING, BOX_IS_FULL)
 
     def key(self, ordinal: int) -> bytes:
         """The key of its row."""

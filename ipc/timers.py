@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from itertools import islice, takewhile
 from typing import Any
 
 import msgspec
@@ -157,6 +158,16 @@ def _listed(txn: Txn, db: Any, first: bytes, offset: int) -> Iterator[tuple[int,
 def count(txn: Txn, db: Any) -> int:
     """How many there are."""
     return sum(1 for first in (BY_WALL, BY_ELAPSED) for _ in _rows(txn, db, first))
+
+
+def count_of(txn: Txn, db: Any, to: str, limit: int, *, schedules: bool = False) -> int:
+    """How many posts are put off for a name, or how many schedules it has; no more than `limit` are looked at."""
+    first = (OF_SCHEDULE if schedules else OF_POST) + to.encode() + b"\0"
+    with txn.cursor(db=db) as cursor:
+        if not cursor.set_range(first):
+            return 0
+        keys = islice(cursor.iternext(values=False), limit)
+        return sum(1 for _ in takewhile(lambda key: key.startswith(first), keys))
 
 
 # boots

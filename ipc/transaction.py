@@ -14,11 +14,15 @@ from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
+from regrow.ipc.errors import BadRequest
 from regrow.ipc.posts import Box
 from regrow.ipc.store import Store, Txn
 
 CHUNK = 256
 """Rows read at once while somebody iterates: no read transaction is open in between."""
+
+MOST_POSTS = 100_000
+"""Of one transaction: they lie in memory until it commits, and their boxes do not count them until then."""
 
 Ring: TypeAlias = Callable[[str], None]
 """Tells a name that its box is no longer empty; called inside the transaction."""
@@ -73,6 +77,21 @@ class Transaction:
     def __bool__(self) -> bool:
         """Whether there is anything to commit."""
         return bool(self.puts or self.posts or self.then)
+
+    def post(self, out: Outgoing) -> None:
+        """
+        Post with the commit.
+
+        Raises:
+            BadRequest: it would be one too many.
+        """
+        count, layer = len(self.posts), self.parent
+        while layer is not None:
+            count, layer = count + len(layer.posts), layer.parent
+        if count >= MOST_POSTS:
+            what = f"one transaction posts at most {MOST_POSTS} messages; commit in parts, each in a transaction()"
+            raise BadRequest(out.to, what)
+        self.posts.append(out)
 
     def clear(self) -> None:
         """Begin anew."""

@@ -239,7 +239,7 @@ class Agent(WorkflowVerbs, Verbs):
         unit = current("post()")
         out = unit.posting.write(to, handler, args, kwargs, id, expires, delay, at)
         unit.is_used = True
-        unit.transaction.posts.append(out)
+        unit.transaction.post(out)
         return out.id
 
     def schedule(
@@ -265,7 +265,8 @@ class Agent(WorkflowVerbs, Verbs):
             missed: what becomes of times at which nobody was there: "once" for all of them, "all" or "skip".
             zone: that of a cron text, such as "Europe/Berlin"; the local one where it is not said.
         Raises:
-            BadSchedule: that is no time; BadRequest: no such handler, or its arguments cannot be encoded; StoreError.
+            BadSchedule: that is no time; BadRequest: no such handler, or its arguments cannot be encoded; Backpressure;
+            StoreError.
         """
         from regrow.ipc.timed import scheduling
 
@@ -273,9 +274,10 @@ class Agent(WorkflowVerbs, Verbs):
         known = handlers_of(type(self))
         if handler not in known:
             raise BadRequest(self.name, unknown_handler(handler, type(self).__name__, known))
+        unit.posting.check_put_off(self.name, schedules=True)
         change = scheduling(self.name, id, when, handler, args, kwargs, missed, zone)
         unit.is_used = True
-        unit.transaction.posts.append(change)
+        unit.transaction.post(change)
         return change.id
 
     def cancel(self, id: str, /, *, to: str | Address | None = None) -> bool:
@@ -296,7 +298,7 @@ class Agent(WorkflowVerbs, Verbs):
         else:
             change = cancelling_post(unit.transaction, posting.store, posting.names(to), id)
         unit.is_used = True
-        unit.transaction.posts.append(change)
+        unit.transaction.post(change)
         return change.was_there
 
     def _workflows(self) -> Workflows:

@@ -15,6 +15,7 @@ from typing import Any
 from regrow.ipc.deadletters import Cause
 from regrow.ipc.errors import Backpressure, StoreError
 from regrow.ipc.mailbox import unknown_handler
+from regrow.ipc.posts import BOX_IS_FULL, TOO_MANY_PUT_OFF
 from regrow.ipc.transaction import Overtaken, Transaction
 from regrow.workers.box import BATCH_S, Entry, NotNow, PostBox
 from regrow.workers.doorkeeper import Doorkeeper
@@ -147,7 +148,7 @@ class PostHandling:
         if isinstance(error, self._replies):
             self._box.bury(entry, Cause.REFUSED, "".join(traceback.format_exception_only(error)).strip())
             return
-        if isinstance(error, Backpressure) and error.where == "its box":
+        if isinstance(error, Backpressure) and error.where in (BOX_IS_FULL, TOO_MANY_PUT_OFF):
             raise NotNow(str(error))  # it would have to be posted on, and takes its turn again
         with suppress(StoreError):  # the next incarnation does it, before it handles any
             if isinstance(error, SystemExit):

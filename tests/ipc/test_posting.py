@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,12 +15,13 @@ from boxes import Box as Mailbox
 from siblings import Line, Sibling
 from storehouse import make_store
 
-from regrow.ipc import posting, posts
+from regrow.ipc import posting, posts, transaction
 from regrow.ipc.client import Client
 from regrow.ipc.errors import Backpressure, BadRequest, NoProcess, StoreError, StoreUnusable
 from regrow.ipc.groups import by_key, least_outstanding, round_robin
 from regrow.ipc.posts import Box, boxes, decode
 from regrow.ipc.store import Store
+from regrow.ipc.timed import scheduling
 
 
 @pytest.fixture
@@ -240,6 +242,57 @@ def test_limit(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         store.write(lambda txn: box.take_all(txn, [key for key, _ in box.behind(txn, b"", 3, 1 << 20)]))
     client.post("agent", "take", "again")
     assert waiting(client)[-1] == ["again"]
+
+
+def scheduled(owner: str, id: str) -> transaction.Transaction:
+    """One more schedule, to be committed."""
+    made = transaction.Transaction()
+    made.post(scheduling(owner, id, "every 1h", "take", (), {}, "once", None))
+    return made
+
+
+def test_limit_of_what_is_put_off(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has its own, which is not that of the box; when something was due or cancelled, there is room again."""
+    monkeypatch.setattr(posting, "MAX_PUT_OFF", 40)
+    for number in range(40):
+        client.post("agent", "take", delay=3600.0, id=f"d{number}")
+    for options in ({"delay": 3600.0}, {"at": datetime.now(UTC) + timedelta(hours=1)}):
+        with pytest.raises(Backpressure, match="what is put off for it holds 40 messages of at most 40") as raised:
+            client.post("agent", "take", **cast(Any, options))
+        assert (raised.value.length, raised.value.limit) == (40, 40)
+    client.post("agent", "take", 1)
+    client.post("agent", "take", 2, delay=0.0)
+    client.post("group", "take", delay=3600.0)
+    assert waiting(client) == [[1], [2]]
+    assert client.cancel("agent", "d7")
+    client.post("agent", "take", delay=3600.0)
+    for number in range(40):
+        client._posting.check_put_off("agent", schedules=True)
+        client._posting.commit(scheduled("agent", f"s{number}"))
+    with pytest.raises(Backpressure, match="what is put off for it holds 40"):
+        client._posting.check_put_off("agent", schedules=True)
+
+
+def too_many(client: Client) -> None:
+    """One more than there may be in a transaction."""
+    with client.transaction():
+        for number in range(4):
+            client.post("agent", "take", number)
+
+
+def test_limit_of_a_transaction(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One post too many is refused where it is posted; those before it are kept, unless the block ends by that."""
+    monkeypatch.setattr(transaction, "MOST_POSTS", 3)
+    with client.transaction():
+        for number in range(3):
+            client.post("agent", "take", number)
+        for options in ({}, {"delay": 1.0}):
+            with pytest.raises(BadRequest, match="one transaction posts at most 3 messages; commit in parts"):
+                client.post("agent", "take", 3, **cast(Any, options))
+    assert waiting(client) == [[0], [1], [2]]
+    with pytest.raises(BadRequest):
+        too_many(client)
+    assert len(waiting(client)) == 3
 
 
 def test_forked_clients(run_dir: Path, client: Client) -> None:

@@ -16,14 +16,14 @@ from agents import House
 from mockups import Killed, MockAgent, MockNode, Reaper
 from storehouse import make_store
 
-from regrow.ipc import points, posting
+from regrow.ipc import points, posting, transaction
 from regrow.ipc.client import Client
-from regrow.ipc.errors import Backpressure, RemoteError, StoreFull
+from regrow.ipc.errors import Backpressure, BadRequest, RemoteError, StoreFull
 from regrow.ipc.points import Point
 from regrow.ipc.posting import Posting
 from regrow.ipc.posts import Box, decode
 from regrow.ipc.store import Store
-from regrow.ipc.transaction import CHUNK, Overtaken, Transaction
+from regrow.ipc.transaction import CHUNK, Outgoing, Overtaken, Transaction
 from regrow.workers import Agent, handler
 from regrow.workers.unit import UNIT, Owner, Unit
 
@@ -180,6 +180,10 @@ class Steps(Agent):
     @handler
     def one(self) -> None:
         self.state.add("one")
+
+    @handler
+    def later(self) -> None:
+        self.post("other", "note", "later", delay=3600.0, id="later")
 
     @handler
     def two(self, how: str = "") -> None:
@@ -367,6 +371,36 @@ def test_nobody_waits_for_a_handler(kept: House, tmp_path: Path, how: str) -> No
 
 
 # limits
+
+
+def test_posts_of_parts_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of a transaction has what the others have left."""
+    monkeypatch.setattr(transaction, "MOST_POSTS", 3)
+    outer = Transaction()
+    outer.post(Outgoing("agent", b"", "1", False, 0.0))
+    inner = Transaction(outer)
+    for id in "23":
+        inner.post(Outgoing("agent", b"", id, False, 0.0))
+    for full in (inner, Transaction(inner)):
+        with pytest.raises(BadRequest, match="at most 3"):
+            full.post(Outgoing("agent", b"", "4", False, 0.0))
+    Transaction(outer).post(Outgoing("agent", b"", "4", False, 0.0))
+
+
+def test_backpressure_of_what_is_put_off(kept: House, steps: MockAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A post whose handler would have to put off one too many waits, as for a full box: no attempt is counted."""
+    monkeypatch.setattr(posting, "MAX_PUT_OFF", 1)
+    with Client(kept.run_dir) as client:
+        client.post("other", "note", "x", delay=3600.0, id="first")
+        send(steps, "later")
+        steps.work()
+        assert "posts wait: cannot send to other: what is put off for it holds 1" in steps.complaints[-1]
+        assert len(notes(kept, "agent")) == 1
+        client.cancel("other", "first")
+        steps.box.look_again()
+        steps.work()
+        assert notes(kept, "agent") == []
+        assert client.cancel("other", "later")
 
 
 def test_backpressure_of_boxes(kept: House, steps: MockAgent, monkeypatch: pytest.MonkeyPatch) -> None:
