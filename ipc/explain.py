@@ -4,10 +4,14 @@ What only the root of the daemon knows of a process: of what it died, and which 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import Struct
+
 from regrow.ipc.control import ControlClient
+from regrow.ipc.down import UNKNOWN
 from regrow.ipc.errors import ControlError
 from regrow.ipc.names import Record
 from regrow.ipc.process import is_shortage, start_time
@@ -26,6 +30,33 @@ def last_exit(run_dir: str, name: str, incarnation: int) -> Mapping[str, Any] | 
     except OSError:
         return None
     return found if isinstance(found, dict) and "reason" in found else None
+
+
+class CutShort(Struct, frozen=True):
+    """How the incarnation ended that was in the middle of something; `at` in seconds since the epoch."""
+
+    reason: str
+    text: str
+    at: float
+    signal: str = ""
+
+
+def cut_short(run_dir: str, name: str, incarnation: int) -> CutShort | None:
+    """
+    How the one before this incarnation ended, which has left something half done; None: that was nobody's fault.
+
+    An end that the root cannot explain counts like any other: the process is gone in the middle of it, and what ends
+    its process each time, on a machine that is too busy to say how, would be tried for ever.
+    """
+    if incarnation <= 1:  # all of the daemon has ended
+        return None
+    found = last_exit(run_dir, name, incarnation - 1)
+    if found is None:
+        return CutShort(UNKNOWN, "the daemon cannot say how the process ended", time.time())
+    if found["reason"] in FORGIVEN:
+        return None
+    how = " ".join(str(found[key]) for key in ("signal", "code", "text") if found.get(key) is not None)
+    return CutShort(found["reason"], how, found.get("at") or time.time(), str(found.get("signal") or ""))
 
 
 def process_of(run_dir: str, name: str) -> Record | None:

@@ -21,7 +21,7 @@ from msgspec import Struct
 from regrow.ipc.bell import SUFFIX, Bell
 from regrow.ipc.deadletters import Cause, DeadLetter, bury, told_of
 from regrow.ipc.errors import StoreError
-from regrow.ipc.explain import FORGIVEN, last_exit
+from regrow.ipc.explain import cut_short
 from regrow.ipc.points import Point, hit
 from regrow.ipc.posting import MAIL, Posting, process
 from regrow.ipc.posts import MAX_TEXT, Box, Failure, Post, decode, ordinal_of, unreadable
@@ -366,13 +366,8 @@ class PostBox:
 
     def _how_it_ended(self) -> Failure | None:
         """None when the post had no part in it: it was stopped, or all of the daemon has ended."""
-        if self._incarnation <= 1:
-            return None
-        found = last_exit(self._node.run_dir, self.name, self._incarnation - 1)
-        if found is None or found["reason"] in FORGIVEN:
-            return None
-        how = " ".join(str(found[key]) for key in ("signal", "code", "text") if found.get(key) is not None)
-        return Failure(self._incarnation - 1, found.get("at") or time.time(), found["reason"], how[-MAX_TEXT:])
+        end = cut_short(self._node.run_dir, self.name, self._incarnation)
+        return None if end is None else Failure(self._incarnation - 1, end.at, end.reason, end.text[-MAX_TEXT:])
 
     def _page(self) -> Begun:
         if self._begun is None:

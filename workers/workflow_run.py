@@ -12,7 +12,7 @@ from typing import Any
 
 from regrow.config.spec import DESK
 from regrow.ipc import workflow_rows as rows
-from regrow.ipc.explain import FORGIVEN, last_exit
+from regrow.ipc.explain import cut_short
 from regrow.ipc.posting import MAIL
 from regrow.ipc.store import Txn
 from regrow.ipc.workflow_history import interrupted
@@ -88,13 +88,12 @@ class RunRuntime(OwnRuntime):
 
     def _how_it_ended(self) -> tuple[Fault | None, bool]:
         """How, None when that was nobody's fault; and whether it was the time limit of the step."""
-        found = last_exit(self.node.run_dir, self.name, self.incarnation - 1) if self.incarnation > 1 else None
-        if found is None or found["reason"] in FORGIVEN:
+        end = cut_short(self.node.run_dir, self.name, self.incarnation)
+        if end is None:
             return None, False
-        if found.get("signal") == "SIGALRM":
+        if end.signal == "SIGALRM":
             return Fault("TimeoutError", "it took longer than its timeout"), True
-        how = " ".join(str(found[key]) for key in ("signal", "code", "text") if found.get(key) is not None)
-        return Fault("ProcessEnded", f"the process of the run has ended ({found['reason']}): {how}"), False
+        return Fault("ProcessEnded", f"the process of the run has ended ({end.reason}): {end.text}"), False
 
     def _forget_mail(self) -> None:
         """Nobody takes this name any more: what says that it has had posts may go."""

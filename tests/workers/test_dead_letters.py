@@ -15,7 +15,7 @@ from agents import House, Running
 from mockups import MockAgent
 from storehouse import make_store
 
-from regrow.ipc import deadletters
+from regrow.ipc import deadletters, explain
 from regrow.ipc.client import Client
 from regrow.ipc.deadletters import Cause, DeadLetter
 from regrow.ipc.errors import StoreFull
@@ -84,7 +84,7 @@ def kept(house: House, tmp_path: Path) -> House:
 def ward(kept: House, monkeypatch: pytest.MonkeyPatch) -> Ward:
     """The delays between attempts are left out; what the root knows is known."""
     made = Ward(kept, "Taker")
-    monkeypatch.setattr(box, "last_exit", made.last_exit)
+    monkeypatch.setattr(explain, "last_exit", made.last_exit)
     monkeypatch.setattr(box, "retry_delay_s", lambda post: 0.0)
     monkeypatch.setattr(box, "PACE_S", 0.0)
     return made
@@ -211,19 +211,29 @@ def test_at_once(ward: Ward) -> None:
 
 
 def test_ends_that_are_forgiven(ward: Ward) -> None:
-    """An attempt that is cut short from outside, or that nobody can explain, does not count."""
+    """An attempt that is cut short by an orderly end from outside does not count."""
     post(ward.house, (1, "kill"))
     ward.start()
-    for reason in (*sorted(FORGIVEN), None):
+    for reason in sorted(FORGIVEN):
         ward.ended()
-        key = ("agent", ward.incarnation)
-        if reason is None:
-            del ward.ends[key]
-        else:
-            ward.ends[key]["reason"] = reason
+        ward.ends["agent", ward.incarnation]["reason"] = reason
         ward.start()
     ward.ended()
     assert waiting(ward.house, "agent")[0].failures == ()
+
+
+def test_ends_that_nobody_can_explain(ward: Ward) -> None:
+    """They count: what ends its process each time is not tried for ever because the daemon is too busy to say how."""
+    post(ward.house, (1, "kill"), (2,))
+    ward.start()
+    for _ in range(3):
+        ward.ended()
+        del ward.ends["agent", ward.incarnation]
+        ward.start()
+    ward.await_got([2])
+    (letter,) = letters(ward.house)
+    assert [(each.reason, each.incarnation) for each in letter.post.failures] == [("unknown", n) for n in (1, 2, 3)]
+    assert {each.text for each in letter.post.failures} == {"the daemon cannot say how the process ended"}
 
 
 def test_killed_between_posts(ward: Ward) -> None:
@@ -431,7 +441,7 @@ def test_kills_in_a_row_leave_the_supervisor_in_peace(
 ) -> None:
     """The same where the first retry comes at once: the end came from outside, or seemed to."""
     exits = {"reason": "signal", "signal": 9}
-    monkeypatch.setattr(box, "last_exit", lambda *_: exits)
+    monkeypatch.setattr(explain, "last_exit", lambda *_: exits)
     stay = Stay(str(kept.run_dir), clock, Poisoned)
     monkeypatch.setattr(stay.agent.box, "fail", None)
     monkeypatch.setattr(box.PostBox, "fail", _killed)
@@ -447,7 +457,7 @@ def test_kills_in_a_row_leave_the_supervisor_in_peace(
 
 def test_full_store_while_the_last_end_is_counted(kept: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """No post is handled until it is on record which one has ended the agent, nor is that forgotten at a stop."""
-    monkeypatch.setattr(box, "last_exit", lambda *_: {"reason": "signal", "signal": 9})
+    monkeypatch.setattr(explain, "last_exit", lambda *_: {"reason": "signal", "signal": 9})
     stay = Stay(str(kept.run_dir), Clock(), Poisoned)
     send(stay, -1, 1)
     with monkeypatch.context() as patch:
@@ -506,7 +516,7 @@ def test_delays_grow_to_five_minutes() -> None:
 def test_in_real_time(kept: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The delays are there: an exception each time, and the restarts come as slowly as they should."""
     ward = Ward(kept, "Taker")
-    monkeypatch.setattr(box, "last_exit", ward.last_exit)
+    monkeypatch.setattr(explain, "last_exit", ward.last_exit)
     post(kept, (1, "raise"), (2,))
     ward.run(3)
     ward.await_got([2])

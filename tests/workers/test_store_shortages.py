@@ -18,6 +18,7 @@ from siblings import Line, Sibling
 from storehouse import make_store
 
 from regrow.config.spec import Durability
+from regrow.ipc import explain
 from regrow.ipc.client import Client
 from regrow.ipc.errors import RemoteError, StoreError, StoreFull, StoreUnusable
 from regrow.ipc.posts import Box, decode
@@ -275,7 +276,7 @@ def test_poison_on_a_full_disk(kept: House, disk: Path, how: str, monkeypatch: p
     What a post has come to cannot be written down: the agent starts, lives, and handles none before it can be. Then
     the attempt counts, and the box goes on.
     """
-    monkeypatch.setattr(box, "last_exit", lambda *_: {"reason": "signal", "signal": 9, "at": 1.0})
+    monkeypatch.setattr(explain, "last_exit", lambda *_: {"reason": "signal", "signal": 9, "at": 1.0})
     monkeypatch.setattr(box, "retry_delay_s", lambda post: 0.0)
     agent = kept.start(f"{AGENTS}:OnceOnly")
     with Client(kept.run_dir) as client:
