@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,7 @@ def run(plan_fd: int) -> int:
     os.umask(0o022)
     _more_descriptors()
     execute.close_on_exec()
-    line_buffered()
+    execute.line_buffered()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background daemon may still say something on its terminal
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the loop listens: nothing to stop in order yet
     token = identity.new_token()
@@ -102,13 +101,6 @@ def _read_plan(fd: int) -> Plan:
     with os.fdopen(fd, "rb") as plan:
         plan.seek(0)
         return msgspec.msgpack.decode(plan.read(), type=Plan)
-
-
-def line_buffered() -> None:
-    """What a function prints is to be seen at once, and to be kept when its process is killed; forks inherit this."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True)
 
 
 def _more_descriptors() -> None:

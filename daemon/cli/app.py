@@ -75,6 +75,7 @@ def application() -> Verbs:
         hubkeys,
         look,
         post,
+        reexec,
         run,
         shell,
         state,
@@ -86,7 +87,7 @@ def application() -> Verbs:
 
     assert isinstance(regrow, Verbs)
     if not regrow.commands:
-        acting = (run, look, state, act, deploy, workflows)
+        acting = (run, look, state, act, deploy, reexec, workflows)
         for module in (*acting, talk, commands, post, dead, topics, hubkeys, shell, systemd):
             module.register(regrow.verb)
     return regrow

@@ -8,26 +8,17 @@ makes the check, on the real values, while the old one still runs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from regrow.config.spec import ChildSpec, Plan, SupervisorSpec
+from regrow.config.spec import ChildSpec
 from regrow.config.version import VERSION
-from regrow.daemon.books import Written
 from regrow.daemon.channel import LastWordUp, Link
-from regrow.daemon.commons import Members
 from regrow.daemon.context import Context
-from regrow.daemon.control import Client
 from regrow.daemon.core.state import SupervisorState
-from regrow.daemon.events import Log
-from regrow.daemon.exit_reason import Awaited
 from regrow.daemon.linux.identity import Marker
-from regrow.daemon.streams import Held
-from regrow.daemon.system import Wanted
 from regrow.daemon.timers import Armed
-from regrow.daemon.tree import Grown
 
 FORMAT = 1
 """To be raised with every change of a type below, of the messages between supervisors, or of the core's state."""
@@ -76,54 +67,13 @@ class Supervisor(Struct, frozen=True):
     answers: int = 0
 
 
-class Progress(Struct, frozen=True):
-    """
-    A re-execution under way, whose `program` is an argv: who is `left` to follow the root, and who has done so.
-
-    `fd` is that of the connection on which the answer is awaited (-1: nobody waits), `id` its request; `version` is
-    what ran before.
-    """
-
-    program: tuple[str, ...]
-    version: str
-    began_s: float
-    left: tuple[str, ...]
-    done: tuple[str, ...] = ()
-    fd: int = -1
-    id: Any = None
-
-
-class Root(Struct, frozen=True):
-    """What only the root knows. `watchdog_s` is how often the service manager at `notify` wants to hear of it."""
-
-    plan: Plan
-    lock_fd: int
-    members: Members
-    wanted: Wanted
-    system: SupervisorSpec
-    top: SupervisorSpec
-    tree: Grown
-    log: Log
-    written: Written
-    streams: Held
-    streams_fd: int
-    arriving_fd: int
-    listener_fd: int
-    clients: tuple[Client, ...]
-    awaited: tuple[Awaited, ...]
-    requests: int
-    notify: str
-    watchdog_s: float
-    progress: Progress
-
-
 class Carried(Struct, frozen=True):
-    """All that goes through one exec."""
+    """All that goes through one exec; `root` is what `carried_root.decode` reads, empty for every other supervisor."""
 
     format: int
     version: str
     supervisor: Supervisor
-    root: Root | None = None
+    root: bytes = b""
 
 
 class Incompatible(Exception):
@@ -135,7 +85,7 @@ class _Head(Struct, frozen=True):
     version: str
 
 
-def encode(supervisor: Supervisor, root: Root | None = None) -> bytes:
+def encode(supervisor: Supervisor, root: bytes = b"") -> bytes:
     """What `decode` reads."""
     return msgspec.msgpack.encode(Carried(FORMAT, VERSION, supervisor, root))
 
@@ -156,10 +106,15 @@ def decode(data: bytes) -> Carried:
             )
         return msgspec.msgpack.decode(data, type=Carried)
     except msgspec.MsgspecError as error:
-        raise Incompatible(f"regrow {VERSION} cannot read the state of the running daemon: {error}") from None
+        raise unreadable(error) from None
 
 
-def descriptors(supervisor: Supervisor, root: Root | None = None) -> set[int]:
+def unreadable(error: msgspec.MsgspecError) -> Incompatible:
+    """What was written has the right format, and yet cannot be read."""
+    return Incompatible(f"regrow {VERSION} cannot read the state of the running daemon: {error}")
+
+
+def descriptors(supervisor: Supervisor) -> set[int]:
     """All that must stay open through the exec."""
     context = supervisor.context
     found = {*context.devnull, context.logger_fd, context.outputs_fd, supervisor.notify_fd}
@@ -167,7 +122,4 @@ def descriptors(supervisor: Supervisor, root: Root | None = None) -> set[int]:
         found |= {child.status_fd, child.stacks_fd, child.link.fd if child.link is not None else -1}
     if supervisor.up is not None:
         found.add(supervisor.up.fd)
-    if root is not None:
-        found |= {root.lock_fd, root.streams_fd, root.arriving_fd, root.listener_fd}
-        found |= {stream.fd for stream in root.streams.streams.values()} | {client.fd for client in root.clients}
     return found - {-1}

@@ -14,14 +14,20 @@ import msgspec
 from regrow.config.exits import DONE, REFUSED
 from regrow.config.version import VERSION
 from regrow.daemon import forked
+from regrow.daemon.reexec import carried_root, program_root
 from regrow.daemon.reexec.carried import Incompatible, decode
+
+__all__ = ["main", "program_root"]  # all that the root will need can be imported
 
 
 def main() -> None:
     """Read, take up nothing, and say whether it could be."""
     try:
         for data in msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[bytes]):
-            forked.load(forked.kinds_in(decode(data).supervisor.state.spec))
+            found = decode(data)
+            forked.load(forked.kinds_in(found.supervisor.state.spec))
+            if found.root:
+                carried_root.decode(found.root)
     except Incompatible as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(REFUSED)

@@ -71,6 +71,13 @@ def close_on_exec() -> None:
     kernel.close_from(1 << 30)  # nothing is there; asks once, for all forks, whether this can be done in one call
 
 
+def line_buffered() -> None:
+    """What a function prints is to be seen at once, and to be kept when its process is killed; forks inherit this."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+
+
 def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:

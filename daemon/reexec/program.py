@@ -8,15 +8,12 @@ import sys
 
 from regrow.config import exits
 from regrow.config.version import VERSION
-from regrow.daemon import channel, forked, nested, startup
+from regrow.daemon import channel, forked, nested
 from regrow.daemon.channel import Channel, ReplyUp
-from regrow.daemon.footing import Footing
 from regrow.daemon.linux import identity
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.loop import Loop
 from regrow.daemon.reexec import carried, execute, supervisor
-from regrow.daemon.reexec.root import take_up as take_up_root
-from regrow.daemon.root import Root
 from regrow.daemon.runtime import Runtime
 from regrow.daemon.tell import complain
 
@@ -31,11 +28,13 @@ def run(fd: int) -> int:
     try:
         found = carried.decode(execute.read(fd))
         execute.close_on_exec()
-        startup.line_buffered()
+        execute.line_buffered()
         identity.locate()
-        if found.root is None:
+        if not found.root:
             return _supervisor(found.supervisor)
-        return _root(found.supervisor, found.root)
+        from regrow.daemon.reexec.program_root import go_on
+
+        return go_on(found.supervisor, found.root)
     except Exception:  # noqa: BLE001 - the outermost frame: report, and let whoever is above repair it
         import traceback
 
@@ -64,51 +63,9 @@ def _supervisor(found: carried.Supervisor) -> int:
     )
 
     def begin() -> None:
-        take_up(runtime, found)
+        supervisor.resume(runtime, found)
         if failure := forked.preload(spec):
             runtime.note("fault", "", 0, f"{failure}; each child imports it by itself")
         runtime.upward.send(ReplyUp(found.answers, ok=VERSION))
 
     return nested.serve(runtime, up, begin)
-
-
-def _root(found: carried.Supervisor, above: carried.Root) -> int:
-    identity.mark(str(found.own))
-    identity.set_title(f"regrow: {above.plan.daemon.name} root")
-    root = Root(
-        Footing(
-            plan=above.plan,
-            context=found.context,
-            own=found.own,
-            group=Group(found.group) if found.group else None,
-            lock_fd=above.lock_fd,
-            members=above.members,
-            wanted=above.wanted,
-            system=above.system,
-            top=above.top,
-            streams_fd=above.streams_fd,
-            arriving_fd=above.arriving_fd,
-            notify=above.notify,
-            watchdog_s=above.watchdog_s,
-            notify_fd=found.notify_fd,
-            listener_fd=above.listener_fd,
-            strangers=found.strangers,
-            inherited=found.inherited,
-        )
-    )
-
-    def begin() -> None:
-        take_up_root(root, above)
-        take_up(root.runtime, found)
-        root.runtime.reaper.sweep()
-        root.reexec.go_on(above.progress)
-
-    return startup.be(root, begin)
-
-
-def take_up(runtime: Runtime, found: carried.Supervisor) -> None:
-    """Be the supervisor that was gathered, and hear of what has happened meanwhile."""
-    runtime.listen()
-    supervisor.take_up(runtime, found)
-    execute.listen()
-

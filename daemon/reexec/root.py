@@ -22,8 +22,8 @@ from regrow.daemon import errand
 from regrow.daemon.channel import ReexecDown, ReplyUp
 from regrow.daemon.control import Connection, ControlError
 from regrow.daemon.core.effects import Code
-from regrow.daemon.reexec import carried, execute, supervisor
-from regrow.daemon.reexec.carried import Progress
+from regrow.daemon.reexec import carried, carried_root, execute, supervisor
+from regrow.daemon.reexec.carried_root import Progress
 from regrow.daemon.tell import complain
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Reexec:
     def _check(self, values: list[bytes]) -> None:
         assert self._progress is not None
         program = self._progress.program
-        values.append(carried.encode(*gather(self._root, self._progress)))
+        values.append(_encoded(*gather(self._root, self._progress)))
         argv = execute.program(program[0], execute.CHECK)
 
         def checked(result: bytes | errand.Failed) -> None:
@@ -130,9 +130,10 @@ class Reexec:
             return
         root.books.daemon_event("reexecuting", f"regrow {VERSION} goes on as {progress.program[0]}")
         root.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(root.loop.now() * 1e6)}")
-        gathered = gather(root, self._still_asked(progress))
+        own, above = gather(root, self._still_asked(progress))
+        keep = carried.descriptors(own) | carried_root.descriptors(above)
         supervisor.unwatch(root.runtime)
-        error = execute.become(progress.program, carried.encode(*gathered), carried.descriptors(*gathered))
+        error = execute.become(progress.program, _encoded(own, above), keep)
         supervisor.watch(root.runtime)
         root.tell_systemd(f"READY=1\n{root.books.status_line()}")
         self._fail(ControlError("start_failed", f"cannot exec {progress.program[0]}: {error.strerror}"))
@@ -259,10 +260,10 @@ def _run_check(argv: tuple[str, ...], values: list[bytes]) -> bytes:
     return ran.stdout
 
 
-def gather(root: Root, progress: Progress) -> tuple[carried.Supervisor, carried.Root]:
+def gather(root: Root, progress: Progress) -> tuple[carried.Supervisor, carried_root.Root]:
     """All that `root` is."""
     own, top = root.specs
-    return supervisor.gather(root.runtime), carried.Root(
+    return supervisor.gather(root.runtime), carried_root.Root(
         plan=root.plan,
         lock_fd=root.lock_fd,
         members=root.members,
@@ -285,7 +286,11 @@ def gather(root: Root, progress: Progress) -> tuple[carried.Supervisor, carried.
     )
 
 
-def take_up(root: Root, found: carried.Root) -> None:
+def _encoded(own: carried.Supervisor, above: carried_root.Root) -> bytes:
+    return carried.encode(own, carried_root.encode(above))
+
+
+def take_up(root: Root, found: carried_root.Root) -> None:
     """Go on with what was gathered; clients notice nothing."""
     root.state = "running"
     root.tree.take_up(found.tree)

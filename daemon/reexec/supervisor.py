@@ -13,6 +13,7 @@ from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.nested import channel_to
 from regrow.daemon.process import Process
+from regrow.daemon.reexec import execute
 from regrow.daemon.reexec.carried import Child, Supervisor
 from regrow.daemon.stacks import Stacks
 
@@ -92,6 +93,13 @@ def take_up(runtime: Runtime, carried: Supervisor) -> None:
     for armed in carried.timers:
         runtime.timers.arm(armed.effect, armed.due_s)
     watch(runtime)
+
+
+def resume(runtime: Runtime, carried: Supervisor) -> None:
+    """Be the supervisor that was gathered, and hear of what has happened meanwhile."""
+    runtime.listen()
+    take_up(runtime, carried)
+    execute.listen()
 
 
 def _take_up(runtime: Runtime, child: Child) -> None:

@@ -81,6 +81,13 @@ class Daemon:
                 raise TimeoutError(f"regrow up not ready within {timeout_s} s:\n{self.said()}")
         self.attach()
 
+    def heard(self, until: str = "") -> list[str]:
+        """What the daemon has told its service manager since this was last asked; waits for `until` in it."""
+        found: list[str] = []
+        while select.select([self._notify], [], [], TIMEOUT_S if until and until not in "".join(found) else 0)[0]:
+            found.append(self._notify.recv(1 << 16).decode())
+        return found
+
     @property
     def ready(self) -> bool:
         return hasattr(self, "stream")
