@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from regrow.config.sources import Problems, Source
+from regrow.config.spec import JOURNAL, SocketSpec
 from regrow.config.system import SystemProblem, find_executable, find_group, find_user, numeric_host
 from regrow.config.targets import Modules
 from regrow.config.values import At, Scope
@@ -16,7 +17,8 @@ class Context:
     """
     One load. With `check_system` false nothing is held against this host: the file alone is checked.
 
-    `dirs` are run_dir, state_dir and log_dir, which every string below may use.
+    `dirs` are run_dir, state_dir and log_dir, which every string below may use; `sockets` are those of the file that
+    are right, `socket_names` all that it has.
     """
 
     def __init__(self, environ: Mapping[str, str], *, check_system: bool) -> None:
@@ -24,6 +26,8 @@ class Context:
         self.environ = environ
         self.check_system = check_system
         self.dirs: dict[str, str] = {}
+        self.sockets: tuple[SocketSpec, ...] = ()
+        self.socket_names: tuple[str, ...] = ()
         self._modules: Modules | None = None
         self._found: dict[tuple[Any, ...], Any] = {}
 
@@ -62,6 +66,11 @@ class Context:
         """Report a directory that is not there."""
         if self.check_system and not os.path.isdir(path):
             at.wrong(f"{path} is not a directory" if os.path.exists(path) else f"there is no directory {path}")
+
+    def journal(self, at: At) -> None:
+        """Report that there is no journal that takes streams."""
+        if self.check_system and not os.path.exists(JOURNAL):
+            at.wrong(f"there is no journal on this host (no {JOURNAL})", 'write "log" or "inherit"')
 
     def _look_up(self, key: tuple[Any, ...], at: At, find: Callable[..., Any], *arguments: Any) -> Any:
         """Find something once; the same fault is reported at every place that asks."""

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from regrow.config.commands import Allowed
-from regrow.config.probes import ARGV, LIVENESS, READY
+from regrow.config.probes import ARGV, LIVENESS, READY, Endpoint, SocketPath
 from regrow.config.spec import (
     AutoShutdown,
     Backoff,
@@ -37,7 +37,17 @@ from regrow.config.values import (
     shown,
     size,
 )
-from regrow.config.words import ExitStatus, Limit, Listen, OutputWords, ShutdownWords, SignalName, Umask, WholeSeconds
+from regrow.config.words import (
+    ExitStatus,
+    Limit,
+    Listen,
+    Mode,
+    OutputWords,
+    ShutdownWords,
+    SignalName,
+    Umask,
+    WholeSeconds,
+)
 
 MOST_REPLICAS = 10_000
 MOST_INTENSITY = 100_000
@@ -188,6 +198,16 @@ WORKER = Table(
     Key("stdout", OutputWords(*_STDOUT), "log, inherit, null, journal or a path", default="log"),
     Key("stderr", OutputWords(*_STDOUT, OutputKind.STDOUT), "the same, or stdout", default="log"),
     Key("log", LOG, "rotation of the log file"),
+    Key("sockets", ListOf(NAME), "the [socket.X] that it gets, in this order, as descriptors from 3 on"),
+)
+
+SOCKET = Table(
+    Key("tcp", Endpoint(any_host=True), 'a port, or "HOST:PORT"; "*:PORT" is every IPv4 address of this host'),
+    Key("unix", SocketPath("the path of a socket"), "the path of a socket, or @NAME of an abstract one"),
+    Key("backlog", Int(1, 2**31 - 1), "how many connections wait at most until they are accepted", default=4096),
+    Key("mode", Mode(), "unix: the permissions of the path", default="0666"),
+    Key("user", Who(), "unix: who owns the path"),
+    Key("group", Who(), "unix: the group of the path", field="as_group"),
 )
 
 _OF_RUNS = (

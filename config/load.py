@@ -12,7 +12,7 @@ from regrow.config.context import Context
 from regrow.config.keys import NAME
 from regrow.config.plan import read_plan
 from regrow.config.sources import Source, merge, read_sources
-from regrow.config.spec import DaemonSpec, Plan, SupervisorSpec, WorkerSpec
+from regrow.config.spec import DaemonSpec, Plan, SocketSpec, SupervisorSpec, WorkerSpec
 from regrow.config.supervisor import check_significant
 from regrow.config.tables import ListOf
 from regrow.config.values import At, Literal, shown
@@ -52,6 +52,7 @@ def worker_spec(
     *,
     supervisor: SupervisorSpec,
     daemon: DaemonSpec,
+    sockets: Sequence[SocketSpec] = (),
     environ: Mapping[str, str] | None = None,
     check_system: bool = True,
 ) -> WorkerSpec:
@@ -67,6 +68,7 @@ def worker_spec(
     """
     context = Context(os.environ if environ is None else environ, check_system=check_system)
     context.dirs = {"run_dir": daemon.run_dir, "state_dir": daemon.state_dir, "log_dir": daemon.log_dir}
+    context.sockets, context.socket_names = tuple(sockets), tuple(spec.name for spec in sockets)
     source = Source("", supervisor.base_dir, "")
     at = context.at(source, ())
     if not isinstance(raw, dict) or "id" not in raw:

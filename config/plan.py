@@ -12,6 +12,7 @@ from regrow.config.errors import did_you_mean
 from regrow.config.hub import read_hub
 from regrow.config.keys import ACCESS, COMMANDS, DAEMON, DAEMON_NAME_PATTERN
 from regrow.config.probes import LONGEST_SOCKET_PATH
+from regrow.config.sockets import check_unused, read_sockets
 from regrow.config.sources import Source, Tables
 from regrow.config.spec import AccessSpec, CommandsSpec, DaemonSpec, Plan
 from regrow.config.tree import Tree
@@ -33,11 +34,13 @@ def read_plan(context: Context, tables: Tables, sources: list[Source]) -> Plan |
     hub = None
     if "hub" in tables.sections:
         hub = read_hub(context, _at(context, tables, sources, "hub"), tables.sections["hub"])
+    context.sockets, context.socket_names = read_sockets(context, tables), tuple(tables.sockets)
     top = Tree(context, tables).build(root, sources[0])
+    check_unused(context, tables)
     if top is None or context.problems:
         return None
     files = tuple(os.path.abspath(source.file) for source in sources)
-    return Plan(daemon, top, access, commands, files, hub)
+    return Plan(daemon, top, access, commands, files, hub, context.sockets)
 
 
 def _at(context: Context, tables: Tables, sources: list[Source], section: str, **placeholders: str) -> At:

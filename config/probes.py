@@ -29,7 +29,14 @@ class Always:
 
 
 class Endpoint:
-    """A port of this host, or `"HOST:PORT"`, `"[::1]:80"`. Returns (host, port), the host as written."""
+    """
+    A port of this host, or `"HOST:PORT"`, `"[::1]:80"`. Returns (host, port), the host as written.
+
+    With `any_host`, `*` is every IPv4 address of this host.
+    """
+
+    def __init__(self, *, any_host: bool = False) -> None:
+        self._any_host = any_host
 
     def read(self, value: Any, at: At) -> Any:
         """Return host and port."""
@@ -43,6 +50,8 @@ class Endpoint:
             return at.wrong(f'must be a port or "HOST:PORT", not {shown(value)}')
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
+        if host == "*" and self._any_host:
+            host = "0.0.0.0"
         return (host or "127.0.0.1", int(port))
 
     def schema(self) -> Schema:

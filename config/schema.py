@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from regrow.config.keys import ACCESS, COMMANDS, DAEMON, HUB, SUPERVISOR, WORKER, WORKFLOW
+from regrow.config.keys import ACCESS, COMMANDS, DAEMON, HUB, SOCKET, SUPERVISOR, WORKER, WORKFLOW
+from regrow.config.sockets import ADDRESSES
 from regrow.config.values import NAME_PATTERN
 from regrow.config.worker import KINDS
+
+_ONE_ADDRESS = [{"required": [kind]} for kind in ADDRESSES]
 
 
 def json_schema() -> dict[str, Any]:
@@ -25,6 +28,7 @@ def json_schema() -> dict[str, Any]:
             "hub": {"description": "The hub, and its clients on other hosts", **HUB.schema()},
             "supervisor": _named("The supervisors, by name", SUPERVISOR.schema()),
             "worker": _named("The workers, by name", worker),
+            "socket": _named("The listening sockets, by name", {**SOCKET.schema(), "oneOf": _ONE_ADDRESS}),
             "workflow": _named("The workflows, by name", {**WORKFLOW.schema(), "required": ["workflow"]}),
         },
     }

@@ -11,7 +11,7 @@ from regrow.config.errors import ConfigErrors, Problem, did_you_mean, key_path
 from regrow.config.locate import Locator
 
 SECTIONS = ("daemon", "access", "commands", "hub")
-FAMILIES = ("supervisor", "worker", "workflow")
+FAMILIES = ("supervisor", "worker", "workflow", "socket")
 LARGEST_FILE_BYTES = 16 * 1024 * 1024
 MOST_LINKS = 40
 """As the kernel has it; a circle of links cannot have been read anyway."""
@@ -83,6 +83,7 @@ class Tables:
         self.supervisors: dict[str, dict[str, Any]] = {}
         self.workers: dict[str, dict[str, Any]] = {}
         self.workflows: dict[str, dict[str, Any]] = {}
+        self.sockets: dict[str, dict[str, Any]] = {}
         self.owner: dict[tuple[str, ...], Source] = {}
 
     def source(self, *path: str) -> Source | None:
@@ -170,7 +171,12 @@ def _adopt_family(tables: Tables, source: Source, family: str, value: object, pr
         hint = f"write [{family}.NAME]"
         problems.add(source, (family,), "must be a table of tables", hint, f"invalid_{family}")
         return
-    into = {"supervisor": tables.supervisors, "worker": tables.workers, "workflow": tables.workflows}[family]
+    into = {
+        "supervisor": tables.supervisors,
+        "worker": tables.workers,
+        "workflow": tables.workflows,
+        "socket": tables.sockets,
+    }[family]
     for name, table in value.items():
         _adopt(tables, into, source, (family, name), table, problems)
 

@@ -160,6 +160,10 @@ class OutputKind(StrEnum):
     STDOUT = "stdout"  # stderr only: wherever stdout goes
 
 
+JOURNAL = "/run/systemd/journal/stdout"
+"""Where the journal takes streams, systemd-journald.service(8)."""
+
+
 class Output(Struct, frozen=True, omit_defaults=True):
     kind: OutputKind = OutputKind.LOG
     path: str = ""
@@ -203,6 +207,7 @@ class WorkerSpec(Struct, frozen=True, tag="worker", omit_defaults=True):
     daemon's own, which the child inherits beneath it.
     `cwd` is absolute; the folder of the file unless written. `executable` is the absolute path of `command[0]`.
     `import_path` is the folder that the target's module is imported from ("": Python finds it by itself).
+    `sockets` are the names of the listening sockets that it gets, in this order.
     """
 
     name: str
@@ -232,6 +237,7 @@ class WorkerSpec(Struct, frozen=True, tag="worker", omit_defaults=True):
     stdout: Output = Output()
     stderr: Output = Output()
     log: LogRotation = LogRotation()
+    sockets: tuple[str, ...] = ()
 
 
 class SupervisorSpec(Struct, frozen=True, tag="supervisor", omit_defaults=True):
@@ -361,6 +367,34 @@ class HubSpec(Struct, frozen=True):
     operators: tuple[str, ...] = ()
 
 
+class SocketSpec(Struct, frozen=True, omit_defaults=True):
+    """
+    A listening socket that the daemon holds for its workers: a stream socket at `host` (numeric) and `port`, or at
+    `path`, which is absolute, or abstract (`@name`).
+
+    `mode`, `uid` and `gid` are those of the path; None leaves the daemon's own.
+    """
+
+    name: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    mode: int = 0o666
+    uid: int | None = None
+    gid: int | None = None
+    backlog: int = 4096
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as systemd writes it, and as nothing else is."""
+        return self.path or (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}")
+
+    @property
+    def has_file(self) -> bool:
+        """Whether it is to be found in the file system."""
+        return self.path.startswith("/")
+
+
 class Plan(Struct, frozen=True):
     """
     Everything a daemon needs to run, checked and resolved. `files` are absolute, in reading order.
@@ -374,3 +408,4 @@ class Plan(Struct, frozen=True):
     commands: CommandsSpec | None = None
     files: tuple[str, ...] = ()
     hub: HubSpec | None = None
+    sockets: tuple[SocketSpec, ...] = ()

@@ -80,7 +80,7 @@ class At:
 
 def reserved_variable(name: str) -> bool:
     """Say whether regrow itself sets that environment variable in every child."""
-    return name.startswith("REGROW_") or name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+    return name.startswith(("REGROW_", "LISTEN_")) or name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 class Type(Protocol):

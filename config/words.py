@@ -113,6 +113,23 @@ class Umask:
         return {"type": "string", "pattern": "^0?[0-7]{1,3}$"}
 
 
+class Mode:
+    """The permissions of a file: octal digits in a string, as for a umask."""
+
+    def read(self, value: Any, at: At) -> Any:
+        """Return the bits."""
+        text = at.filled(value) if isinstance(value, str) else ""
+        if not isinstance(text, str):
+            return text
+        if not re.fullmatch(r"0?[0-7]{3}", text, re.ASCII):
+            return at.wrong(f'must be a string of octal digits such as "0660", not {shown(value)}')
+        return int(text, 8)
+
+    def schema(self) -> Schema:
+        """Return the schema."""
+        return {"type": "string", "pattern": "^0?[0-7]{3}$|[{]"}  # or a placeholder
+
+
 class Limit:
     """A resource limit: a quantity, or `unlimited`; where `zero` is set, also the bare 0."""
 

@@ -13,6 +13,7 @@ from regrow.config.context import Context
 from regrow.config.env_file import read_env_file
 from regrow.config.keys import WORKER
 from regrow.config.probes import LONGEST_SOCKET_PATH
+from regrow.config.sockets import check_probe, check_used
 from regrow.config.sources import Source
 from regrow.config.spec import Credentials, Kind, Output, OutputKind, Probe, Ready, ReadyKind, WorkerSpec
 from regrow.config.system import SystemProblem, supplementary_groups
@@ -21,7 +22,7 @@ from regrow.config.values import BAD, At
 KINDS = ("agent", "function", "command")
 _AS_READ = (
     "command", "restart", "shutdown", "significant", "watchdog_s", "stop_signal", "normal_exit", "umask", "nice",
-    "limits", "log",
+    "limits", "log", "sockets",
 )  # fmt: skip
 
 
@@ -81,8 +82,9 @@ def read_worker(
         liveness = fields["liveness"]
         spec["liveness"] = replace(liveness, probe=_probe(context, at.down("liveness"), liveness.probe, cwd, env))
     for stream in ("stdout", "stderr"):
-        spec[stream] = _output(fields.get(stream, Output()), cwd)
+        spec[stream] = _output(context, at.down(stream), fields.get(stream, Output()), cwd)
     _check_combinations(at, kind, fields, table)
+    check_used(context, at.down("sockets"), fields.get("sockets", ()))
     spec["credentials"] = _credentials(context, at, fields)
     if kind is None:
         return None
@@ -150,8 +152,14 @@ def import_folders(context: Context, cwd: str, folder: str, env: Mapping[str, st
 
 
 def _probe(context: Context, at: At, probe: Probe, cwd: str, env: Mapping[str, str]) -> Probe:
-    """Return the probe with an absolute path, a numeric host, an absolute program."""
+    """Return the probe with an absolute path, a numeric host, an absolute program; one that can tell something."""
     at = at.down(str(probe.kind))
+    probe = _resolved(context, at, probe, cwd, env)
+    check_probe(context.sockets, probe, at)
+    return probe
+
+
+def _resolved(context: Context, at: At, probe: Probe, cwd: str, env: Mapping[str, str]) -> Probe:
     if probe.kind in (ReadyKind.UNIX, ReadyKind.FILE):
         path = probe.path if probe.path.startswith("@") else _absolute(probe.path, cwd)
         if probe.kind is ReadyKind.UNIX and len(path.encode()) > LONGEST_SOCKET_PATH >= len(probe.path.encode()):
@@ -165,7 +173,9 @@ def _probe(context: Context, at: At, probe: Probe, cwd: str, env: Mapping[str, s
     return probe
 
 
-def _output(output: Output, cwd: str) -> Output:
+def _output(context: Context, at: At, output: Output, cwd: str) -> Output:
+    if output.kind is OutputKind.JOURNAL:
+        context.journal(at)
     return replace(output, path=_absolute(output.path, cwd)) if output.kind is OutputKind.PATH else output
 
 

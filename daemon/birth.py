@@ -4,6 +4,7 @@ How a child of each kind is made: its environment, its descriptors, its process.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 
@@ -68,6 +69,7 @@ def worker(
             cwd=spec.cwd,
             executes=spec.kind is Kind.COMMAND,
             keep_fds=(dump_fd, context.logger_fd) if spec.name == forked.LOGGER else (dump_fd,),
+            sockets=_sockets(context, spec),
         )
         pid, status_fd = _make(context, spec, launch, shims, dump_fd)
     except SpawnError:
@@ -88,6 +90,19 @@ def _make(context: Context, spec: WorkerSpec, launch: Launch, shims: Shims, dump
     return spawn.fork_call(launch, forked.body(context, spec, launch, dump_fd))
 
 
+def _sockets(context: Context, spec: WorkerSpec) -> tuple[int, ...]:
+    """
+    The descriptors of its listening sockets, in the order of the file.
+
+    Raises:
+        SpawnError: one of them is not there (any more).
+    """
+    for name in spec.sockets:
+        if name not in context.sockets:
+            raise SpawnError("pass on the socket", errno.EBADF, name)
+    return tuple(context.sockets[name] for name in spec.sockets)
+
+
 def _personal(context: Context, spec: WorkerSpec, env: dict[str, str]) -> None:
     """What only some workers find in their environment."""
     if spec.index is not None:
@@ -96,6 +111,9 @@ def _personal(context: Context, spec: WorkerSpec, env: dict[str, str]) -> None:
         env["REGROW_REPLICAS"] = str(spec.replicas)
     if spec.kind is Kind.AGENT or spec.name in (forked.KEEPER, forked.HUB):
         env["REGROW_MAILBOX"] = context.mailbox
+    if spec.sockets:
+        env["LISTEN_FDS"] = str(len(spec.sockets))
+        env["LISTEN_FDNAMES"] = ":".join(spec.sockets)
     if spec.watchdog_s is not None:
         env["WATCHDOG_USEC"] = str(int(spec.watchdog_s * 1_000_000))
     user = spec.credentials

@@ -149,6 +149,7 @@ class Books:
         if node is not None:
             self._consequences(report, node, made["seq"])
         self._for_the_end(message.supervisor, report, made["seq"])
+        self._root.release_sockets()
 
     def _forget_numbers(self, report: Report) -> None:
         """No report of a supervisor that is gone, or of one below it, will be named as a cause any more."""
@@ -250,6 +251,7 @@ class Books:
         node = self._root.tree.nodes.get(name)
         if node is not None:
             node.want = want
+            self._root.release_sockets()
 
     def printed(self, child: str, incarnation: int, tail: str) -> None:
         self._root.tree.printed(child, incarnation, tail)
@@ -294,6 +296,7 @@ class Books:
         if node is None or node.parent != message.supervisor:
             return
         self._root.tree.forgotten(message.supervisor, message.child)
+        self._root.release_sockets()
 
     def _leaves(self, node: Node) -> None:
         """Remember its last incarnation: the name may come again, also after a death of its supervisor."""

@@ -11,8 +11,11 @@ Source: unix(7).
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import select
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -36,6 +39,10 @@ GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 """The other end is gone: its end of file will be read next, and what was to be sent is of no use to anybody."""
 
 SHORTAGE_RETRY_S = 0.05
+
+_RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+_FD = struct.Struct("i")
+_SPACE = socket.CMSG_SPACE(_FD.size)
 
 _LAST, _MORE = b"\0", b"\1"
 
@@ -159,11 +166,25 @@ class AdmitDown(Struct, frozen=True, tag=True):
     mailbox: str
 
 
+class SocketDown(Struct, frozen=True, tag=True):
+    """
+    For every supervisor: from now on `fd` is the listening socket `name`; -1: there is no such socket any more.
+
+    The descriptor travels with the message, and is the receiver's own; `LOST` where it could not be received.
+    """
+
+    name: str
+    fd: int = -1
+
+
+LOST = -2
+
+
 class TellDown(Struct, frozen=True, tag=True):
     """For every supervisor below: what it has reported may be lost, a `SnapshotUp` is wanted."""
 
 
-Down: TypeAlias = RequestDown | MatchedDown | ReexecDown | AdmitDown | TellDown
+Down: TypeAlias = RequestDown | MatchedDown | ReexecDown | AdmitDown | SocketDown | TellDown
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_up = msgspec.msgpack.Decoder(Up).decode
@@ -179,10 +200,15 @@ def pair() -> tuple[int, int]:
 
 
 class Link(Struct, frozen=True):
-    """One end as it goes through an exec: `unsent` packets, oldest first, and the part of a message that has come."""
+    """
+    One end as it goes through an exec: `unsent` packets, oldest first, and the part of a message that has come.
+
+    `fds` are the descriptors that go with the packets, -1 for none.
+    """
 
     fd: int
     unsent: tuple[bytes, ...] = ()
+    fds: tuple[int, ...] = ()
     partial: bytes = b""
     dropped: int = 0
 
@@ -208,10 +234,12 @@ class Channel:
         self._socket.setblocking(False)
         self.fd = fd
         self._decode = _decode_up if receives is Up else _decode_down
+        self._from_above = receives is Down
+        self._arrived: list[int] = []
         self._on_message = on_message
         self._on_closed = on_closed
         self._partial = bytearray()
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[bytes, int]] = deque()
         self._put: list[ReportUp] = []
         self._dropped = 0
         self.on_recovered: Callable[[int], None] = lambda _dropped: None
@@ -229,7 +257,7 @@ class Channel:
     ) -> Channel:
         """Go on with an end after an exec."""
         channel = cls(loop, link.fd, receives, on_message, on_closed)
-        channel._queue.extend(link.unsent)
+        channel._queue.extend(zip(link.unsent, link.fds, strict=True))
         channel._partial += link.partial
         channel._dropped = link.dropped
         if link.unsent:
@@ -239,7 +267,8 @@ class Channel:
     def link(self) -> Link:
         """All of it, to go through an exec."""
         self.flush()
-        return Link(self.fd, tuple(self._queue), bytes(self._partial), self._dropped)
+        unsent, fds = zip(*self._queue, strict=True) if self._queue else ((), ())
+        return Link(self.fd, unsent, fds, bytes(self._partial), self._dropped)
 
     @property
     def queued(self) -> int:
@@ -272,16 +301,19 @@ class Channel:
         packets = [data[at : at + PACKET] for at in range(0, len(data), PACKET)] or [b""]
         for index, packet in enumerate(packets):
             mark = _LAST if index == len(packets) - 1 else _MORE
-            self._send_packet(mark + packet)
+            self._send_packet(mark + packet, message.fd if isinstance(message, SocketDown) else -1)
 
-    def _send_packet(self, packet: bytes) -> None:
-        if self._queue or not self._try(packet):
-            self._queue.append(packet)
+    def _send_packet(self, packet: bytes, fd: int) -> None:
+        if self._queue or not self._try(packet, fd):
+            self._queue.append((packet, _own(fd)))
             self._loop.watch(self.fd, select.EPOLLIN | select.EPOLLOUT, self._ready)
 
-    def _try(self, packet: bytes) -> bool:
+    def _try(self, packet: bytes, fd: int) -> bool:
         try:
-            self._socket.send(packet, socket.MSG_NOSIGNAL)
+            if fd < 0:
+                self._socket.send(packet, socket.MSG_NOSIGNAL)
+            else:
+                self._socket.sendmsg([packet], [(*_RIGHTS, _FD.pack(fd))], socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -297,8 +329,10 @@ class Channel:
             self._receive()
 
     def _flush(self) -> None:
-        while self._queue and self._try(self._queue[0]):
-            self._queue.popleft()
+        while self._queue and self._try(*self._queue[0]):
+            _, fd = self._queue.popleft()
+            if fd >= 0:
+                os.close(fd)
         if not self._queue and not self.closed:
             self._loop.watch(self.fd, select.EPOLLIN, self._ready)
             if self._dropped:
@@ -308,7 +342,7 @@ class Channel:
     def _receive(self) -> None:
         for _ in range(64):
             try:
-                data = self._socket.recv(PACKET + 1)
+                data = self._from_parent() if self._from_above else self._socket.recv(PACKET + 1)
             except BlockingIOError:
                 return
             except OSError:
@@ -321,13 +355,21 @@ class Channel:
             if self.closed:
                 return
 
+    def _from_parent(self) -> bytes:
+        data, control, _, _ = self._socket.recvmsg(PACKET + 1, _SPACE, socket.MSG_CMSG_CLOEXEC)
+        self._arrived += [_FD.unpack(packed)[0] for *_, packed in control]
+        return data
+
     def _packet(self, data: bytes) -> None:
         if data[:1] == _MORE:
             self._partial += data[1:]
             return
         whole = bytes(self._partial) + data[1:] if self._partial else data[1:]
         self._partial.clear()
-        self._on_message(self._decode(whole))
+        message = self._decode(whole)
+        if isinstance(message, SocketDown) and message.fd >= 0:
+            message = SocketDown(message.name, self._arrived.pop() if self._arrived else LOST)
+        self._on_message(message)
 
     def connect(self, on_message: Callable[[Any], None], on_closed: Callable[[], None]) -> None:
         """Say who receives, where that was not known at first."""
@@ -355,4 +397,15 @@ class Channel:
             self.closed = True
             self._loop.unwatch(self.fd)
             self._socket.close()
+            for fd in (*(fd for _, fd in self._queue if fd >= 0), *self._arrived):
+                os.close(fd)
             self._queue.clear()
+            self._arrived.clear()
+
+
+def _own(fd: int) -> int:
+    """What waits in a queue is a descriptor of its own: the sender may close his meanwhile. -1 where there is none."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) if fd >= 0 else -1
+    except OSError:
+        return -1  # the receiver takes it as lost

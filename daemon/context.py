@@ -19,6 +19,7 @@ class Context(Struct, frozen=True):
     `token` marks every process of this run. `environ` is what children inherit. `devnull` holds descriptors for
     reading and for writing; `logger_fd` the logger's end of its channel, `outputs_fd` where supervisors hand over
     the pipes of their children (`pipes.Pipes`), -1 where there is none.
+    `sockets` are the descriptors of the listening sockets of the file, by name, as this process has them.
     `mailbox` are the ids that may talk to agents, as these read it (`u0,u1000,g27`).
     """
 
@@ -31,6 +32,7 @@ class Context(Struct, frozen=True):
     cgroup: str = ""
     record: bool = True
     mailbox: str = ""
+    sockets: Mapping[str, int] = {}
 
 
 def inheritable_environ() -> dict[str, str]:

@@ -4,6 +4,7 @@ What can go wrong in the daemon, by who must act.
     RegrowError
     ├─ SpawnError        the kernel or the machine: no process could be made, with stage and errno
     ├─ RunDirError       the operator: run_dir cannot be used, or another daemon holds it
+    ├─ ListenError       the operator: a socket of the file cannot be had
     └─ InvariantError    us: "internal error: …"
 
 Bad configuration is `regrow.config.errors.ConfigErrors`; refusals of requests are values (`core.effects.Refuse`).
@@ -33,6 +34,10 @@ class SpawnError(RegrowError):
 
 class RunDirError(RegrowError):
     """The run_dir cannot be used; the message says why and what to do."""
+
+
+class ListenError(RegrowError):
+    """The daemon cannot listen where the file says; the message says where, why, and what to do."""
 
 
 class InvariantError(RegrowError):

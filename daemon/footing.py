@@ -16,13 +16,15 @@ from regrow.daemon.context import Context, inheritable_environ
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.identity import ROOT_NAME, Marker
 from regrow.daemon.linux.takeover import Taken
+from regrow.daemon.listen import Listening
 from regrow.daemon.system import Wanted
 
 
 class Footing(Struct, frozen=True):
     """
     `lock_fd` holds the run_dir. `streams_fd` is the root's end of the channel to the logger, `arriving_fd` where pipes
-    arrive. `notify` is where the service manager listens, `watchdog_s` how often it wants to hear.
+    arrive, `listening` the sockets of the file. `notify` is where the service manager listens, `watchdog_s` how often
+    it wants to hear.
 
     The rest is there after an exec only: `notify_fd` for the children, `listener_fd` of the control socket, `strangers`
     and `inherited` as `Runtime` and `Relay` have them.
@@ -40,6 +42,7 @@ class Footing(Struct, frozen=True):
     streams_fd: int
     arriving_fd: int
     notify: str
+    listening: Listening
     watchdog_s: float = 0.0
     notify_fd: int = -1
     listener_fd: int = -1
@@ -47,9 +50,13 @@ class Footing(Struct, frozen=True):
     inherited: Mapping[str, int] = {}
 
 
-def anew(plan: Plan, token: str, taken: Taken, group: Group | None) -> tuple[Footing, str]:
+def anew(
+    plan: Plan, token: str, taken: Taken, group: Group | None, listening: Listening
+) -> tuple[Footing, str]:
     """
-    Make everything. Returns what the operator should know beside it, empty when all is well.
+    Make everything but the sockets, which come first.
+
+    Returns what the operator should know beside it, empty when all is well.
 
     Raises:
         OSError: run_dir is unusable.
@@ -71,6 +78,7 @@ def anew(plan: Plan, token: str, taken: Taken, group: Group | None) -> tuple[Foo
         logger_fd=logger_fd,
         outputs_fd=outputs_fd,
         mailbox=members.listed(),
+        sockets={name: one.fd for name, one in listening.held.items()},
     )
     footing = Footing(
         plan=plan,
@@ -86,6 +94,7 @@ def anew(plan: Plan, token: str, taken: Taken, group: Group | None) -> tuple[Foo
         arriving_fd=arriving_fd,
         notify=notify,
         watchdog_s=watchdog_s,
+        listening=listening,
     )
     return footing, unshared
 

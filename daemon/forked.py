@@ -120,7 +120,7 @@ def body(context: Context, spec: WorkerSpec, launch: Launch, dump_fd: int) -> Ca
     from regrow.workers import stacks
 
     def run_worker(status_fd: int) -> int:
-        _become_worker(context, spec, launch.env)
+        _become_worker(context, spec, {**launch.env, **spawn.own_environ(launch)})
         stacks.register(dump_fd)
 
         def started() -> None:
@@ -174,6 +174,13 @@ def stacks_pipe(spec: WorkerSpec) -> tuple[int, int]:
     if spec.kind not in PYTHON:
         return -1, -1
     try:
-        return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        stacks_fd, dump_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise SpawnError("make a pipe for its stacks", error.errno or 0) from None
+    if not spec.sockets:
+        return stacks_fd, dump_fd
+    try:
+        return stacks_fd, spawn.out_of_way(dump_fd, len(spec.sockets))
+    except SpawnError:
+        os.close(stacks_fd)
+        raise

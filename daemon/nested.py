@@ -10,6 +10,8 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from regrow.config import exits
 from regrow.config.spec import SupervisorSpec
 from regrow.daemon import birth, channel, forked
@@ -41,12 +43,13 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
     Raises:
         SpawnError: there is no process, and no descriptor is left open.
     """
-    context = parent.context
+    context = parent.context if spec.name != SYSTEM else replace(parent.context, sockets={})
     try:
         parent_fd, child_fd = channel.pair()
     except OSError as error:
         raise SpawnError("make a channel", error.errno or 0) from None
     keep = (child_fd, context.outputs_fd, *context.devnull, *((context.logger_fd,) if spec.name == SYSTEM else ()))
+    keep += tuple(context.sockets.values())
     path = f"{parent.path}/{spec.name}" if parent.path else spec.name
     incarnations = parent.relay.incarnations_below(spec.name)
     group = parent.spawner.group_of(spec.name)

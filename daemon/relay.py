@@ -4,12 +4,15 @@ A supervisor between its parent and the supervisors below it: what is for others
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from regrow.daemon import nested
 from regrow.daemon.channel import (
+    LOST,
     AdmitDown,
     BatchUp,
     Down,
@@ -21,6 +24,7 @@ from regrow.daemon.channel import (
     ReplyUp,
     RequestDown,
     SnapshotUp,
+    SocketDown,
     TellDown,
     Up,
 )
@@ -98,6 +102,8 @@ class Relay:
         if isinstance(message, AdmitDown):
             self._runtime.context = replace(self._runtime.context, mailbox=message.mailbox)
             self.to_all(message)
+        elif isinstance(message, SocketDown):
+            self._take_socket(message)
         elif isinstance(message, TellDown):
             self._runtime.tell_all()
         elif message.route:
@@ -109,9 +115,25 @@ class Relay:
         else:
             self._runtime.feed(message.event)
 
-    def to_all(self, message: AdmitDown | TellDown) -> None:
-        """Send to every supervisor directly below."""
+    def _take_socket(self, message: SocketDown) -> None:
+        """Children that are made from now on get this one; what they have they keep."""
+        runtime = self._runtime
+        sockets = dict(runtime.context.sockets)
+        before = sockets.pop(message.name, -1)
+        if message.fd >= 0:
+            sockets[message.name] = message.fd
+        elif message.fd == LOST:
+            runtime.note("fault", "", 0, f"the socket {message.name} was lost: there was no descriptor for it")
+        runtime.context = replace(runtime.context, sockets=sockets)
+        self.to_all(message)
+        if before not in (-1, message.fd):
+            os.close(before)
+
+    def to_all(self, message: AdmitDown | SocketDown | TellDown) -> None:
+        """Send to every supervisor directly below; regrow's own workers have no use for sockets."""
         for process in self._runtime.processes.values():
+            if process.name == nested.SYSTEM and isinstance(message, SocketDown):
+                continue
             if process.channel is not None and process.ended is None:
                 process.channel.send(message)
 

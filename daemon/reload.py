@@ -35,7 +35,7 @@ def worker(old: Plan, raw: Mapping[str, Any], supervisor: SupervisorSpec) -> byt
     """
     from regrow.config.load import worker_spec
 
-    return msgspec.msgpack.encode(worker_spec(raw, supervisor=supervisor, daemon=old.daemon))
+    return msgspec.msgpack.encode(worker_spec(raw, supervisor=supervisor, daemon=old.daemon, sockets=old.sockets))
 
 
 def fault(old: Plan, new: Plan) -> str:

@@ -39,6 +39,7 @@ from regrow.daemon.loop import Loop
 from regrow.daemon.pipes import Arrivals
 from regrow.daemon.reexec.root import Reexec
 from regrow.daemon.runtime import Runtime
+from regrow.daemon.sockets import Sockets
 from regrow.daemon.streams import Streams
 from regrow.daemon.tell import complain
 from regrow.daemon.tree import ROOT, Tree
@@ -84,6 +85,7 @@ class Root:
             notify_fd=on.notify_fd,
             strangers=on.strangers,
         )
+        self.sockets = Sockets(self, on.listening)
         self.verbs = Verbs(self)
         path = os.path.join(plan.daemon.run_dir, "control.sock")
         self.server = ControlServer(self.loop, path, plan.access, self.verbs.serve, on.listener_fd)
@@ -146,9 +148,9 @@ class Root:
         self.books.daemon_event("daemon_ready")
         self.tell_systemd("READY=1\n" + self.books.status_line())
 
-    def tell_systemd(self, text: str) -> None:
+    def tell_systemd(self, text: str, fd: int = -1) -> None:
         if self.notify:
-            notify(self.notify, text)
+            notify(self.notify, text, fd)
 
     # asking supervisors
 
@@ -264,9 +266,21 @@ class Root:
             if fault:
                 failed(ControlError("bad_request", fault))
             else:
-                self._take_over(plan, done)
+                self.sockets.take_over(plan.sockets, lambda fault: listening(plan, fault))
+
+        def listening(plan: Plan, fault: str) -> None:
+            if fault:
+                failed(ControlError("bad_request", fault))
+                return
+            self._take_over(plan, done)
+            self.release_sockets()
 
         self.errands.run(lambda: reload.plan(self.plan), loaded)
+
+    def release_sockets(self) -> None:
+        """Close what is in the file no more, and in no table of a worker that runs or is to run."""
+        if self.sockets.retired:
+            self.sockets.release(self.tree.sockets_in_use())
 
     def _take_over(self, plan: Plan, done: Callable[[Any], None]) -> None:
         changes = reload.changes(self.tree, plan)

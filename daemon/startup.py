@@ -7,15 +7,16 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from regrow.config import exits
 from regrow.config.spec import CgroupUse, Plan
-from regrow.daemon import commons, footing
-from regrow.daemon.errors import RunDirError
+from regrow.daemon import activation, commons, footing, listen
+from regrow.daemon.activation import Passed
+from regrow.daemon.errors import ListenError, RunDirError
 from regrow.daemon.linux import cgroup, identity, takeover
 from regrow.daemon.reexec import execute
 from regrow.daemon.tell import complain
@@ -28,6 +29,7 @@ def run(plan_fd: int) -> int:
     """
     Be the root daemon of the plan that `plan_fd` holds (msgpack). Returns its exit status.
     """
+    passed = activation.passed(os.environ, os.getpid(), plan_fd)
     plan = _read_plan(plan_fd)
     os.umask(0o022)
     _more_descriptors()
@@ -41,8 +43,8 @@ def run(plan_fd: int) -> int:
         taken = takeover.take(plan.daemon.run_dir, token, f"regrow: {plan.daemon.name} root", path)
         for report in taken.reports:
             complain(report)
-        return _be_root(plan, token, taken, _open_groups(path))
-    except RunDirError as error:
+        return _be_root(plan, token, taken, _open_groups(path), passed)
+    except (RunDirError, ListenError) as error:
         complain(str(error))
         return exits.REFUSED
     except Exception:  # noqa: BLE001 - the outermost frame
@@ -52,30 +54,47 @@ def run(plan_fd: int) -> int:
         return exits.INTERNAL
 
 
-def _be_root(plan: Plan, token: str, taken: takeover.Taken, group: cgroup.Group | None) -> int:
+def _be_root(
+    plan: Plan, token: str, taken: takeover.Taken, group: cgroup.Group | None, passed: Sequence[Passed]
+) -> int:
     from regrow.daemon.root import Root
 
     try:
+        opened = listen.open_all(plan.sockets, passed, lasting=_is_service(os.environ))
+    except ListenError:
+        _leave(plan, taken.lock_fd, group)
+        raise
+    try:
         commons.remove(plan.daemon.run_dir)
-        on, unshared = footing.anew(plan, token, taken, group)
+        on, unshared = footing.anew(plan, token, taken, group, opened.listening)
         root = Root(on)
     except OSError as error:
         raise RunDirError(
             f"cannot use {plan.daemon.run_dir}: {error.strerror or error}; choose another [daemon] run_dir"
         ) from None
     root.tell(taken, unshared)
+    root.sockets.tell(opened)
     return be(root, root.runtime.begin)
 
 
 def be(root: Root, begin: Callable[[], None]) -> int:
     """`begin`, serve until the end, and leave the run_dir to the next one. Returns the exit status."""
     status = root.run(begin)
-    if root.runtime.group is not None:
-        cgroup.close_subtree(root.runtime.group)
-    run_dir = root.plan.daemon.run_dir
-    commons.remove(run_dir)
-    takeover.release(run_dir, root.lock_fd)
+    root.sockets.close()
+    commons.remove(root.plan.daemon.run_dir)
+    _leave(root.plan, root.lock_fd, root.runtime.group)
     return status
+
+
+def _leave(plan: Plan, lock_fd: int, group: cgroup.Group | None) -> None:
+    if group is not None:
+        cgroup.close_subtree(group)
+    takeover.release(plan.daemon.run_dir, lock_fd)
+
+
+def _is_service(environ: Mapping[str, str]) -> bool:
+    """Whether systemd itself has started us: it keeps our sockets, and they are to be found where they are."""
+    return bool(environ.get("NOTIFY_SOCKET")) and environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
 def _cgroup_path(use: CgroupUse, token: str) -> str:

@@ -150,6 +150,11 @@ class Tree:
         """The specs of all workers, also of those that came at run time."""
         return [node.spec for node in self.nodes.values() if isinstance(node.spec, WorkerSpec)]
 
+    def sockets_in_use(self) -> frozenset[str]:
+        """The names of the sockets that workers have, or will have when they are started again by themselves."""
+        alive = (node.spec for node in self.nodes.values() if node.pid is not None or node.want == "up")
+        return frozenset(name for spec in alive if isinstance(spec, WorkerSpec) for name in spec.sockets)
+
     def entries(self, names: Iterable[str] = (), *, everything: bool = False) -> list[dict[str, Any]]:
         """`status` of the named subtrees (each once), or of the user's tree, in tree order."""
         chosen = list(names) or (list(self.tops) if everything else [self.tops[0]])

@@ -4,6 +4,7 @@ if not __name__.startswith("regrow."):
     raise ImportError(f"{__name__} is part of regrow: import it as regrow.workers (the repository is on sys.path)")
 
 from regrow.workers.errors import Ignore, NotDeterministic, StepFailed
+from regrow.workers.listening import sockets
 from regrow.workers.notify import notify, progress, ready, status, stopping
 
 TYPE_CHECKING = False
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agent", "Ignore", "NotDeterministic", "State", "StepFailed", "Workflow", "handler", "notify", "progress", "ready",
-    "status", "step", "stopping",
+    "sockets", "status", "step", "stopping",
 ]  # fmt: skip
 
 _HOMES = {"Agent": "agent", "handler": "agent", "State": "state", "Workflow": "workflow", "step": "workflow"}

@@ -77,7 +77,8 @@ def check(files: tuple[str, ...], as_json: bool) -> int:
         click.echo("[]")
     else:
         supervisors, workers = count(plan)
-        click.echo(f"ok: {_plural(supervisors, 'supervisor')}, {_plural(workers, 'worker')}")
+        sockets = f", {_plural(len(plan.sockets), 'socket')}" if plan.sockets else ""
+        click.echo(f"ok: {_plural(supervisors, 'supervisor')}, {_plural(workers, 'worker')}{sockets}")
     return DONE
 
 

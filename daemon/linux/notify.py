@@ -86,10 +86,15 @@ def parse(data: bytes) -> dict[str, str]:
     return fields
 
 
-def notify(address: str, text: str) -> None:
-    """Send `text` to the notify socket at `address`, never waiting; an unreachable one is no error."""
+def notify(address: str, text: str, fd: int = -1) -> None:
+    """
+    Send `text`, and a descriptor if there is one, to the notify socket at `address`.
+
+    Never waits; an unreachable socket is no error.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sender:
         try:
-            sender.sendto(text.encode(), "\0" + address[1:] if address.startswith("@") else address)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd))] if fd >= 0 else []
+            sender.sendmsg([text.encode()], rights, 0, "\0" + address[1:] if address.startswith("@") else address)
         except OSError:
             pass  # as sd_notify(3) has it: whoever asked for notices may be gone

@@ -7,12 +7,13 @@ child dies with its supervisor (PR_SET_PDEATHSIG).
 
 A failure between fork and exec arrives on a close-on-exec pipe as (stage, errno).
 
-Source: fork(2), execve(2), PR_SET_PDEATHSIG(2const), credentials(7), setrlimit(2).
+Source: fork(2), execve(2), PR_SET_PDEATHSIG(2const), credentials(7), setrlimit(2), sd_listen_fds(3).
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import os
 import resource
@@ -23,7 +24,7 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct
 
-from regrow.config.spec import Credentials, Limits
+from regrow.config.spec import JOURNAL, Credentials, Limits
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import kernel
 from regrow.daemon.linux.cgroup import Group
@@ -52,9 +53,8 @@ _set_mask: Callable[[int, Iterable[int]], object] = getattr(
 _DEFAULT = int(signal.SIG_DFL)
 _BLOCK, _UNBLOCK = int(signal.SIG_BLOCK), int(signal.SIG_UNBLOCK)
 
-JOURNAL = "/run/systemd/journal/stdout"
-"""Where the journal takes streams."""
-
+FIRST_SOCKET = 3
+"""Where a child finds its sockets, sd_listen_fds(3)."""
 
 NO_LIMITS = Limits()
 
@@ -91,11 +91,13 @@ class Launch(Struct, frozen=True):
     cwd: str = ""
     executes: bool = False
     keep_fds: tuple[int, ...] = ()
+    sockets: tuple[int, ...] = ()
 
     @property
     def plain(self) -> bool:
         """Whether a shim can do all of it: nothing to open, and no stream overwritten before it was copied."""
-        return self.group is None and self.stdout.fd not in (None, 0) and self.stderr.fd not in (None, 0, 1)
+        streams = self.stdout.fd not in (None, 0) and self.stderr.fd not in (None, 0, 1)
+        return streams and self.group is None and not self.sockets
 
 
 def fork_exec(launch: Launch, executable: str, argv: tuple[str, ...]) -> tuple[int, int]:
@@ -109,9 +111,31 @@ def fork_exec(launch: Launch, executable: str, argv: tuple[str, ...]) -> tuple[i
     """
 
     def body(_status_fd: int) -> NoReturn:
-        raise _exec(executable, argv, launch.env)
+        raise _exec(executable, argv, {**launch.env, **own_environ(launch)})
 
     return fork_call(launch, body)
+
+
+def own_environ(launch: Launch) -> Mapping[str, str]:
+    """What only the child itself can say, in its environment."""
+    return {"LISTEN_PID": str(os.getpid())} if launch.sockets else {}
+
+
+def out_of_way(fd: int, sockets: int) -> int:
+    """
+    The same descriptor above those where a child has so many sockets; the old one is closed.
+
+    Raises:
+        SpawnError: there is no other.
+    """
+    if fd >= FIRST_SOCKET + sockets:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_SOCKET + sockets)
+    except OSError as error:
+        raise SpawnError("make room for its sockets", error.errno or 0) from None
+    finally:
+        os.close(fd)
 
 
 def _fork_into(group: Group) -> int:
@@ -171,6 +195,12 @@ def fork_call(launch: Launch, body: Callable[[int], int]) -> tuple[int, int]:
         status_fd, child_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise SpawnError("make a status pipe", error.errno or 0) from None
+    if launch.sockets:
+        try:
+            child_fd = out_of_way(child_fd, len(launch.sockets))
+        except SpawnError:
+            os.close(status_fd)
+            raise
     # A signal that reaches the child before it has let go of the parent's wakeup descriptor would be
     # written there and be taken for the parent's own: hence none is delivered in between.
     _set_mask(_BLOCK, HANDLED)
@@ -236,6 +266,8 @@ def _set_up(launch: Launch, status_fd: int, parent: int) -> None:
         for number in IGNORED if launch.executes else HANDLED:
             _set_handler(number, _DEFAULT)
         _set_mask(_UNBLOCK, HANDLED)
+        stage = "make room for its sockets"  # before a limit says that there is none
+        sockets = _copies(launch.sockets)
         stage = "set limits"
         for which, soft, hard in resource_limits(launch.limits):
             resource.setrlimit(which, (soft, hard))
@@ -256,8 +288,10 @@ def _set_up(launch: Launch, status_fd: int, parent: int) -> None:
         err = out if launch.stderr == launch.stdout else _open(launch.stderr)
         stage, subject = "set up descriptors", ""
         _place(launch.stdin_fd, out, err)
+        for at, socket in enumerate(sockets, FIRST_SOCKET):
+            os.dup2(socket, at, inheritable=launch.executes)
         if not launch.executes:  # an exec closes them by itself
-            kernel.close_from(3, keep=(status_fd, *launch.keep_fds))
+            kernel.close_from(FIRST_SOCKET + len(launch.sockets), keep=(status_fd, *launch.keep_fds))
         stage = "bind to its supervisor"
         # After the change of user, which would clear it; then look whether the parent died before that.
         kernel.set_pdeathsig(signal.SIGKILL)
@@ -278,6 +312,11 @@ def _place(stdin_fd: int, out: int, err: int) -> None:
         err = out
     os.dup2(out, 1)
     os.dup2(err if err != out else 1, 2)
+
+
+def _copies(sockets: tuple[int, ...]) -> list[int]:
+    """All of them above where they are to be: one may be in the place of another."""
+    return [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_SOCKET + len(sockets)) for fd in sockets]
 
 
 def _open(target: Target) -> int:

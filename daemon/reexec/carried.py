@@ -118,8 +118,10 @@ def descriptors(supervisor: Supervisor) -> set[int]:
     """All that must stay open through the exec."""
     context = supervisor.context
     found = {*context.devnull, context.logger_fd, context.outputs_fd, supervisor.notify_fd}
+    found |= set(context.sockets.values())
     for child in supervisor.children:
         found |= {child.status_fd, child.stacks_fd, child.link.fd if child.link is not None else -1}
+        found |= set(child.link.fds if child.link is not None else ())
     if supervisor.up is not None:
         found.add(supervisor.up.fd)
     return found - {-1}

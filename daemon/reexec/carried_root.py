@@ -15,6 +15,7 @@ from regrow.daemon.commons import Members
 from regrow.daemon.control import Client
 from regrow.daemon.events import Log
 from regrow.daemon.exit_reason import Awaited
+from regrow.daemon.listen import Listening
 from regrow.daemon.reexec.carried import unreadable
 from regrow.daemon.streams import Held
 from regrow.daemon.system import Wanted
@@ -56,6 +57,7 @@ class Root(Struct, frozen=True):
     listener_fd: int
     clients: tuple[Client, ...]
     awaited: tuple[Awaited, ...]
+    listening: Listening
     requests: int
     notify: str
     watchdog_s: float
@@ -82,4 +84,5 @@ def descriptors(root: Root) -> set[int]:
     """All that must stay open through the exec, besides those of the supervisor."""
     found = {root.lock_fd, root.streams_fd, root.arriving_fd, root.listener_fd}
     found |= {stream.fd for stream in root.streams.streams.values()} | {client.fd for client in root.clients}
+    found |= {one.fd for one in (*root.listening.held.values(), *root.listening.retired.values())}
     return found - {-1}

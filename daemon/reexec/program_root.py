@@ -38,6 +38,7 @@ def go_on(found: Supervisor, data: bytes) -> int:
             streams_fd=above.streams_fd,
             arriving_fd=above.arriving_fd,
             notify=above.notify,
+            listening=above.listening,
             watchdog_s=above.watchdog_s,
             notify_fd=found.notify_fd,
             listener_fd=above.listener_fd,

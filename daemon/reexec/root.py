@@ -279,6 +279,7 @@ def gather(root: Root, progress: Progress) -> tuple[carried.Supervisor, carried_
         listener_fd=root.server.fd,
         clients=tuple(connection.carried() for connection in root.server.connections),
         awaited=root.verbs.exit_reason.carried(),
+        listening=root.sockets.carried(),
         requests=root.requests,
         notify=root.notify,
         watchdog_s=root.watchdog_s,

@@ -118,7 +118,6 @@ def test_every_key_of_a_supervisor(tmp_path: Path) -> None:
         ("stdout = 'null'", "stdout", Output(OutputKind.NULL)),
         ("stdout = '/var/log/x'", "stdout", Output(OutputKind.PATH, "/var/log/x")),
         ("stderr = 'stdout'", "stderr", Output(OutputKind.STDOUT)),
-        ("stderr = 'journal'", "stderr", Output(OutputKind.JOURNAL)),
         ("log = { max_size = '1MiB', keep = 0 }", "log", LogRotation(2**20, 0)),
         ("limits = { memory = '1GiB', open_files = 99, processes = 5 }", "limits", Limits(2**30, 99, 5)),
         (

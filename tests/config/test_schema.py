@@ -19,6 +19,7 @@ def test_schema_has_every_key() -> None:
     """Every table has exactly the keys that reading knows, each with a description."""
     properties: dict[str, Any] = json_schema()["properties"]
     families = {"supervisor": keys.SUPERVISOR, "worker": keys.WORKER, "workflow": keys.WORKFLOW}
+    families["socket"] = keys.SOCKET
     sections = {"daemon": keys.DAEMON, "access": keys.ACCESS, "commands": keys.COMMANDS, "hub": keys.HUB}
     for name, table in {**sections, **families}.items():
         schema = properties[name]

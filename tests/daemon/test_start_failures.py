@@ -102,13 +102,11 @@ def test_output_path_not_writable(farm: Farm, stream: str) -> None:
 
 @pytest.mark.skipif(os.path.exists("/run/systemd/journal/stdout"), reason="there is a journal here")
 def test_journal_absent(farm: Farm) -> None:
-    """`stdout = "journal"` on a host without one: the start fails at that stage, with the error."""
+    """`stdout = "journal"` on a host without one is refused before anything starts."""
     with pytest.raises(CallError) as refused:
         farm.add("chronicler", stdout="journal")
-    assert refused.value.code == "start_failed"
-    assert "journal" in refused.value.message
-    assert "open stdout" in refused.value.message
-    assert "No such file or directory" in refused.value.message
+    assert refused.value.code == "bad_request"
+    assert "there is no journal on this host" in refused.value.message
 
 
 def test_environment_too_large(farm: Farm) -> None:

@@ -40,6 +40,7 @@ TABLES = {
     "`liveness`": _inner(WORKER, "liveness"),
     "`limits`": _inner(WORKER, "limits"),
     "`log`": _inner(WORKER, "log"),
+    "`[socket.NAME]`": _named("socket"),
     "`[workflow.NAME]`": _named("workflow"),
 }
 

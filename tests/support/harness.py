@@ -31,7 +31,12 @@ class DaemonEnded(Exception):
 
 
 class Daemon:
-    """`regrow up` on `directory/regrow.toml`. run, state and log directories are inside `directory`."""
+    """
+    `regrow up` on `directory/regrow.toml`. run, state and log directories are inside `directory`.
+
+    `wrapper` is an argv that ends by executing what follows it, and `passed` the descriptors that it has; `notices`
+    are what the daemon has said until it was ready.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -40,6 +45,9 @@ class Daemon:
         self.output = directory / "output"
         self.control: Wire
         self.stream: Wire
+        self.wrapper: list[str] = []
+        self.passed: list[int] = []
+        self.notices: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -52,7 +60,8 @@ class Daemon:
         self._notify.bind(address)
         with self.output.open("wb") as output:
             self._process = subprocess.Popen(
-                [REGROW, "up", str(self.file)],
+                [*self.wrapper, REGROW, "up", str(self.file)],
+                pass_fds=self.passed,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -73,7 +82,8 @@ class Daemon:
         while True:
             readable = select.select(waiting, [], [], max(0, deadline - time.monotonic()))[0]
             if self._notify in readable:
-                if b"READY=1" in self._notify.recv(1 << 16).split(b"\n"):
+                self.notices.append(self._notify.recv(1 << 16).decode())
+                if "READY=1" in self.notices[-1].split("\n"):
                     break
             elif readable:
                 raise DaemonEnded(self.wait_exit(), self.said())
