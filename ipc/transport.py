@@ -14,11 +14,13 @@ import os
 import select
 import socket
 import struct
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 import zmq
 
+from regrow.ipc import memory
 from regrow.ipc.wire import MAX_MESSAGE_BYTES
 
 ALIAS_BYTES = 8
@@ -76,6 +78,7 @@ class Transport:
                 self.close()
                 raise OSError(error.errno, f"{error} at {folder}/{bind}") from None
         self._peers: dict[int, int] = {}
+        self._large_bytes = memory.LARGE_BYTES
         self.met: list[str] = []
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.epoll = select.epoll()
@@ -149,6 +152,8 @@ class Transport:
         Raises:
             Gone, Full.
         """
+        if len(frame) >= self._large_bytes:
+            self._expect_large()
         try:
             self._send(to, _MORE_NOW)
             self._send(frame, _DONTWAIT)
@@ -181,7 +186,16 @@ class Transport:
             while self._get(_RCVMORE):
                 self._recv(_DONTWAIT, False)
             raise
-        return routing, frame.bytes if len(frame) < LARGE_BYTES else frame.buffer
+        if len(frame) < LARGE_BYTES:
+            return routing, frame.bytes
+        if len(frame) >= self._large_bytes:
+            self._expect_large()
+        return routing, frame.buffer
+
+    def _expect_large(self) -> None:
+        """The first large message will not be the last."""
+        self._large_bytes = sys.maxsize
+        memory.keep_freed()
 
     def has_input(self) -> bool:
         return bool(self._get(_STATE) & _POLLIN)
