@@ -14,7 +14,7 @@ from regrow.config.keys import ACCESS, COMMANDS, DAEMON, DAEMON_NAME_PATTERN
 from regrow.config.probes import LONGEST_SOCKET_PATH
 from regrow.config.sockets import check_unused, read_sockets
 from regrow.config.sources import Source, Tables
-from regrow.config.spec import AccessSpec, CommandsSpec, DaemonSpec, Plan
+from regrow.config.spec import AccessSpec, CommandsSpec, DaemonSpec, Kind, Plan, SupervisorSpec
 from regrow.config.tree import Tree
 from regrow.config.values import At
 
@@ -37,6 +37,11 @@ def read_plan(context: Context, tables: Tables, sources: list[Source]) -> Plan |
     context.sockets, context.socket_names = read_sockets(context, tables), tuple(tables.sockets)
     top = Tree(context, tables).build(root, sources[0])
     check_unused(context, tables)
+    if top is not None and context.check_system:
+        at = _at(context, tables, sources, "daemon")
+        _check_dir(daemon.run_dir, at.down("run_dir"))
+        if _has_agents(top):
+            _check_dir(daemon.state_dir, at.down("state_dir"))
     if top is None or context.problems:
         return None
     files = tuple(os.path.abspath(source.file) for source in sources)
@@ -72,6 +77,24 @@ def _daemon(context: Context, tables: Tables, sources: list[Source]) -> tuple[Da
         at.down("run_dir").wrong(said)
     root = fields.pop("root", None)
     return DaemonSpec(name, dirs["run_dir"], dirs["state_dir"], dirs["log_dir"], **fields), root
+
+
+def _check_dir(path: str, at: At) -> None:
+    """
+    Report what is certain to keep it from being made. Who may write there is not: the daemon may run as another user.
+    """
+    place = path
+    while not os.path.lexists(place) and place != "/":
+        place = os.path.dirname(place)
+    if not os.path.isdir(place) and not os.path.islink(place):
+        of = f"{place} is" if place == path else f"{path} cannot be made: {place} is"
+        at.wrong(f"{of} not a directory", "move it away, or choose another one")
+
+
+def _has_agents(top: SupervisorSpec) -> bool:
+    return any(
+        _has_agents(child) if isinstance(child, SupervisorSpec) else child.kind is Kind.AGENT for child in top.children
+    )
 
 
 def _daemon_name(table: dict[str, Any], at: At, first: Source) -> str:

@@ -18,7 +18,7 @@ from regrow.ipc.bell import SUFFIX
 from regrow.ipc.errors import Backpressure, BadRequest, NoProcess, StoreUnusable, Unreachable
 from regrow.ipc.groups import Address, ByKey, LeastOutstanding, RoundRobin, partition
 from regrow.ipc.names import MAX_NAME_BYTES
-from regrow.ipc.posts import BOX, MAX_PUT_OFF, MAX_WAITING, TOO_MANY_PUT_OFF, Box, check_id, written
+from regrow.ipc.posts import BOX, MAX_PUT_OFF, MAX_WAITING, TOO_MANY_PUT_OFF, Box, boxes, check_id, written
 from regrow.ipc.store import Store, Txn
 from regrow.ipc.transaction import Outgoing, Transaction
 
@@ -172,13 +172,16 @@ class Posting:
         With an `id`, members do not take turns: it is the same one each time, so that the id is known there.
 
         Raises:
-            NoProcess: nothing of that name is known; BadRequest: the key cannot be encoded.
+            NoProcess: nothing of that name is known, or it is no group and `to` has a key; BadRequest: the key
+            cannot be encoded.
         """
         if not isinstance(to, (str, ByKey, LeastOutstanding, RoundRobin)):
             raise BadRequest(str(to), "a post is for a name, or for a group")
         group = to if isinstance(to, str) else to.group
         replicas = self._replicas(group)
         if not replicas:
+            if isinstance(to, ByKey):
+                raise NoProcess(str(to), "it is no group, and only groups have keys")
             self._known.add(group)
             return group
         if isinstance(to, ByKey):
@@ -259,6 +262,13 @@ class Posting:
             return box.length(txn)
 
         return min((MAX_WAITING - store.read(look)) // 16, 1000)
+
+
+def known_names(txn: Txn, store: Store) -> frozenset[str]:
+    """The agents of the daemon's file with the members of their groups, and whoever was ever posted to."""
+    agents = msgspec.msgpack.decode(txn.get(AGENTS, b"\x80", db=store.meta), type=dict[str, int])
+    members = (f"{group}.{number}" for group, replicas in agents.items() for number in range(replicas))
+    return frozenset((*agents, *members, *boxes(txn, store.messages)))
 
 
 def noted(table: Callable[[], Names], store: Store, name: str) -> Record | None:

@@ -172,10 +172,17 @@ class Workflows:
         return run
 
     def listed(self, workflow: str | None = None) -> list[dict[str, Any]]:
-        """All runs, or those of a workflow, the oldest first; as `shown`, without the steps."""
+        """
+        All runs, or those of a workflow, the oldest first; as `shown`, without the steps.
+
+        Raises:
+            WorkflowError: there is no such workflow, nor was there a run of it; StoreError.
+        """
         db = self._store.messages
         found = self._store.read(lambda txn: list(rows.listed(txn, db)))
         chosen = [(id, run) for id, run in found if workflow in (None, run.workflow)]
+        if workflow is not None and not chosen:
+            self._desk_call(workflow)  # it is known
         return [_shown(id, run) for id, run in sorted(chosen, key=lambda pair: pair[1].created_at)]
 
     def shown(self, id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from regrow.config.errors import nearest
 from regrow.config.exits import USAGE
 from regrow.daemon.cli.options import Function, debug_option, format_option
 from regrow.daemon.cli.output import clock, dumps, json_list, one_line
@@ -62,8 +63,14 @@ def list_(which: Which, name: str | None, as_json: bool) -> None:
     """List the dead letters, the oldest first; with NAME, those to that agent."""
     from regrow.ipc.deadletters import listed
 
+    def look(txn: Txn) -> list[tuple[int, DeadLetter]]:
+        found = [row for row in listed(txn, store.messages) if name in (None, row[1].to)]
+        if name is not None and not found:
+            see_known(txn, store, "list", name)
+        return found
+
     with which.reading() as store:
-        found = store.read(lambda txn: [row for row in listed(txn, store.messages) if name in (None, row[1].to)])
+        found = store.read(look)
     if as_json:
         click.echo(json_list(brief(number, letter) for number, letter in found))
         return
@@ -162,13 +169,32 @@ def chosen(
         if len(words) > 1:
             raise click.UsageError(f"--all is of all agents, or of one: {' '.join(words)}")
         name = words[0] if words else None
-        return [number for number, letter in deadletters.listed(txn, store.messages) if name in (None, letter.to)]
+        found = [number for number, letter in deadletters.listed(txn, store.messages) if name in (None, letter.to)]
+        if name is not None and not found:
+            see_known(txn, store, verb, name)
+        return found
     if not words:
         raise click.UsageError(f"say which NUMBER, or --all; see `regrow dead list{which.options}`")
     wrong = [word for word in words if not (word.isascii() and word.isdigit() and 0 < int(word) < 1 << 64)]
     if wrong:
         raise click.UsageError(f"{wrong[0]!r:.100} is no number; for all letters to an agent: {verb} --all NAME")
     return list(dict.fromkeys(map(int, words)))
+
+
+def see_known(txn: Txn, store: Store, verb: str, name: str) -> None:
+    """
+    See that posts may go, or have gone, to that name.
+
+    Raises:
+        Failed.
+    """
+    from regrow.ipc.posting import known_names
+
+    known = known_names(txn, store)
+    if name not in known:
+        near = nearest(name, sorted(known))
+        hint = f"did you mean {near}?" if near is not None else "see `regrow status`"
+        raise Failed(f"cannot {verb} dead letters to {name[:200]!r}: no agent has that name; {hint}")
 
 
 @contextmanager

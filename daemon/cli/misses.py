@@ -53,7 +53,7 @@ class Misses:
         match error:
             case NoProcess():
                 name, keyed, _ = error.to.partition(" by key ")
-                return f"cannot {self._verb} {name}: {self._nobody(name, keyed=bool(keyed))}"
+                return f"cannot {TO[self._verb]} {name}: {self._nobody(name, keyed=bool(keyed))}"
             case ProcessDown():
                 return self._death(error)
             case CallTimeout(cycle=(_, *_)):
@@ -94,6 +94,7 @@ class Misses:
         return f"no process has that name; {_listed('the agents are', known) or 'there are no agents'}"
 
 
+TO = {"call": "call", "send": "send to", "post": "post to", "run": "run for"}
 PAST = {"call": "answered", "send": "accepted", "post": "took it"}
 
 
@@ -102,7 +103,7 @@ def _not_there(members: Sequence[Entry], name: str, *, keyed: bool) -> str:
     kinds = {member["kind"] for member in members}
     if "agent" not in kinds:
         return f"it is a {members[0]['kind']}, and only agents take messages"
-    if keyed and members[0]["name"] == name and members[0]["state"] == "running":
+    if keyed and members[0]["name"] == name:
         return "it is no group, and only groups have keys; leave --key out"
     remedy = f"`regrow why {members[0]['name']}` says why"
     if any(member["state"] in ("stopped", "failed") for member in members):

@@ -6,6 +6,7 @@ Light, because the fast path of `regrow status` reports through it too.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -17,6 +18,9 @@ INTERRUPTED = 130
 
 CLOSED_PIPE = 141
 """128 + SIGPIPE: whoever read our output has seen enough (`regrow events -f | head`)."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a write to a file says that takes no more."""
 
 
 class Failed(Exception):
@@ -39,9 +43,20 @@ def fail(error: BaseException, *, debug: bool = False) -> int:
     if isinstance(error, KeyboardInterrupt):
         say("interrupted")
         return INTERRUPTED
+    if (why := _why_no_output(error)) is not None:
+        drop_output()
+        say(f"cannot write the output: {why}")
+        return REFUSED
     message, code = _verdict(error)
     say(message)
     return code
+
+
+def _why_no_output(error: BaseException) -> str | None:
+    """What is wrong with stdout, if `error` is about that: it names no file, and files that we open are named."""
+    if isinstance(error, OSError) and error.filename is None and error.errno in NO_ROOM:
+        return error.strerror
+    return None
 
 
 def say(message: str) -> None:

@@ -111,8 +111,11 @@ def init(directory: str) -> None:
     for name, text in files.items():
         path = Path(directory, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x") as file:  # "x": nobody's file is overwritten, whatever happened since we looked
-            file.write(text)
+        try:
+            with path.open("x") as file:  # "x": nobody's file is overwritten, whatever happened since we looked
+                file.write(text)
+        except OSError as error:
+            raise Failed(f"cannot write {path}: {error.strerror}") from error
         click.echo(f"wrote {path}")
     first = next((name for name in files if name.endswith(".toml")), "")
     click.echo(f"now try: regrow up {Path(directory, first)}")

@@ -64,7 +64,19 @@ def test_list(dead: Cli) -> None:
     assert lines[1].endswith("expired")
     found = json.loads(dead("list", "other", "--format", "json").out)
     assert [(one["number"], one["to"], one["cause"], one["attempts"]) for one in found] == [(2, "other", "expired", 0)]
-    assert json.loads(dead("list", "nobody", "--format", "json").out) == []
+    assert json.loads(dead("drop", "--all", "other", "--format", "json").out)[0]["number"] == 2
+    assert json.loads(dead("list", "other", "--format", "json").out) == []
+
+
+@pytest.mark.parametrize("args", [("list",), ("list", "--format", "json"), ("drop", "--all"), ("retry", "--all")])
+def test_names_that_nobody_has(dead: Cli, args: tuple[str, ...]) -> None:
+    """Are said, and whose name may have been meant; a name that has no letter is no mistake."""
+    done = dead(*args, "conter")
+    assert (done.status, done.out) == (1, "")
+    assert done.err == (
+        f"regrow: cannot {args[0]} dead letters to 'conter': no agent has that name; did you mean counter?\n"
+    )
+    assert dead(*args, "zzz").err.endswith("no agent has that name; see `regrow status`\n")
 
 
 def test_damaged(dead: Cli, place: Place) -> None:
@@ -141,7 +153,7 @@ def test_retry_rings(house: House, run: Cli) -> None:
             assert run("dead", "retry", *where, "1").out == "1: agent nothing posted again\n"
             while not json.loads(run("dead", "list", *where, "--format", "json").out):
                 client.call("agent", "total")
-        assert "cannot post nobody" in run("post", *where, "nobody", "count").err
+        assert "cannot post to nobody" in run("post", *where, "nobody", "count").err
         assert run("post", *where, "agent", "count", "--expires", "0s").status == 2
     finally:
         daemon.close()

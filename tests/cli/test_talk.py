@@ -164,7 +164,7 @@ def test_agent_that_is_stopped(cli: Cli, tree: Tree) -> None:
     tree.call("stop", names=["counter", "pair"])
     try:
         remedy = "`regrow why counter` says why, `regrow start counter` starts it"
-        assert refusal(cli("send", "counter", "add")) == f"cannot send counter: it is stopped; {remedy}"
+        assert refusal(cli("send", "counter", "add")) == f"cannot send to counter: it is stopped; {remedy}"
         states = "pair.0 is stopped, pair.1 is stopped"
         assert f"none of its replicas is there: {states}; " in refusal(cli("call", "pair", "who"))
         assert "cannot call pair: none of its replicas" in refusal(cli("call", "pair", "who", "--key", "1"))

@@ -281,3 +281,25 @@ def test_env_file_problems_have_their_own_lines(tmp_path: Path) -> None:
     (tmp_path / "x.env").write_text("A=1\nnonsense\nB='open\nREGROW_X=1\n")
     found = problems(tmp_path, f"{W}env_file = 'x.env'\n")
     assert [(problem.file, problem.line) for problem in found] == [(str(tmp_path / "x.env"), line) for line in (2, 3, 4)]
+
+
+@pytest.mark.parametrize("key", ["run_dir", "state_dir", "log_dir"])
+@pytest.mark.parametrize("below", ["", "/a/b"])
+@pytest.mark.parametrize("has_agents", [False, True])
+def test_a_file_in_the_way_of_a_directory(tmp_path: Path, key: str, below: str, has_agents: bool) -> None:
+    """Of run_dir, and where there are agents of state_dir: without them `up` fails. It does not without log files."""
+    (tmp_path / "file").write_text("")
+    kind = 'agent = "workers:Idle"' if has_agents else 'command = ["true"]'
+    (tmp_path / "workers.py").write_text("from regrow.workers import Agent\n\n\nclass Idle(Agent):\n    pass\n")
+    text = f'[daemon]\n{key} = "{tmp_path}/file{below}"\n{SUP}[worker.w]\n{kind}\n'
+    found = problems(tmp_path, text)
+    if key == "log_dir" or (key == "state_dir" and not has_agents):
+        assert found == ()
+        return
+    (one,) = found
+    assert (one.line, one.key) == (2, f"daemon.{key}")
+    assert one.problem == (
+        f"{tmp_path}/file{below} cannot be made: {tmp_path}/file is not a directory"
+        if below
+        else f"{tmp_path}/file is not a directory"
+    )

@@ -63,6 +63,16 @@ def test_unknown_names(client: Client, name: str) -> None:
         assert store.read(lambda txn: list(boxes(txn, store.messages))) == ["agent"]
 
 
+def test_a_key_for_what_is_no_group(client: Client) -> None:
+    """Is refused, as in a call: whoever gives one takes the name for a group."""
+    for id in (None, "a"):
+        with pytest.raises(NoProcess, match="agent by key 1: it is no group, and only groups have keys"):
+            client.post(by_key("agent", 1), "take", id=id)
+    with pytest.raises(NoProcess, match="it is no group"):
+        client.cancel(by_key("agent", 1), "a")
+    client.post(round_robin("agent"), "take")
+
+
 def test_an_id_means_the_same_member_of_a_group(client: Client) -> None:
     """Whoever posts again with an id reaches the box that knows it, also from another process."""
     for id in ("a", "b", "c", "d"):

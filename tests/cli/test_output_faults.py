@@ -1,0 +1,36 @@
+"""What a verb prints and nobody can take: one line and status 1, as for any other file that cannot be written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_daemon import FakeDaemon
+
+TIMEOUT_S = 30.0
+VERBS = (("schema",), ("--help",), ("schema", "--debug"), ("systemd", "show"), ("init", "--help"))
+
+
+def into_full_disk(*args: str) -> subprocess.CompletedProcess[str]:
+    """Run `regrow ARGS`, with a full disk as its output."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "regrow.daemon.cli.main", *args]
+        return subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=False)
+
+
+@pytest.mark.parametrize("args", VERBS, ids=" ".join)
+def test_full_disk(args: tuple[str, ...]) -> None:
+    """No internal error, and nothing of the interpreter's at its end."""
+    done = into_full_disk(*args)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "regrow: cannot write the output: No space left on device"
+    assert "--debug" in args or done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("args", [("status",), ("status", "--format", "json"), ("tree",)], ids=" ".join)
+def test_full_disk_of_who_asks_a_daemon(daemon: FakeDaemon, args: tuple[str, ...]) -> None:
+    """The fast path too."""
+    done = into_full_disk(*args, "--run-dir", str(daemon.run_dir))
+    assert (done.returncode, done.stderr) == (1, "regrow: cannot write the output: No space left on device\n")
