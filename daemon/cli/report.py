@@ -19,6 +19,9 @@ INTERRUPTED = 130
 CLOSED_PIPE = 141
 """128 + SIGPIPE: whoever read our output has seen enough (`regrow events -f | head`)."""
 
+LONGEST_WORD = 300
+"""Characters of what was typed that are repeated in a line."""
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What a write to a file says that takes no more."""
 
@@ -61,11 +64,18 @@ def _why_no_output(error: BaseException) -> str | None:
 
 def say(message: str) -> None:
     """One line on stderr, whatever is in `message`."""
-    line = " ".join(message.split("\n"))
+    line = " ".join(map(_shortened, message.replace("\n", " ").split(" ")))
     try:
         print(f"regrow: {line}", file=sys.stderr, flush=True)
     except OSError:
         pass  # nobody reads stderr: the exit status has to do
+
+
+def _shortened(word: str) -> str:
+    """A name or an id that is too long to be one is not worth pages; a path may be long."""
+    if len(word) <= LONGEST_WORD:
+        return word
+    return f"{word[:LONGEST_WORD // 2]}…({len(word)} characters)"
 
 
 def drop_output() -> None:
