@@ -1,0 +1,245 @@
+"""
+Commands that misbehave in every way, beside agents that answer calls: what does it do to those, and what is left?
+
+For each torment in turn a few copies run while a client calls twenty agents without pause. The latency of the calls is
+set beside that of the same calls with nothing else. A torment passes when each copy ended as it had to, every call was
+answered, and neither processes nor directories are left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import procs
+from commanding import Desk
+from configs import Config
+from tree import SUP, Tree, short_directory
+
+from regrow.ipc import Client
+from regrow.ipc.commands_result import CommandResult
+
+AGENTS = 20
+AGENT = """
+from regrow.workers import Agent, handler
+
+
+class Echo(Agent):
+    @handler
+    def echo(self, n: int) -> int:
+        return n
+"""
+
+BOMB = """
+import os
+while True:
+    try:
+        if os.fork() == 0:
+            os.setsid()
+    except OSError:
+        pass
+"""
+HOG = "held = []\nwhile True: held.append(bytearray(1 << 24))"
+DAEMON = """
+import os, select
+os.environ.clear()
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+os.chdir("/")
+os.closerange(0, 64)
+select.select([], [], [])
+"""
+DEAF = """
+import select, signal
+for number in range(1, 65):
+    try: signal.signal(number, signal.SIG_IGN)
+    except (OSError, ValueError): pass
+while True: select.select([], [], [])
+"""
+FILL = """
+import os, select
+fd = os.open("/tmp/full", os.O_WRONLY | os.O_CREAT)
+try:
+    while True: os.write(fd, bytes(1 << 20))
+except OSError: pass
+select.select([], [], [])
+"""
+CHMOD = "mkdir -p a/b/c; touch a/b/c/f; chmod 000 a/b/c a/b a .; exec tail -f /dev/null"
+
+
+class Torment(NamedTuple):
+    """`copies` of `argv` at once; `ended` says whether a result is as it must be."""
+
+    name: str
+    argv: tuple[str, ...]
+    ended: Callable[[CommandResult], bool]
+    copies: int = 3
+    options: Mapping[str, Any] = MappingProxyType({})
+
+
+class Latency(NamedTuple):
+    """Of the calls beside one torment, in ms; `failed` is how many had no answer."""
+
+    calls: int
+    p50: float
+    p99: float
+    worst: float
+    failed: int
+
+
+def python(code: str) -> tuple[str, ...]:
+    """A program in this interpreter, without its packages."""
+    return (sys.executable, "-I", "-S", "-c", code)
+
+
+def late(result: CommandResult) -> bool:
+    """It was killed at its deadline."""
+    return result.reason == "timeout"
+
+
+def ended(result: CommandResult) -> bool:
+    """It came to its end by itself."""
+    return result.ok
+
+
+def flooded(result: CommandResult) -> bool:
+    """Most of what it wrote was cut, and counted."""
+    return (result.ok or late(result)) and result.stdout_cut > len(result.stdout)
+
+
+def hogged(result: CommandResult) -> bool:
+    """It did not get what it wanted."""
+    return not result.ok
+
+
+def torments() -> tuple[Torment, ...]:
+    """All of them, each alone bad enough to take a machine down where nobody holds it."""
+    return (
+        Torment("sleepers", ("tail", "-f", "/dev/null"), late, 5),
+        Torment("readers of their input", ("cat",), ended, 5),
+        Torment("deaf to signals", python(DEAF), late),
+        Torment("makes itself a daemon", python(DAEMON), ended),
+        Torment("chmods its directory", ("sh", "-c", CHMOD), late),
+        Torment("fills /tmp", python(FILL), late, 2, {"isolate": ["tmp"]}),
+        Torment("memory hog", python(HOG), hogged, 2, {"limits": {"memory": "200MiB"}}),
+        Torment("flood of 10 GB", ("head", "-c", "10G", "/dev/zero"), flooded, 2),
+        Torment("endless loops", ("sh", "-c", "while :; do :; done"), late),
+        Torment("fork bomb", python(BOMB), late, 1, {"limits": {"processes": 400}}),
+    )
+
+
+class Torture:
+    """A daemon with agents, commands, and somebody who calls all the time."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "echo.py").write_text(AGENT)
+        config = Config(directory)
+        config.workers["echo"] = {"agent": "echo:Echo", "replicas": AGENTS}
+        config.supervisors[SUP] = {"children": ["echo"]}
+        self.desk = Desk(Tree(directory, config), config).open(max_parallel=8)
+
+    def close(self) -> None:
+        self.desk.close()
+        self.desk.tree.finish()
+
+    @contextmanager
+    def calls(self) -> Iterator[Callable[[], Latency]]:
+        """Call one agent after the other as long as the block lasts; then ask what that was like."""
+        taken_s: list[float] = []
+        over, failed = threading.Event(), 0
+
+        def call() -> None:
+            nonlocal failed
+            with Client(self.desk.tree.run_dir) as client:
+                for number in count():
+                    if over.is_set():
+                        return
+                    began_s = time.perf_counter()
+                    try:
+                        failed += client.call(f"echo.{number % AGENTS}", "echo", number, timeout=20.0) != number
+                    except Exception:  # noqa: BLE001 - whatever it was, it was no answer
+                        failed += 1
+                    taken_s.append(time.perf_counter() - began_s)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        try:
+            yield lambda: latency(taken_s, failed)
+        finally:
+            over.set()
+            thread.join()
+
+    def quiet(self, seconds: float) -> Latency:
+        """The calls with nothing beside them."""
+        with self.calls() as found:
+            threading.Event().wait(seconds)
+        return found()
+
+    def run(self, torment: Torment, seconds: float) -> tuple[Latency, list[CommandResult]]:
+        """The calls beside a torment, again and again for so many seconds, and what its copies came to."""
+        results: list[CommandResult] = []
+        end_s = time.monotonic() + seconds
+        with self.calls() as found:
+            while (left_s := end_s - time.monotonic()) > 0 or not results:
+                results += self._once(torment, max(left_s, 0.2))
+        self.desk.settle()
+        code = torment.argv[-1]
+        assert len(code) < 40 or not procs.carrying(code), f"{torment.name} has left {procs.carrying(code)}"
+        return found(), results
+
+    def _once(self, torment: Torment, seconds: float) -> list[CommandResult]:
+        copies = [self.desk.start(*torment.argv, timeout=seconds, **torment.options) for _ in range(torment.copies)]
+        for command in copies:
+            command.end_input()
+        return [command.wait() for command in copies]
+
+
+def latency(taken_s: list[float], failed: int) -> Latency:
+    """Sum up."""
+    ordered = sorted(taken_s)
+
+    def at(part: float) -> float:
+        return ordered[min(len(ordered) - 1, int(len(ordered) * part))] * 1000
+
+    return Latency(len(ordered), at(0.5), at(0.99), at(1.0), failed)
+
+
+def main() -> int:
+    """Run all torments; prints a table, and returns 1 if one did not pass."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=8.0, help="how long each torment lasts")
+    seconds = parser.parse_args().seconds
+    bad = 0
+    with short_directory() as directory:
+        torture = Torture(directory)
+        try:
+            _say(f"{'beside':<26}{'calls':>8}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}{'failed':>8}  ended")
+            _show("nothing", torture.quiet(seconds), "")
+            for torment in torments():
+                found, results = torture.run(torment, seconds)
+                right = all(torment.ended(result) for result in results)
+                bad += not right or found.failed > 0
+                _show(torment.name, found, ("" if right else "WRONG: ") + ", ".join(sorted({str(r) for r in results})))
+            _show("nothing", torture.quiet(seconds), "")
+        finally:
+            torture.close()
+    return 1 if bad else 0
+
+
+def _show(name: str, found: Latency, ends: str) -> None:
+    figures = f"{found.calls:>8}{found.p50:>9.2f}{found.p99:>9.2f}{found.worst:>9.1f}{found.failed:>8}"
+    _say(f"{name:<26}{figures}  {ends[:90]}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
