@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -41,9 +42,10 @@ def systemd(ctx: click.Context) -> None:
 
 @systemd.command()
 @files_argument
+@click.option("--sockets", is_flag=True, help="Also have systemd listen at the [socket.X] of each FILE, by units.")
 @user_option
 @debug_option
-def install(files: tuple[str, ...], user: bool) -> int:
+def install(files: tuple[str, ...], sockets: bool, user: bool) -> int:
     """
     Write the unit, and link each FILE to where it looks.
 
@@ -51,27 +53,46 @@ def install(files: tuple[str, ...], user: bool) -> int:
     """
     from regrow.config.errors import ConfigErrors
     from regrow.config.load import load
-    from regrow.daemon.cli import units
+    from regrow.daemon.cli import socket_units, units
 
     site = _site(user, "install")
     links = units.links(site, files)
+    plans = []
     for file in files:
         try:
-            load([file])
+            plans.append(load([file]))
         except ConfigErrors as errors:
             for problem in errors.problems:
                 click.echo(str(problem), err=True)
             return BAD_CONFIG
+    listening: dict[Path, str] = {}
+    for file, plan in zip(files, plans, strict=True) if sockets else ():
+        listening |= socket_units.wanted(site, units.link_of(site, file), plan)
     with _as_one_line("install"):
         _say("wrote" if units.write_unit(site) else "unchanged", site.unit)
         for link, target in links.items():
             _say("linked" if units.write_link(link, target) else "unchanged", link)
-    if units.reload(site):
-        click.echo(f"now type: {' '.join([*site.systemctl, 'enable --now', *map(units.instance, links)])}")
-    else:
-        click.echo("systemd does not run here: it will find this when it does")
-        click.echo(f"now type: {' '.join([*site.systemctl, 'enable', *map(units.instance, links)])}")
+            for old in socket_units.remove(site, socket_units.there(site, link) - listening.keys()) if sockets else ():
+                _say("removed", old)
+        for unit, text in listening.items():
+            _say("wrote" if units.write(unit, text) else "unchanged", unit)
+    _say_what_to_type(site, links, [unit.name for unit in listening])
     return DONE
+
+
+def _say_what_to_type(site: units.Site, links: Iterable[Path], sockets: list[str]) -> None:
+    """Have the units read, and print the next command. What listens already cannot be listened at by systemd."""
+    from regrow.daemon.cli import units
+
+    systemctl = " ".join(site.systemctl)
+    names = " ".join([*sockets, *map(units.instance, links)])
+    if not units.reload(site):
+        click.echo("systemd does not run here: it will find this when it does")
+        click.echo(f"now type: {systemctl} enable {names}")
+        return
+    new = any(not units.runs(site, unit) for unit in sockets)
+    stop = " ".join(one for one in map(units.instance, links) if new and units.runs(site, one))
+    click.echo(f"now type: {f'{systemctl} stop {stop}; ' if stop else ''}{systemctl} enable --now {names}")
 
 
 @systemd.command()
@@ -84,17 +105,19 @@ def uninstall(names: tuple[str, ...], user: bool) -> int:
 
     None of them may run. The files themselves stay; the unit goes with the last of them.
     """
-    from regrow.daemon.cli import units
+    from regrow.daemon.cli import socket_units, units
 
     site = _site(user, "uninstall")
     links = {units.link_of(site, name) for name in names} if names else units.links_there(site)
     for link in sorted(links):
-        if units.runs(site, link):
-            what = units.instance(link)
+        what = units.instance(link)
+        if units.runs(site, what):
             stop = " ".join([*site.systemctl, "disable --now", what])
             raise Failed(f"cannot uninstall {what}: it runs; stop it first: `{stop}`")
     with _as_one_line("uninstall"):
         for link in sorted(links):
+            for unit in socket_units.remove(site, socket_units.there(site, link)):
+                _say("removed", unit)
             units.disable(site, link)
             _say("removed" if units.remove_link(link) else "kept" if link.exists() else "not there:", link)
         left = units.links_there(site)

@@ -123,32 +123,36 @@ def instance(link: Path) -> str:
 
 
 def write_unit(site: Site) -> bool:
+    """As `write`, the unit of all trees."""
+    return write(site.unit, text(user=site.user))
+
+
+def write(unit: Path, wanted: str) -> bool:
     """
-    Put the unit there; False when it was there. Nobody ever sees half of it.
+    Put a unit there; False when it was there. Nobody ever sees half of it.
 
     Raises:
         Failed: somebody else's is there; OSError.
     """
-    wanted = text(user=site.user)
-    if site.unit.exists():
-        there = site.unit.read_text(errors="replace")
+    if unit.exists():
+        there = unit.read_text(errors="replace")
         if there == wanted:
             return False
-        _refuse_foreign(site, there)
-    site.unit.parent.mkdir(parents=True, exist_ok=True)
-    new = site.unit.with_name(f".{UNIT}.{os.getpid()}")
+        _refuse_foreign(unit, there)
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    new = unit.with_name(f".{unit.name}.{os.getpid()}")
     try:
         new.write_text(wanted)
         new.chmod(0o644)
-        new.replace(site.unit)
+        new.replace(unit)
     finally:
         new.unlink(missing_ok=True)
     return True
 
 
-def _refuse_foreign(site: Site, there: str) -> None:
+def _refuse_foreign(unit: Path, there: str) -> None:
     if not there.startswith(SIGN):
-        raise Failed(f"cannot use {site.unit}: one is there that regrow has not written; move it away")
+        raise Failed(f"cannot use {unit}: one is there that regrow has not written; move it away")
 
 
 def write_link(link: Path, target: Path) -> bool:
@@ -182,7 +186,7 @@ def remove_unit(site: Site) -> bool:
     """
     if not site.unit.exists():
         return False
-    _refuse_foreign(site, site.unit.read_text(errors="replace"))
+    _refuse_foreign(site.unit, site.unit.read_text(errors="replace"))
     site.unit.unlink()
     try:
         site.folder.rmdir()
@@ -198,18 +202,19 @@ def is_running(site: Site) -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-def runs(site: Site, link: Path) -> bool:
-    """Whether an instance runs, or is about to."""
+def runs(site: Site, unit: str) -> bool:
+    """Whether a unit runs, or is about to."""
     if not is_running(site):
         return False
-    said = _systemctl(site, "show", "--property=ActiveState", "--value", instance(link)).stdout.strip()
+    said = _systemctl(site, "show", "--property=ActiveState", "--value", unit).stdout.strip()
     return said not in ("", "inactive", "failed")
 
 
-def disable(site: Site, link: Path) -> None:
-    """Have an instance not started at boot any more."""
+def disable(site: Site, place: Path) -> None:
+    """Have a unit not started at boot any more: that of a link, or the one that is there."""
+    unit = instance(place) if place.parent == site.folder else place.name
     if site.unit.exists():
-        _systemctl(site, "disable", "--quiet", instance(link))
+        _systemctl(site, "disable", "--quiet", unit)
 
 
 def reload(site: Site) -> bool:

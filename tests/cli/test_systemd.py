@@ -57,6 +57,59 @@ def test_install_and_uninstall_of_a_user(home: Path, tmp_path: Path, capsys: pyt
     assert not (home / "regrow").exists()
 
 
+SOCKETS = """
+sockets = ["web", "all", "way"]
+[socket.web]
+tcp = 8000
+backlog = 7
+[socket.all]
+tcp = "[::]:8001"
+[socket.way]
+unix = "/srv/100%/way.sock"
+mode = "0660"
+group = 0
+"""
+
+
+def test_units_of_sockets(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One for each socket, after the file; those that leave it go, and with the tree all of them."""
+    folder, file = home / "systemd/user", tree(tmp_path, text=TREE + SOCKETS)
+    assert run(["systemd", "install", "--user", "--sockets", file]) == 0
+    said = capsys.readouterr().out.splitlines()
+    units_ = [f"regrow@shop.{name}.socket" for name in ("web", "all", "way")]
+    assert said[2:5] == [f"wrote {folder / unit}" for unit in units_]
+    assert said[-1] == f"now type: systemctl --user enable {' '.join(units_)} regrow@shop"
+    web, every, way = ((folder / unit).read_text().partition("[Socket]\n")[2].splitlines() for unit in units_)
+    common = ["Service=regrow@shop.service", "Backlog=4096"]
+    install = ["", "[Install]", "WantedBy=sockets.target regrow@shop.service"]
+    assert web == ["ListenStream=127.0.0.1:8000", "FileDescriptorName=web", common[0], "Backlog=7", *install]
+    assert every == ["ListenStream=[::]:8001", "FileDescriptorName=all", *common, "BindIPv6Only=both", *install]
+    owner = ["SocketMode=0660", "RemoveOnStop=yes", "SocketGroup=0"]
+    assert way == ["ListenStream=/srv/100%%/way.sock", "FileDescriptorName=way", *common, *owner, *install]
+    (folder / "regrow@shop.own.web.socket").write_text(units.SIGN)  # of the tree `shop.own`
+    tree(tmp_path, text=TREE + SOCKETS.replace("way", "gate"))
+    assert run(["systemd", "install", "--user", "--sockets", file]) == 0
+    assert f"removed {folder / units_[2]}" in capsys.readouterr().out.splitlines()
+    assert run(["systemd", "uninstall", "--user", file]) == 0
+    assert [path.name for path in folder.iterdir()] == ["regrow@shop.own.web.socket"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TREE, "its file has no [socket.NAME]"),
+        (f'{TREE}sockets = ["web"]\n[socket.web]\nunix = "{{run_dir}}/web.sock"\n', "put it elsewhere"),
+    ],
+)
+def test_no_units_of_sockets(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    """Without sockets, or where systemd could not keep one, it is refused, and nothing is written."""
+    assert run(["systemd", "install", "--user", "--sockets", tree(tmp_path, text=text)]) == 1
+    assert said in capsys.readouterr().err
+    assert not home.exists()
+
+
 def test_unit_stays_while_a_tree_needs_it(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Uninstalling one of two trees keeps the unit; a file that is no link is never removed."""
     assert run(["systemd", "install", "--user", tree(tmp_path), tree(tmp_path, "farm.toml")]) == 0

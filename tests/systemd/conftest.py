@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import booted
 import pytest
+from services import Tree
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +24,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[booted.Machine
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def tree(machine: booted.Machine, request: pytest.FixtureRequest) -> Iterator[Tree]:
+    """Return the instance of a test, named after it; stopped and uninstalled afterwards."""
+    made = Tree(machine, re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:40].strip("-"))
+    machine.heard()
+    yield made
+    made.remove()
