@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from regrow.ipc.commands_result import CommandResult, Word
     from regrow.ipc.groups import Address
     from regrow.ipc.mailbox import Signal
-    from regrow.ipc.posting import Posting
     from regrow.ipc.posting_aio import AsyncPosting
     from regrow.ipc.signals import Signals
     from regrow.ipc.task_aio import AsyncTaskSupervisor
@@ -310,7 +309,6 @@ class AsyncClient(AsyncWorkflowVerbs, AsyncVerbs):
     ) -> None:
         super().__init__(Node(run_dir_of(where, key)))
         self._posting: AsyncPosting | None = None
-        self._direct: Posting | None = None
 
     async def post(
         self,
@@ -351,12 +349,9 @@ class AsyncClient(AsyncWorkflowVerbs, AsyncVerbs):
         return self._posting
 
     def _runs(self) -> WorkflowVerbs:
-        from regrow.ipc.posting import Posting
         from regrow.ipc.workflow_verbs import Direct
 
-        if self._direct is None:
-            self._direct = Posting(self.node)
-        return Direct(self._direct)
+        return Direct(self._posts().posting)
 
     async def next_signal(self, timeout: float = 60.0) -> Signal | None:
         """The next signal; None after `timeout` seconds without one."""
@@ -376,8 +371,6 @@ class AsyncClient(AsyncWorkflowVerbs, AsyncVerbs):
             self._signals.close()
         if self._posting is not None:
             await self._posting.close()
-        if self._direct is not None:
-            self._direct.close()
         self.node.close()
 
     async def __aenter__(self) -> Self:

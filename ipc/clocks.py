@@ -12,6 +12,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from regrow.ipc.process import boot_id
+
 SECOND = 1_000_000
 """All times are whole microseconds."""
 
@@ -49,5 +51,4 @@ def now() -> Now:
 @cache
 def boot() -> bytes:
     """The identity of this boot."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return UUID(file.read().strip()).bytes
+    return UUID(boot_id()).bytes

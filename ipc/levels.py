@@ -49,12 +49,6 @@ class Owner(Struct, frozen=True, kw_only=True):
     clean: bool = False
 
 
-def boot_id() -> str:
-    """The identity of this boot of the kernel."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
-
-
 def read_owner(folder: str) -> Owner | None:
     """
     Who has the store; None when nobody ever had, or what is written there cannot be read any more.

@@ -33,7 +33,7 @@ class AsyncPosting:
     """The posts of one event loop, in the order in which `post` is called."""
 
     def __init__(self, posting: Posting) -> None:
-        self._posting = posting
+        self.posting = posting
         self.write = posting.write
         self._waiting: list[tuple[Callable[[], Outgoing], asyncio.Future[str]]] = []
         self._busy: asyncio.Task[None] | None = None
@@ -76,13 +76,13 @@ class AsyncPosting:
         finally:
             _OPEN.reset(token)
         if together.transaction:
-            await asyncio.to_thread(self._posting.commit, together.transaction)
+            await asyncio.to_thread(self.posting.commit, together.transaction)
 
     async def close(self) -> None:
         """Wait for what is being committed, and let go of the store."""
         if self._busy is not None:
             await asyncio.wait((self._busy,))
-        self._posting.close()
+        self.posting.close()
 
     async def _work(self) -> None:
         """Commit what waits, again and again until nothing does."""
@@ -90,7 +90,7 @@ class AsyncPosting:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
-                outcomes = await asyncio.to_thread(kept, self._posting, [make for make, _ in batch])
+                outcomes = await asyncio.to_thread(kept, self.posting, [make for make, _ in batch])
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     if future.done():
                         continue  # whoever awaited it was cancelled

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import cache
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -21,6 +22,13 @@ def cannot_tell(error: OSError) -> str:
     """Why nobody knows whether a process lives, as a text."""
     why = error.strerror or str(error)
     return f"cannot tell whether it lives: {why[:1].lower()}{why[1:]}"
+
+
+@cache
+def boot_id() -> str:
+    """The identity of this boot of the kernel: pids, and times since boot, of another mean nothing."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
 
 
 def start_time(pid: int) -> int:

@@ -70,11 +70,6 @@ def new_token() -> str:
     return os.urandom(TOKEN_DIGITS // 2).hex()
 
 
-def boot_id() -> str:
-    """The identity of this boot of the kernel: processes and cgroups of another are gone."""
-    return procfs.read_file("/proc/sys/kernel/random/boot_id").decode().strip()
-
-
 def with_placeholder(environ: dict[str, str]) -> dict[str, str]:
     """The environment to exec a root with: the same, and room for the markers of all that it forks."""
     return {**{name: value for name, value in environ.items() if name != VARIABLE}, VARIABLE: _PLACEHOLDER}

@@ -29,6 +29,7 @@ from msgspec import Struct
 from regrow.daemon.errors import RunDirError
 from regrow.daemon.linux import cgroup, identity, kernel, procfs
 from regrow.daemon.linux.identity import ProcessId
+from regrow.ipc.process import boot_id
 
 END_TIMEOUT_S = 10.0
 """How long what a killed root left may take to die of SIGKILL; more only in a dead file system."""
@@ -181,7 +182,7 @@ def _holder(fd: int) -> int:
 def _myself(token: str, cgroup_path: str) -> Identity:
     who = identity.process_id(os.getpid())
     assert who is not None
-    return Identity(token, identity.boot_id(), who.pid, who.start, cgroup_path)
+    return Identity(token, boot_id(), who.pid, who.start, cgroup_path)
 
 
 def _write(run_dir: str, mine: Identity) -> None:
@@ -206,7 +207,7 @@ def _end_earlier(run_dir: str) -> tuple[int, list[str]]:
     if earlier is None:
         tokens, group = _tokens_of(run_dir), ""
         _refuse_living_roots(run_dir, tokens)
-    elif earlier.boot_id != identity.boot_id():
+    elif earlier.boot_id != boot_id():
         tokens, group = set(), ""  # no process lives longer than its boot
     else:
         _await_root(run_dir, ProcessId(earlier.pid, earlier.start))

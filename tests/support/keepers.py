@@ -13,8 +13,8 @@ import procs
 
 from regrow.config.spec import Durability
 from regrow.daemon import commons
-from regrow.ipc.levels import Owner, boot_id, read_owner, write_owner
-from regrow.ipc.process import start_time
+from regrow.ipc.levels import Owner, read_owner, write_owner
+from regrow.ipc.process import boot_id, start_time
 from regrow.ipc.store import FOLDER, Store
 
 TIMEOUT_S = 20.0

@@ -33,12 +33,16 @@ from regrow.workers.system.commands_survivors import end_survivors
 from regrow.workers.system.commands_tree import children, kill_all
 from regrow.workers.system.commands_visitor import Visitor, shown
 from regrow.workers.system.commands_watch import GONE, IN, Watch
+from regrow.workers.system.signal_pipe import SignalPipe
 
 MOST_VISITORS = 256
 """Connections whose request has not come yet; more have to wait to be let in."""
 
 SHORTAGE_S = 0.1
 """How long nobody is let in when there are no descriptors."""
+
+HEARD = (signal.SIGTERM, signal.SIGCHLD)
+IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
 
 STOP_S = 4.0
 """How long an orderly stop may take, of the 5 s that the supervisor gives."""
@@ -92,7 +96,7 @@ class Commands:
         self._open_s: float | None = None
         self._watch = Watch()
         self._news = News()
-        self._signals = Signals()
+        self._signals = SignalPipe(HEARD, IGNORED)
         folder = os.path.join(state_dir, "commands")
         end_survivors(folder)
         remove_folder(folder)  # what the commands of a worker that was killed have left
@@ -251,29 +255,6 @@ class Commands:
         self._door.close()
         self._news.close()
         self._watch.close()
-
-
-class Signals:
-    """SIGTERM and SIGCHLD as bytes in a pipe; those that are not for us are ignored."""
-
-    def __init__(self) -> None:
-        self._out, wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(wake_fd, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(number, lambda _number, _frame: None)
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGCHLD})
-
-    def fileno(self) -> int:
-        return self._out
-
-    def arrived(self) -> bytes:
-        """The numbers of the signals that came since the last call."""
-        try:
-            return os.read(self._out, 4096)
-        except BlockingIOError:
-            return b""
 
 
 def _root_pid() -> int:

@@ -29,8 +29,9 @@ from regrow.workers.system.hub_records import RecordedSubscribers
 from regrow.workers.system.hub_root import RootLink
 from regrow.workers.system.hub_sweeper import Sweeper
 from regrow.workers.system.hub_timers import Timers
-from regrow.workers.system.hub_watch import StopSignals, Watch
+from regrow.workers.system.hub_watch import Watch
 from regrow.workers.system.hub_zap import Doorkeeper
+from regrow.workers.system.signal_pipe import SignalPipe
 
 LOST_TOPIC = "regrow.hub.lost"
 REPORT_S = 1.0
@@ -74,7 +75,7 @@ class Hub:
         self._listen, self._clients, self._operators = listen, clients, operators
         self._stopping = False
         self._run_dir_fd = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._signals = StopSignals()
+        self._signals = SignalPipe((signal.SIGTERM, signal.SIGHUP), (signal.SIGINT, signal.SIGPIPE))
         self.watch = Watch()
         self.timers = Timers()
         self.board = Board(self._lost)

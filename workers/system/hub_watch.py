@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 from collections.abc import Callable
-from types import FrameType
 
 
 class Watch:
@@ -61,43 +59,3 @@ class Death:
         os.close(self._pidfd)
         self._pidfd = -1
         return True
-
-
-class StopSignals:
-    """SIGTERM and SIGHUP as bytes in a pipe; SIGINT and SIGPIPE are ignored."""
-
-    def __init__(self) -> None:
-        self._out, self._in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._before = signal.set_wakeup_fd(self._in, warn_on_full_buffer=False)
-        self._handlers = {
-            number: signal.signal(number, handler)
-            for number, handler in (
-                (signal.SIGTERM, _nothing),
-                (signal.SIGHUP, _nothing),
-                (signal.SIGINT, signal.SIG_IGN),
-                (signal.SIGPIPE, signal.SIG_IGN),
-            )
-        }
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
-
-    def fileno(self) -> int:
-        return self._out
-
-    def arrived(self) -> bytes:
-        """The numbers of the signals that came since the last call."""
-        try:
-            return os.read(self._out, 4096)
-        except BlockingIOError:
-            return b""
-
-    def close(self) -> None:
-        """Give the signals back."""
-        signal.set_wakeup_fd(self._before)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        os.close(self._out)
-        os.close(self._in)
-
-
-def _nothing(_number: int, _frame: FrameType | None) -> None:
-    """Python writes the number to the wake-up descriptor; that is all that is wanted."""

@@ -28,7 +28,7 @@ from regrow.ipc.meta_page import BadMeta
 from regrow.ipc.store import INFO, KEEPER_BELL, Store, StoreInfo, Txn
 from regrow.workers.notify import notify, ready
 from regrow.workers.system.hub_timers import Timers
-from regrow.workers.system.hub_watch import StopSignals, Watch
+from regrow.workers.system.hub_watch import Watch
 from regrow.workers.system.keeper_boxes import Forgetting, leave_signs
 from regrow.workers.system.keeper_complaints import Complaints, say
 from regrow.workers.system.keeper_formats import migrate
@@ -36,6 +36,7 @@ from regrow.workers.system.keeper_level import LevelCare
 from regrow.workers.system.keeper_place import Place, locker
 from regrow.workers.system.keeper_preparing import Prepared, prepare
 from regrow.workers.system.keeper_timers import KeeperTimers
+from regrow.workers.system.signal_pipe import SignalPipe
 
 
 def run(run_dir: str, state_dir: str, durability: str, daemon: str, agents: Mapping[str, int]) -> None:
@@ -86,7 +87,7 @@ class Keeper:
         place = self._place
         self.watch, self.timers = Watch(), Timers()
         stack.callback(self.watch.close)
-        self._signals = StopSignals()
+        self._signals = SignalPipe((signal.SIGTERM, signal.SIGHUP), (signal.SIGINT, signal.SIGPIPE))
         stack.callback(self._signals.close)
         self._bell = _own_bell(place.run_dir)
         stack.callback(self._bell.close)

@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from regrow.config.spec import Durability
 from regrow.ipc.errors import StoreUnusable
-from regrow.ipc.levels import DATA, LOCK, SNAPSHOTS, Owner, boot_id
-from regrow.ipc.process import open_pidfd, start_time
+from regrow.ipc.levels import DATA, LOCK, SNAPSHOTS, Owner
+from regrow.ipc.process import boot_id, open_pidfd, start_time
 from regrow.ipc.store import FOLDER
 
 ELSEWHERE = "choose another [daemon] state_dir"

@@ -34,8 +34,14 @@ from regrow.workers.system.log_protocol import (
 )
 from regrow.workers.system.logfile import LogFile
 from regrow.workers.system.peek import Peek
+from regrow.workers.system.signal_pipe import SignalPipe
 from regrow.workers.system.stream import HELD, STEP_BYTES, Stream
-from regrow.workers.system.waiting import Signals, Timers
+from regrow.workers.system.tail import on_alarm
+from regrow.workers.system.waiting import Timers
+
+HEARD = (signal.SIGTERM, signal.SIGHUP)
+IGNORED = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
+"""EFBIG is wanted, not SIGXFSZ."""
 
 MESSAGES_PER_TURN = 64
 LINE_WAIT_S = 0.2
@@ -75,7 +81,9 @@ class Logger:
         self._timers = Timers()
         self._hello_delay_s = 0.0
         self._stopping = False
-        self._signals = Signals()
+        signal.signal(signal.SIGALRM, on_alarm)  # of slow searches
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        self._signals = SignalPipe(HEARD, IGNORED)
         for fd in (self._channel.fileno(), self._signals.fileno()):
             self._epoll.register(fd, select.EPOLLIN)
         self._send(Hello())

@@ -19,9 +19,9 @@ from msgspec import Struct
 from regrow.config.spec import Durability
 from regrow.ipc import meta_page
 from regrow.ipc.errors import StoreUnusable
-from regrow.ipc.levels import DATA, FORMAT, Owner, boot_id, get_meta, read_owner, sync_file, write_owner
+from regrow.ipc.levels import DATA, FORMAT, Owner, get_meta, read_owner, sync_file, write_owner
 from regrow.ipc.meta_page import BadMeta
-from regrow.ipc.process import start_time
+from regrow.ipc.process import boot_id, start_time
 from regrow.ipc.store import FOLDER, Store, StoreInfo, read_info
 from regrow.workers.system.keeper_formats import migrate
 from regrow.workers.system.keeper_place import Place, is_alive, user_of

@@ -1,17 +1,9 @@
-"""
-What the logger's epoll waits for besides descriptors: the next timer, and signals.
-
-Source: signal(7); Python's `signal.set_wakeup_fd`.
-"""
+"""What the logger's epoll waits for besides descriptors: the next timer."""
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable
-
-from regrow.workers.system.tail import on_alarm
 
 
 class Timers:
@@ -46,31 +38,3 @@ class Timers:
             if when_s <= now_s and key in self._timers:
                 del self._timers[key]
                 callback()
-
-
-class Signals:
-    """SIGTERM and SIGHUP as bytes in a pipe; SIGALRM for slow searches; those that must not kill ignored."""
-
-    def __init__(self) -> None:
-        self._out, self._in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(self._in, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda _number, _frame: None)
-        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):  # EFBIG is wanted, not SIGXFSZ
-            signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGALRM, on_alarm)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGALRM})
-
-    def fileno(self) -> int:
-        """Return the pipe's read end, for epoll."""
-        return self._out
-
-    def arrived(self) -> bytes:
-        """Return the numbers of the signals that came since the last call. Call when readable."""
-        return os.read(self._out, 4096)
-
-    def close(self) -> None:
-        """Close the pipe."""
-        signal.set_wakeup_fd(-1)
-        os.close(self._out)
-        os.close(self._in)

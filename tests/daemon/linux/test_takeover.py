@@ -16,6 +16,7 @@ from regrow.daemon.errors import RunDirError
 from regrow.daemon.linux import cgroup, identity, procfs, takeover
 from regrow.daemon.linux.identity import Marker
 from regrow.daemon.linux.takeover import Identity, Refused, Taken
+from regrow.ipc.process import boot_id
 
 NEXT = identity.new_token()
 TITLE = "regrow: test root"
@@ -74,7 +75,7 @@ def test_first_root(run_dir: str) -> None:
         assert (taken.killed, taken.reports) == (0, ())
         me = identity.process_id(os.getpid())
         assert me is not None
-        assert takeover.read(run_dir) == Identity(NEXT, identity.boot_id(), me.pid, me.start)
+        assert takeover.read(run_dir) == Identity(NEXT, boot_id(), me.pid, me.start)
         assert identity.read_marker(os.getpid()) == Marker(NEXT, identity.ROOT_NAME, 1)
         takeover.release(run_dir, taken.lock_fd)
         assert os.listdir(run_dir) == ["lock"]
@@ -224,7 +225,7 @@ def test_pid_that_means_somebody_else_now(run_dir: str) -> None:
         told = Told()
         stranger = forks.spawn(told.stay)
         (who,) = forks.identities(told.pids(1))
-        leave(run_dir, Identity(TOKEN, identity.boot_id(), who.pid, who.start - 1))
+        leave(run_dir, Identity(TOKEN, boot_id(), who.pid, who.start - 1))
         assert take(run_dir).killed == 0
         assert forks.alive(who)
         forks.kill_and_reap(stranger)
