@@ -16,7 +16,7 @@ from regrow.config.spec import ChildSpec, Plan, Strategy, SupervisorSpec, Worker
 
 IN_PLACE = frozenset(
     {
-        "restart", "shutdown", "significant", "normal_exit", "stop_signal", "liveness", "replicas",
+        "restart", "shutdown", "significant", "normal_exit", "stop_signal", "liveness", "replicas", "standby",
         "ready", "log",  # these two are read when a process begins, so they hold from its next start
     }
 )  # fmt: skip

@@ -52,6 +52,7 @@ from regrow.config.words import (
 MOST_REPLICAS = 10_000
 MOST_INTENSITY = 100_000
 MOST_RUNS = 10_000
+MOST_SPARES = 100
 DAEMON_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 CLIENT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
@@ -181,6 +182,7 @@ WORKER = Table(
     Key("command", ARGV, "the program and its arguments; there is no shell"),
     Key("args", Arguments(), "keyword arguments of an agent or a function"),
     Key("replicas", Int(1, MOST_REPLICAS), "that many of it: NAME.0, NAME.1, …"),
+    Key("standby", Int(0, MOST_SPARES), "that many processes wait, module imported, for its deaths", default=0),
     *_PLACE,
     Key("ready", READY, "when it counts as ready; agents: notify, others: started"),
     Key("liveness", LIVENESS, "a probe repeated while it runs; none unless written"),

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from regrow.config import standby
 from regrow.config.context import Context
 from regrow.config.keys import NAME
 from regrow.config.plan import read_plan
 from regrow.config.sources import Source, merge, read_sources
-from regrow.config.spec import DaemonSpec, Plan, SocketSpec, SupervisorSpec, WorkerSpec
+from regrow.config.spec import DaemonSpec, Plan, SocketSpec, Strategy, SupervisorSpec, WorkerSpec
 from regrow.config.supervisor import check_significant
 from regrow.config.tables import ListOf
 from regrow.config.values import At, Literal, shown
@@ -82,6 +83,8 @@ def worker_spec(
     if worker is not None:
         placement = {"strategy": supervisor.strategy, "auto_shutdown": supervisor.auto_shutdown}
         check_significant(at, {"significant": worker.significant, "restart": worker.restart}, placement)
+        if worker.standby and supervisor.strategy is Strategy.DYNAMIC:
+            at.down("standby").wrong(standby.UNDER_DYNAMIC, code="bad_combination")
     context.problems.raise_if_any()
     if worker is None:
         raise AssertionError("internal error: no worker, and nothing said why")

@@ -208,6 +208,7 @@ class WorkerSpec(Struct, frozen=True, tag="worker", omit_defaults=True):
     `cwd` is absolute; the folder of the file unless written. `executable` is the absolute path of `command[0]`.
     `import_path` is the folder that the target's module is imported from ("": Python finds it by itself).
     `sockets` are the names of the listening sockets that it gets, in this order.
+    `standby` is how many processes wait for the deaths of the whole `group`, with the module imported.
     """
 
     name: str
@@ -238,6 +239,7 @@ class WorkerSpec(Struct, frozen=True, tag="worker", omit_defaults=True):
     stderr: Output = Output()
     log: LogRotation = LogRotation()
     sockets: tuple[str, ...] = ()
+    standby: int = 0
 
 
 class SupervisorSpec(Struct, frozen=True, tag="supervisor", omit_defaults=True):
@@ -279,6 +281,9 @@ What is behind the name of a workflow in those of its desk, which starts its run
 
 No name in the file has a dot, so they are nobody else's.
 """
+
+STANDBY = ".standby"
+"""What is behind the name of a group in that of its spares, as long as they have no name of their own."""
 
 RUN_TARGET, DESK_TARGET = "regrow.workers.workflow_run:RunAgent", "regrow.workers.workflow_desk:Desk"
 """What runs in the process of a run, and in that of the desk."""

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from regrow.config import standby
 from regrow.config.context import Context
 from regrow.config.errors import did_you_mean, nearest
 from regrow.config.sources import Source, Tables
@@ -122,6 +123,9 @@ class Tree:
                 self._wrong(path, f"there is no worker `{template}`", hint, "unknown_child")
             elif "replicas" in table:
                 said = f"`{template}` has replicas, and so cannot be a template"
+                self._wrong(path, said, code="bad_combination")
+            elif table.get("standby"):
+                said = f"`{template}` has standby, and so cannot be a template: {standby.UNDER_DYNAMIC}"
                 self._wrong(path, said, code="bad_combination")
 
     def _find_root(self, named: str | None) -> str | None:

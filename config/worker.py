@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from regrow.config import standby
 from regrow.config.context import Context
 from regrow.config.env_file import read_env_file
 from regrow.config.keys import WORKER
@@ -22,7 +23,7 @@ from regrow.config.values import BAD, At
 KINDS = ("agent", "function", "command")
 _AS_READ = (
     "command", "restart", "shutdown", "significant", "watchdog_s", "stop_signal", "normal_exit", "umask", "nice",
-    "limits", "log", "sockets",
+    "limits", "log", "sockets", "standby",
 )  # fmt: skip
 
 
@@ -42,8 +43,11 @@ def read_workers(context: Context, source: Source, path: tuple[str, ...], table:
         return []
     if not _mentions_itself(table):
         return [replace(first, name=f"{name}.{index}", index=index, replicas=replicas) for index in range(replicas)]
-    others = (read_worker(context, source, path, table, name, index) for index in range(1, replicas))
-    return [replace(worker, replicas=replicas) for worker in (first, *others) if worker]
+    others = [read_worker(context, source, path, table, name, index) for index in range(1, replicas)]
+    workers = [replace(worker, replicas=replicas) for worker in (first, *others) if worker]
+    if first.standby:
+        standby.check_alike(context.at(source, path), workers)
+    return workers
 
 
 def _mentions_itself(table: Mapping[str, Any]) -> bool:
@@ -210,6 +214,8 @@ def _check_combinations(at: At, kind: Kind | None, fields: Mapping[str, Any], ta
     """Report keys that exclude one another."""
     if kind is Kind.COMMAND and "args" in table:
         at.down("args").wrong("a command takes no args", "write them into `command`", "bad_combination")
+    if fields.get("standby"):
+        standby.check(at, kind, fields.get("restart"))
     ready: Ready | None = fields.get("ready")
     streams = [fields.get(stream, Output()).kind for stream in ("stdout", "stderr")]
     if ready is not None and ready.probe.kind is ReadyKind.LINE and OutputKind.LOG not in streams:

@@ -51,11 +51,51 @@ def worker(
     Raises:
         SpawnError: there is no process, and no descriptor is left open.
     """
-    env = child_environ(context, spec.env, name=spec.name, incarnation=incarnation)
-    _personal(context, spec, env)
+    env = environ(context, spec, incarnation)
+    keep_fds = (context.logger_fd,) if spec.name == forked.LOGGER else ()
+
+    def make(launch: Launch, dump_fd: int) -> tuple[int, int]:
+        return _make(context, spec, launch, shims, dump_fd)
+
+    return _born(context, spec, spec.name, env, group=group, output=output, keep_fds=keep_fds, make=make)
+
+
+def spare(
+    context: Context,
+    spec: WorkerSpec,
+    env: Mapping[str, str],
+    way_fd: int,
+    *,
+    group: Group | None,
+    output: Callable[[], int],
+) -> Born:
+    """
+    Make a process that imports the target of `spec` and waits on `way_fd` for its name; its environment is `env`.
+
+    Raises:
+        SpawnError: there is no process, and no descriptor is left open.
+    """
+
+    def make(launch: Launch, dump_fd: int) -> tuple[int, int]:
+        return spawn.fork_call(launch, forked.spare_body(context, spec, launch, dump_fd, way_fd))
+
+    return _born(context, spec, spec.group, env, group=group, output=output, keep_fds=(way_fd,), make=make)
+
+
+def _born(
+    context: Context,
+    spec: WorkerSpec,
+    sender: str,
+    env: Mapping[str, str],
+    *,
+    group: Group | None,
+    output: Callable[[], int],
+    keep_fds: tuple[int, ...],
+    make: Callable[[Launch, int], tuple[int, int]],
+) -> Born:
     stacks_fd, dump_fd = forked.stacks_pipe(spec)
     try:
-        stdout, stderr = _targets(context, spec, output)
+        stdout, stderr = _targets(context, spec, sender, output)
         launch = Launch(
             env=env,
             stdout=stdout,
@@ -68,10 +108,10 @@ def worker(
             credentials=spec.credentials,
             cwd=spec.cwd,
             executes=spec.kind is Kind.COMMAND,
-            keep_fds=(dump_fd, context.logger_fd) if spec.name == forked.LOGGER else (dump_fd,),
+            keep_fds=(dump_fd, *keep_fds),
             sockets=_sockets(context, spec),
         )
-        pid, status_fd = _make(context, spec, launch, shims, dump_fd)
+        pid, status_fd = make(launch, dump_fd)
     except SpawnError:
         if stacks_fd >= 0:
             os.close(stacks_fd)
@@ -103,6 +143,21 @@ def _sockets(context: Context, spec: WorkerSpec) -> tuple[int, ...]:
     return tuple(context.sockets[name] for name in spec.sockets)
 
 
+def environ(context: Context, spec: WorkerSpec, incarnation: int) -> dict[str, str]:
+    """The complete environment of one incarnation."""
+    env = child_environ(context, spec.env, name=spec.name, incarnation=incarnation)
+    _personal(context, spec, env)
+    _of_user(spec, env)
+    return env
+
+
+def spare_environ(context: Context, spec: WorkerSpec, shared: Mapping[str, str], marker: str) -> dict[str, str]:
+    """The environment of a process that has no name yet; `shared` is what all of its group have in the file."""
+    env = {**context.environ, **shared, "REGROW_CHILD": marker}
+    _of_user(spec, env)
+    return env
+
+
 def _personal(context: Context, spec: WorkerSpec, env: dict[str, str]) -> None:
     """What only some workers find in their environment."""
     if spec.index is not None:
@@ -116,17 +171,26 @@ def _personal(context: Context, spec: WorkerSpec, env: dict[str, str]) -> None:
         env["LISTEN_FDNAMES"] = ":".join(spec.sockets)
     if spec.watchdog_s is not None:
         env["WATCHDOG_USEC"] = str(int(spec.watchdog_s * 1_000_000))
+
+
+def _of_user(spec: WorkerSpec, env: dict[str, str]) -> None:
+    """Whose home it is."""
     user = spec.credentials
     if user is not None and user.user:
         personal = {"HOME": user.home, "USER": user.user, "LOGNAME": user.user}
         env.update({name: value for name, value in personal.items() if name not in spec.env})
 
 
-def _targets(context: Context, spec: WorkerSpec, output: Callable[[], int]) -> tuple[Target, Target]:
-    """Where stdout and stderr of a worker go."""
-    stderr = spec.stdout if spec.stderr.kind is OutputKind.STDOUT else spec.stderr
-    write_fd = output() if OutputKind.LOG in (spec.stdout.kind, stderr.kind) else -1
-    return _target(context, spec.name, spec.stdout, write_fd, 1), _target(context, spec.name, stderr, write_fd, 2)
+def streams(spec: WorkerSpec) -> tuple[Output, Output]:
+    """Where stdout and stderr of a worker go, as the file has it."""
+    return spec.stdout, spec.stdout if spec.stderr.kind is OutputKind.STDOUT else spec.stderr
+
+
+def _targets(context: Context, spec: WorkerSpec, sender: str, output: Callable[[], int]) -> tuple[Target, Target]:
+    """The same, ready for use."""
+    stdout, stderr = streams(spec)
+    write_fd = output() if OutputKind.LOG in (stdout.kind, stderr.kind) else -1
+    return _target(context, sender, stdout, write_fd, 1), _target(context, sender, stderr, write_fd, 2)
 
 
 def _target(context: Context, name: str, output: Output, write_fd: int, own_fd: int) -> Target:
@@ -160,4 +224,4 @@ def supervisor_launch(context: Context, keep_fds: tuple[int, ...], group: Group 
     )
 
 
-__all__ = ["Born", "pattern", "supervisor_launch", "worker"]
+__all__ = ["Born", "environ", "pattern", "spare", "spare_environ", "streams", "supervisor_launch", "worker"]

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from regrow.config.spec import Kind
 from regrow.daemon import why
@@ -22,13 +23,14 @@ from regrow.daemon.channel import (
     ReplyUp,
     ReportUp,
     SnapshotUp,
+    StandbyUp,
     Up,
 )
 from regrow.daemon.core.effects import Report
 from regrow.daemon.ends import Ends, LastExit
 from regrow.daemon.nested import SYSTEM
 from regrow.daemon.stock import take_stock
-from regrow.daemon.tree import ROOT, Node, exit_object
+from regrow.daemon.tree import ROOT, Node, Spares, exit_object
 
 if TYPE_CHECKING:
     from regrow.daemon.root import Root
@@ -97,6 +99,8 @@ class Books:
                 self._note(message)
             case ForgottenUp():
                 self._forgotten(message)
+            case StandbyUp():
+                self._standby(message)
             case SnapshotUp():
                 self._take_stock(message)
             case ReadyUp():
@@ -178,6 +182,8 @@ class Books:
         extra = {key: value for key, value in report.extra.items() if key not in ("for", "kind", "request")}
         if report.event in ("starting", "stopping") and report.cause is None and name in self._asked_by:
             extra["by"] = self._asked_by.pop(name)
+        if report.event == "starting" and self._root.tree.stood_by(name, report.pid):
+            extra["standby"] = True
         return extra
 
     def _consequences(self, report: Report, node: Node, seq: int) -> None:
@@ -290,6 +296,16 @@ class Books:
         node = self._root.tree.nodes.get(message.child)
         if node is not None and node.incarnation == message.incarnation:
             node.detail = message.text[:1000]
+
+    def _standby(self, message: StandbyUp) -> None:
+        """The spares of a group; that one more stands by is an event."""
+        known, stands = self._root.tree.spares.get(message.group), Spares(message.supervisor, message.pids)
+        self._root.tree.spares[message.group] = replace(stands, failure=message.failure)
+        for pid in message.pids:
+            if known is None or pid not in known.pids:
+                members = self._root.tree.find(message.group)
+                text = f"a spare of {message.group} stands by (pid {pid})"
+                self._append("standby_ready", members[0] if members else message.group, text)
 
     def _forgotten(self, message: ForgottenUp) -> None:
         node = self._root.tree.nodes.get(message.child)

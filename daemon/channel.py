@@ -130,7 +130,27 @@ class SnapshotUp(Struct, frozen=True, tag=True):
     children: tuple[ChildNow, ...]
 
 
-Up: TypeAlias = ReadyUp | BatchUp | ReplyUp | NumbersUp | DetailUp | NoteUp | ForgottenUp | LastWordUp | SnapshotUp
+class StandbyUp(Struct, frozen=True, tag=True):
+    """The spares of a group that stand by, and why there are fewer than there should be, where that is known."""
+
+    supervisor: str
+    group: str
+    pids: tuple[int, ...]
+    failure: str = ""
+
+
+Up: TypeAlias = (
+    ReadyUp
+    | BatchUp
+    | ReplyUp
+    | NumbersUp
+    | DetailUp
+    | NoteUp
+    | ForgottenUp
+    | LastWordUp
+    | SnapshotUp
+    | StandbyUp
+)
 
 
 class RequestDown(Struct, frozen=True, tag=True):

@@ -24,8 +24,11 @@ COMMANDS = frozenset({"command_started", "command_ended", "command_refused"})
 """What the worker that runs commands tells of; each is written down, however many there are."""
 
 ASIDE = frozenset(
-    {"backpressure", *COMMANDS, "dead_letter", "listening", "listening_ended", "signals_lost", "store"}
-)
+    {
+        "backpressure", *COMMANDS, "dead_letter", "listening", "listening_ended", "signals_lost", "standby_failed",
+        "standby_ready", "store",
+    }
+)  # fmt: skip
 """Events that change no child's state; `latest` does not speak of them."""
 
 Event = dict[str, Any]

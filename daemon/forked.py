@@ -11,17 +11,21 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
-from regrow.config.spec import Kind, SupervisorSpec, WorkerSpec
+from regrow.config.spec import STANDBY, Kind, SupervisorSpec, WorkerSpec
+from regrow.daemon import handover
 from regrow.daemon.context import Context, shared_environ
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import identity, kernel, spawn
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.spawn import Launch
+
+if TYPE_CHECKING:
+    from regrow.workers.function import Named
 
 PYTHON = frozenset({Kind.FUNCTION, Kind.AGENT})
 """Kinds that are forked, and never exec'd."""
@@ -113,14 +117,12 @@ def body(context: Context, spec: WorkerSpec, launch: Launch, dump_fd: int) -> Ca
     Raises:
         SpawnError: what runs its kind cannot be loaded.
     """
-    try:
-        run = _runner(context, spec, launch.group)
-    except ImportError as error:
-        raise SpawnError(f"load what runs {spec.kind}s ({error})", errno.ENOEXEC) from None
+    run = _runner_of(context, spec, launch.group)
     from regrow.workers import stacks
 
     def run_worker(status_fd: int) -> int:
-        _become_worker(context, spec, {**launch.env, **spawn.own_environ(launch)})
+        env = {**launch.env, **spawn.own_environ(launch)}
+        _become_worker(context.environ, spec.name, spec, env)
         stacks.register(dump_fd)
 
         def started() -> None:
@@ -135,12 +137,28 @@ def body(context: Context, spec: WorkerSpec, launch: Launch, dump_fd: int) -> Ca
     return run_worker
 
 
-def _runner(context: Context, spec: WorkerSpec, group: Group | None) -> Callable[[Callable[[], None]], int]:
+def _runner_of(context: Context, spec: WorkerSpec, group: Group | None) -> Runner:
+    try:
+        return _runner(context, spec, group)
+    except ImportError as error:
+        raise SpawnError(f"load what runs {spec.kind}s ({error})", errno.ENOEXEC) from None
+
+
+class Runner(Protocol):
+    """Runs a function or an agent to its end. Returns the exit status."""
+
+    def __call__(self, started: Callable[[], None], named: Named | None = None) -> int:
+        """`started` is called when user code runs; `named`, if given, when its module is imported."""
+
+
+def _runner(context: Context, spec: WorkerSpec, group: Group | None) -> Runner:
     """What runs a function or an agent; loaded before the first fork, by `prepare`, where that could be foreseen."""
     if spec.kind is Kind.AGENT:
         from regrow.workers import runtime
 
-        return lambda started: runtime.run(spec.name, spec.target, spec.args_json, spec.import_path, started)
+        return lambda started, named=None: runtime.run(
+            spec.name, spec.target, spec.args_json, spec.import_path, started, named
+        )
     from regrow.workers import function
 
     if spec.target.startswith(TASKS):
@@ -148,20 +166,69 @@ def _runner(context: Context, spec: WorkerSpec, group: Group | None) -> Callable
     kwargs: dict[str, Any] = {"channel_fd": context.logger_fd} if spec.name == LOGGER else {}
     if spec.name == COMMANDS:
         kwargs = {"group": group}
-    return lambda started: function.run(spec.name, spec.target, spec.args_json, spec.import_path, started, kwargs)
+    return lambda started, named=None: function.run(
+        spec.name, spec.target, spec.args_json, spec.import_path, started, kwargs, named
+    )
 
 
-def _become_worker(context: Context, spec: WorkerSpec, env: Mapping[str, str]) -> None:
-    """A forked process takes on the environment and the name that an exec would have given it."""
-    known = context.environ  # what the daemon's processes have already; setting a variable anew is not cheap
-    for name, value in env.items():
-        if known.get(name) != value:
-            os.environ[name] = value
+def spare_body(context: Context, spec: WorkerSpec, launch: Launch, dump_fd: int, way_fd: int) -> Callable[[int], int]:
+    """
+    What a spare does: what `body` does, but that it imports the target first, and waits on `way_fd` for its name.
+
+    Raises:
+        SpawnError: what runs its kind cannot be loaded.
+    """
+    run = _runner_of(context, spec, launch.group)
+    from regrow.workers import stacks
+
+    def run_spare(status_fd: int) -> int:
+        env = {**launch.env, **spawn.own_environ(launch)}
+        _become_worker(context.environ, spec.group + STANDBY, spec, env)
+        stacks.register(dump_fd)
+
+        def named() -> tuple[str, str]:
+            os.write(status_fd, handover.STANDING)
+            given, fd = handover.receive(way_fd)
+            os.write(status_fd, handover.TAKEN)
+            _put_out(given, fd)
+            _become_worker({}, given.name, spec, given.env)
+            return given.name, given.args_json
+
+        def started() -> None:
+            os.write(status_fd, spawn.RUNNING)
+            os.close(status_fd)
+
+        return run(started, named)
+
+    return run_spare
+
+
+def _put_out(given: handover.Handover, fd: int) -> None:
+    """What the spare prints from now on goes where that of its name goes."""
+    for own_fd in given.outputs:
+        os.dup2(fd, own_fd)
+    if fd >= 0:
+        os.close(fd)
+    for own_fd in given.journals:
+        journal_fd = spawn.open_journal(given.name)
+        os.dup2(journal_fd, own_fd)
+        os.close(journal_fd)
+
+
+def _become_worker(known: Mapping[str, str], name: str, spec: WorkerSpec, env: Mapping[str, str]) -> None:
+    """
+    A forked process takes on the environment and the name that an exec would have given it.
+
+    `known` is what it has already; setting a variable anew is not cheap.
+    """
+    for variable, value in env.items():
+        if known.get(variable) != value:
+            os.environ[variable] = value
     if spec.watchdog_s is not None:
         os.environ["WATCHDOG_PID"] = str(os.getpid())
     identity.mark(env["REGROW_CHILD"])
-    identity.set_title(f"regrow: {spec.name} {spec.target}")
-    kernel.set_name(spec.name)
+    identity.set_title(f"regrow: {name} {spec.target}")
+    kernel.set_name(name)
 
 
 def stacks_pipe(spec: WorkerSpec) -> tuple[int, int]:

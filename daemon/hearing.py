@@ -16,6 +16,7 @@ from regrow.daemon.channel import DetailUp
 from regrow.daemon.core.events import ChildIgnored, ChildReady
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.events import ASIDE, COMMANDS
+from regrow.daemon.handover import STANDING, TAKEN
 from regrow.daemon.linux import shim, spawn
 from regrow.daemon.linux.notify import Notice, NotifySocket
 from regrow.daemon.process import Process
@@ -29,6 +30,8 @@ EVENT_EVERY_S = 0.1
 """One child's events come no faster: nobody can wash away what the others have to tell."""
 
 MAX_EVENT_TEXT = 1_000
+
+OF_SPARES = (STANDING, TAKEN)
 
 
 class Hearing:
@@ -56,11 +59,17 @@ class Hearing:
         self._runtime.loop.watch(process.status_fd, select.EPOLLIN, lambda _events: self.status(process))
 
     def status(self, process: Process) -> None:
-        """Read the status pipe: the child runs its own code, or says at which stage it failed."""
+        """
+        Read the status pipe: the child runs its own code, or says at which stage it failed.
+
+        A spare says on it that it stands by, and that it has its name.
+        """
         if process.status_fd < 0:
             return
         try:
             message = os.read(process.status_fd, 4096)
+            while process.spare is not None and message.startswith(OF_SPARES):
+                message = self._runtime.standby.heard(process, message) or os.read(process.status_fd, 4096)
         except BlockingIOError:
             return
         self._runtime.loop.unwatch(process.status_fd)
@@ -101,8 +110,12 @@ class Hearing:
 
     def _notice(self, process: Process, notice: Notice) -> None:
         runtime, fields = self._runtime, notice.fields
+        if process.spare is not None:
+            self.status(process)  # by now it may have a name
         if "X_REGROW_EXCEPTION" in fields:
             process.exception = fields["X_REGROW_EXCEPTION"].replace("\x1f", "\n")
+        if process.spare is not None:
+            return  # there is nobody yet of whom it could speak
         if fields.get("X_REGROW_IGNORE") == "1":
             runtime.feed(ChildIgnored(process.name, process.incarnation))
         if "STATUS" in fields:

@@ -37,6 +37,7 @@ class Stream(Struct, frozen=True):
     What one incarnation of a child prints, and what is to become of it.
 
     `supervisor` is who made it: of a child that came at run time, the root may hear by this for the first time.
+    `file`, if set, is the child in whose log it goes.
     """
 
     supervisor: str
@@ -44,6 +45,7 @@ class Stream(Struct, frozen=True):
     incarnation: int
     rotation: LogRotation
     pattern: str = ""
+    file: str = ""
 
 
 class Handed(Struct, frozen=True):

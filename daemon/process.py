@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from regrow.daemon.channel import Channel
     from regrow.daemon.health import Health
     from regrow.daemon.linux.cgroup import Group
+    from regrow.daemon.spare import Spare
     from regrow.daemon.stacks import Stacks
 
 
@@ -28,7 +29,7 @@ class Process:
     """
     `status_fd` is -1 once the child runs its own code. `env` is a worker's complete environment. `ended` is set when
     the main process is dead and only what it left behind is waited for. `event_s` is when it last said something for
-    the event stream.
+    the event stream. `spare` is set as long as it has no name of its own.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Process:
         "oom_kills",
         "pid",
         "running",
+        "spare",
         "spec",
         "stacks",
         "status_fd",
@@ -58,6 +60,7 @@ class Process:
         self.spec = spec
         self.pid = pid
         self.status_fd = -1
+        self.spare: Spare | None = None
         self.running = False
         self.told_to_stop = False
         self.event_s = 0.0

@@ -58,6 +58,14 @@ class Reaper:
         """See `Leftovers.carried`."""
         return self._leftovers.carried()
 
+    def aliases(self) -> tuple[tuple[Key, Key], ...]:
+        """Names that processes had before, as spares, and those that they have."""
+        return tuple(self._leftovers.aliases.items())
+
+    def take_up_aliases(self, aliases: Iterable[tuple[Key, Key]]) -> None:
+        """See `Leftovers.aliases`."""
+        self._leftovers.take_up_aliases(aliases)
+
     def born(self, process: Process) -> None:
         """Know `process` from now until nothing of it is left."""
         self._by_pid[process.pid] = process
@@ -66,6 +74,11 @@ class Reaper:
         self._leftovers.started(
             process.name, process.incarnation, process.pid, supervises=process.supervises, group=process.group
         )
+
+    def rename(self, process: Process, name: str, incarnation: int) -> None:
+        """It goes by another name from now on, and all that it has forked with it."""
+        self._leftovers.renamed((process.name, process.incarnation), (name, incarnation))
+        process.name, process.incarnation = name, incarnation
 
     def owner(self, pid: int) -> Process | None:
         """The child that `pid` is the main process of, or in whose session it is."""

@@ -125,6 +125,7 @@ class Relay:
         elif message.fd == LOST:
             runtime.note("fault", "", 0, f"the socket {message.name} was lost: there was no descriptor for it")
         runtime.context = replace(runtime.context, sockets=sockets)
+        runtime.standby.renew()
         self.to_all(message)
         if before not in (-1, message.fd):
             os.close(before)

@@ -60,6 +60,7 @@ from regrow.daemon.reexec.renewal import Renewal
 from regrow.daemon.relay import Relay
 from regrow.daemon.signalling import Signaller
 from regrow.daemon.spawning import Spawner
+from regrow.daemon.standby import Standby
 from regrow.daemon.timers import Timers
 
 TELL_S = 0.002
@@ -117,6 +118,7 @@ class Runtime:
         self.group = group
         self.hearing = Hearing(self, notify_fd)
         self.spawner = Spawner(self, group)
+        self.standby = Standby(self)
         self.reaper = Reaper(self, own, strangers)
         self.relay = Relay(self, incarnations)
         self.signaller = Signaller(loop, self.processes)
@@ -196,9 +198,14 @@ class Runtime:
         if process is not None and process.incarnation == effect.incarnation:
             if effect.kind is not SignalKind.KILL or not self._asks_first(process):
                 self.signaller.signal(process, effect.kind)
+        elif self.standby.give_up(effect.child):
+            pass  # its end comes when the spare is dead, which may have taken its name just now
         elif self.spawner.give_up(effect.child):  # nothing was made yet, so nothing has to end
-            exit = Exit(ExitReason.START_FAILED, text="no process could be made")
-            self.feed(ChildExited(effect.child, effect.incarnation, exit))
+            self.not_made(effect.child, effect.incarnation)
+
+    def not_made(self, child: str, incarnation: int) -> None:
+        """Tell the core that there is no process and will be none: it was not to be made any more."""
+        self.feed(ChildExited(child, incarnation, Exit(ExitReason.START_FAILED, text="no process could be made")))
 
     def _asks_first(self, process: Process) -> bool:
         """Whether a worker that hangs is asked for its stacks now, and killed when they are there."""
@@ -215,7 +222,9 @@ class Runtime:
     def _excused(self, child: str) -> bool:
         """Whether a start takes long for no fault of the child: there is no process yet, or it has ended already."""
         process = self.processes.get(child)
-        return self.spawner.lacks(child) or (process is not None and process.ended is not None)
+        if self.spawner.lacks(child) or self.standby.lacks(child):
+            return True
+        return process is not None and process.ended is not None
 
     def _reply(self, effect: Reply) -> None:
         self.upward.send(ReplyUp(effect.request, ok=effect.ok))
@@ -225,6 +234,7 @@ class Runtime:
 
     def _report(self, effect: Report) -> None:
         self.upward.put(ReportUp(self.spec.name, self._pid, self.loop.now(), effect))
+        self.standby.noticed(effect)
         if effect.event == "ready":
             process = self.processes.get(effect.child)
             if process is not None and process.health is not None:
@@ -236,6 +246,7 @@ class Runtime:
 
     def _ready(self, _effect: Ready) -> None:
         self.upward.send(ReadyUp())
+        self.standby.begin()
 
     def _end(self, effect: End) -> None:
         self.end = effect
@@ -253,6 +264,9 @@ class Runtime:
 
     def exited(self, process: Process, exit: Exit) -> None:
         """The process is dead and nothing that it left behind lives any more."""
+        if process.spare is not None:
+            self.standby.ended(process, exit)
+            return
         if process.channel is not None:
             process.channel.close()
         if process.health is not None:
@@ -294,6 +308,7 @@ class Runtime:
             for slot in (self.state.slots[name],)
         )
         self.upward.send(SnapshotUp(self.spec.name, children))
+        self.standby.tell_all()
         self.relay.to_all(TellDown())
 
     def note(self, event: str, child: str, incarnation: int, text: str) -> None:

@@ -44,7 +44,13 @@ class Spawner:
         self._outputs: dict[str, Output] = {}
 
     def spawn(self, effect: Spawn) -> None:
-        """Make the child and tell the core of it, or of the failure."""
+        """Have a spare be the child, or make it; tell the core of it, or of the failure."""
+        spec = effect.spec
+        if not (isinstance(spec, WorkerSpec) and spec.standby and self._runtime.standby.serves(effect, spec)):
+            self.make(effect)
+
+    def make(self, effect: Spawn) -> None:
+        """Make the child afresh."""
         runtime = self._runtime
         try:
             process = self._make(effect)
@@ -82,7 +88,7 @@ class Spawner:
     def _worker(self, spec: WorkerSpec, incarnation: int) -> Process:
         runtime = self._runtime
         group = self.group_of(spec.name, spec.limits)
-        output = self._output(spec, incarnation)
+        output = self.output(spec, incarnation)
         try:
             born = birth.worker(
                 runtime.context, spec, incarnation, shims=self._shims, group=group, output=output.open
@@ -118,7 +124,11 @@ class Spawner:
             lambda why: runtime.feed(ChildUnhealthy(process.name, process.incarnation, why)),
         )
 
-    def _output(self, spec: WorkerSpec, incarnation: int) -> Output:
+    def keep_output(self, output: Output) -> None:
+        """Have the next attempt to make that incarnation use it too."""
+        self._outputs[output.stream.child] = output
+
+    def output(self, spec: WorkerSpec, incarnation: int) -> Output:
         """That of the last attempt to make this incarnation, if there was one."""
         stream = Stream(self._runtime.spec.name, spec.name, incarnation, spec.log, birth.pattern(spec))
         last = self._outputs.pop(spec.name, None)
@@ -159,4 +169,4 @@ class Spawner:
 
     def _try_again(self, effect: Spawn) -> None:
         if self._shortages.get(effect.child) is effect:
-            self.spawn(effect)
+            self.make(effect)

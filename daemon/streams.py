@@ -39,13 +39,14 @@ HAND_ON_S = 0.005
 
 
 class Stream(Struct):
-    """One pipe: whose output it carries, where that goes, and the root's hold on it."""
+    """One pipe: whose output it carries, where that goes, and the root's hold on it. No end of a `spare` is told."""
 
     supervisor: str
     child: str
     incarnation: int
     fd: int
     open: Open
+    spare: bool = False
 
 
 class Held(Struct, frozen=True):
@@ -116,7 +117,7 @@ class Streams:
         message = Open(
             stream=self._next,
             name=child,
-            path=os.path.join(self._log_dir, f"{child}.log"),
+            path=os.path.join(self._log_dir, f"{printed.file or child}.log"),
             max_size_bytes=printed.rotation.max_size_bytes,
             keep=printed.rotation.keep,
             pattern=printed.pattern,
@@ -124,7 +125,9 @@ class Streams:
         if child in self._lost:
             self._lost.discard(child)
             self._note("fault_cleared", child, "its output is read again")
-        self._streams[self._next] = Stream(printed.supervisor, child, printed.incarnation, fd, message)
+        self._streams[self._next] = Stream(
+            printed.supervisor, child, printed.incarnation, fd, message, bool(printed.file)
+        )
         self._next += 1
         self._send(message)
 
@@ -217,7 +220,8 @@ class Streams:
             case Closed():
                 del self._streams[message.stream]
                 os.close(stream.fd)
-                self._printed(stream.child, stream.incarnation, message.tail)
+                if not stream.spare:
+                    self._printed(stream.child, stream.incarnation, message.tail)
             case Lost():
                 lost = f"{message.bytes_lost} bytes of its output were lost: " if message.bytes_lost else ""
                 self._note("fault", stream.child, f"{lost}{message.text}")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from regrow.config.spec import ChildSpec, Kind, SupervisorSpec, WorkerSpec, signal_name
 from regrow.daemon.core.effects import Report
@@ -64,12 +65,21 @@ class Node(Struct):
     outputs: dict[int, str] = {}
 
 
+class Spares(Struct, frozen=True):
+    """The processes of a group that stand by, and why there are not more."""
+
+    supervisor: str
+    pids: tuple[int, ...] = ()
+    failure: str = ""
+
+
 class Grown(Struct, frozen=True):
     """The tree as it goes through an exec."""
 
     nodes: tuple[Node, ...]
     tops: tuple[str, str]
     printed_early: dict[str, dict[int, str]]
+    spares: dict[str, Spares] = {}
 
 
 class Tree:
@@ -83,6 +93,7 @@ class Tree:
     def __init__(self, user: SupervisorSpec, system: SupervisorSpec) -> None:
         self.nodes: dict[str, Node] = {}
         self.announced: dict[int, WorkerSpec] = {}
+        self.spares: dict[str, Spares] = {}
         self._printed_early: dict[str, dict[int, str]] = {}
         self.tops = (user.name, system.name)
         self.leaving: Callable[[Node], None] = lambda _node: None
@@ -92,13 +103,14 @@ class Tree:
 
     def carried(self) -> Grown:
         """All of it, to go through an exec."""
-        return Grown(tuple(self.nodes.values()), self.tops, self._printed_early)
+        return Grown(tuple(self.nodes.values()), self.tops, self._printed_early, self.spares)
 
     def take_up(self, grown: Grown) -> None:
         """Go on with what was `carried`."""
         self.nodes = {node.name: node for node in grown.nodes}
         self.tops = grown.tops
         self._printed_early = grown.printed_early
+        self.spares = dict(grown.spares)
 
     def _add(self, spec: ChildSpec, parent: str | None) -> None:
         known = self.nodes.get(spec.name)
@@ -183,7 +195,24 @@ class Tree:
         }
         if isinstance(node.spec, SupervisorSpec):
             entry["strategy"] = str(node.spec.strategy)
+        elif isinstance(node.spec, WorkerSpec) and node.spec.standby:
+            entry["standby"] = self._standby(node.spec)
         return entry
+
+    def _standby(self, spec: WorkerSpec) -> dict[str, Any]:
+        """The spares of its whole group."""
+        spares = self.spares.get(spec.group) or Spares("")
+        return {"wanted": spec.standby, "ready": len(spares.pids), "pids": list(spares.pids), "failure": spares.failure}
+
+    def stood_by(self, name: str, pid: int | None) -> bool:
+        """Whether the new process of `name` was a spare before; from now on it is none."""
+        node = self.nodes.get(name)
+        spec = node.spec if node is not None else None
+        spares = self.spares.get(spec.group) if isinstance(spec, WorkerSpec) else None
+        if spares is None or not isinstance(spec, WorkerSpec) or pid not in spares.pids:
+            return False
+        self.spares[spec.group] = replace(spares, pids=tuple(other for other in spares.pids if other != pid))
+        return True
 
     # changing
 
@@ -231,8 +260,11 @@ class Tree:
             normal = report.exit is not None and self._normal(node, report.exit)
             node.state, node.since = ("stopped" if normal else "failed"), time.time()
         if node.kind is Kind.SUPERVISOR:
-            for below in list(self.subtree(node.name))[1:]:
+            gone = list(self.subtree(node.name))
+            for below in gone[1:]:
                 self._lost(below, node)
+            names = {each.name for each in gone}
+            self.spares = {group: spares for group, spares in self.spares.items() if spares.supervisor not in names}
 
     def _normal(self, node: Node, exit: Exit) -> bool:
         if exit.reason is ExitReason.STOPPED:

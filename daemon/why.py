@@ -82,7 +82,8 @@ def sentence(event: Event) -> str:
         case "killing":
             return f"{name} did not stop in time and was killed"
         case "starting":
-            return f"{name} was started (incarnation {event['incarnation']}, pid {event['pid']})" + _by(event)
+            how = "taken over by a spare" if event.get("standby") else "started"
+            return f"{name} was {how} (incarnation {event['incarnation']}, pid {event['pid']})" + _by(event)
         case "ready":
             return f"{name} became ready"
         case "gave_up" | "auto_shutdown" | "unhealthy" | "escalated" | "fault":

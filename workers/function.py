@@ -14,12 +14,13 @@ import gc
 import importlib
 import importlib.util
 import multiprocessing.context
+import multiprocessing.process
 import multiprocessing.util  # multiprocessing itself would load it in every child
 import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -46,21 +47,33 @@ class FunctionProcess(multiprocessing.context.ForkProcess):
         return int(self._bootstrap(parent_sentinel=parent_fd))  # type: ignore[attr-defined]
 
 
+Named: TypeAlias = Callable[[], tuple[str, str]]
+"""Waits until a process is given a name: that name, and the arguments as JSON."""
+
+
 def run(
-    name: str, target: str, args_json: str, import_path: str, started: Callable[[], None], kwargs: dict[str, Any]
+    name: str,
+    target: str,
+    args_json: str,
+    import_path: str,
+    started: Callable[[], None],
+    kwargs: dict[str, Any],
+    named: Named | None = None,
 ) -> int:
     """
     Import `target`, say `started()`, call it with the arguments, and return the exit status.
 
-    `kwargs` are added to those of `args_json`. An exception is reported to the supervisor with its
-    traceback, printed, and ends the process with status 1; `Ignore` says that the worker is not needed.
+    `kwargs` are added to those of `args_json`. `named`, where given, is waited for when the target is imported. An
+    exception is reported to the supervisor with its traceback, printed, and ends the process with status 1; `Ignore`
+    says that the worker is not needed.
     """
 
     def body() -> None:
         try:
             function = load(target, import_path)
+            _, arguments = (name, args_json) if named is None else take_name(named)
             started()
-            function(**msgspec.json.decode(args_json), **kwargs)
+            function(**msgspec.json.decode(arguments), **kwargs)
         except Ignore:
             notify("X_REGROW_IGNORE=1")
         except Exception:
@@ -70,6 +83,17 @@ def run(
     regrow.workers.forkhooks.restore()
     gc.enable()
     return FunctionProcess(name, body).bootstrap()
+
+
+def take_name(named: Named) -> tuple[str, str]:
+    """Wait for a name, and be called by it; returns it with the arguments."""
+    gc.collect()  # what the import has left behind is nobody's business later
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()  # to where the output goes until then
+    name, args_json = named()
+    multiprocessing.process.current_process().name = name
+    return name, args_json
 
 
 def load(target: str, import_path: str) -> Callable[..., object]:

@@ -36,7 +36,7 @@ from regrow.workers.circles import Circles
 from regrow.workers.doorkeeper import Doorkeeper
 from regrow.workers.ending import ASKED, Ending, of_exit, of_reason
 from regrow.workers.errors import Ignore
-from regrow.workers.function import MAX_TRACEBACK, FunctionProcess, load, report_exception
+from regrow.workers.function import MAX_TRACEBACK, FunctionProcess, Named, load, report_exception, take_name
 from regrow.workers.handlers import Arguments, Handler
 from regrow.workers.mismatch import BadArguments
 from regrow.workers.news import News
@@ -53,9 +53,18 @@ if TYPE_CHECKING:
     from regrow.workers.agent_aio import AgentVerbs
 
 
-def run(name: str, target: str, args_json: str, import_path: str, started: Callable[[], None]) -> int:
+def run(
+    name: str,
+    target: str,
+    args_json: str,
+    import_path: str,
+    started: Callable[[], None],
+    named: Named | None = None,
+) -> int:
     """
     Import `target`, run it as the agent `name` until it ends, and return the exit status.
+
+    `named`, where given, is waited for when the target is imported: it has the name then, and the arguments.
 
     `started()` and READY=1 are said when `init` has returned and others can find the agent. An exception is reported
     to the supervisor with its traceback, printed, and ends the process with status 1; `Ignore` in `init` says that
@@ -64,11 +73,14 @@ def run(name: str, target: str, args_json: str, import_path: str, started: Calla
 
     def body() -> None:
         try:
-            runtime = new_runtime(load_agent(target, import_path), place(name))
+            agent = load_agent(target, import_path)
+            make = runtime_of(agent)
+            mine, arguments = (name, args_json) if named is None else take_name(named)
+            runtime = make(agent, place(mine))
         except Exception:
             report_exception()
             raise
-        sys.exit(runtime.run(args_json, started))
+        sys.exit(runtime.run(arguments, started))
 
     regrow.workers.forkhooks.restore()
     gc.enable()
@@ -89,16 +101,16 @@ def load_agent(target: str, import_path: str) -> type[Agent]:
     return found
 
 
-def new_runtime(agent: type[Agent], where: Place) -> Runtime:
+def runtime_of(agent: type[Agent]) -> type[Runtime]:
     """What runs this class: with an event loop if something in it is `async def`."""
     own: type[Runtime] | None = agent._runtime
     if own is not None:
-        return own(agent, where)
+        return own
     if not is_async(agent):
-        return Runtime(agent, where)
+        return Runtime
     from regrow.workers.async_runtime import AsyncRuntime
 
-    return AsyncRuntime(agent, where)
+    return AsyncRuntime
 
 
 class Runtime:
@@ -397,4 +409,4 @@ def _theirs(trace: TracebackType | None) -> TracebackType | None:
     return part or trace
 
 
-__all__ = ["Runtime", "load_agent", "new_runtime", "run"]
+__all__ = ["Runtime", "load_agent", "run", "runtime_of"]

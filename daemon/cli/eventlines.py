@@ -48,7 +48,7 @@ def event_words(event: Event) -> str:
     """Everything an event says beside who and when."""
     words = [exit_words(event.get("reason"))]
     if event["event"] in ("starting", "ready") and event.get("pid") is not None:
-        words.append(f"pid {event['pid']}")
+        words.append(f"pid {event['pid']}" + (", a spare" if event.get("standby") else ""))
     if "delay_s" in event:
         words.append(f"in {about(event['delay_s'])}")
     if "used" in event and "intensity" in event:

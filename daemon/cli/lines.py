@@ -91,7 +91,7 @@ def block(
     kind = f"{entry['kind']}, {entry['strategy']}" if entry.get("strategy") else entry["kind"]
     facts = [("path", entry["path"]), ("kind", kind), ("pid", _process(entry)), ("wanted", entry["want"])]
     facts += [("restarts", _restarts(entry, budget)), ("last exit", _last_exit(entry, now))]
-    facts += [("detail", one_line(entry["detail"] or "")), ("log", log_path)]
+    facts += [("standby", _standby(entry)), ("detail", one_line(entry["detail"] or "")), ("log", log_path)]
     for label, text in facts:
         if text:
             lines.append(screen.cut(f"  {label:<10} {text}"))
@@ -118,6 +118,14 @@ def _restarts(entry: Entry, budget: Event | None) -> str:
         return str(entry["restarts"])
     period = f" in {budget['period_s']:g} s" if "period_s" in budget else ""
     return f"{entry['restarts']} ({budget['used']} of {budget['intensity']}{period} used at {clock(budget['at'])})"
+
+
+def _standby(entry: Entry) -> str:
+    spares = entry.get("standby")
+    if spares is None:
+        return ""
+    failure = f": {one_line(spares['failure'])}" if spares["failure"] else ""
+    return f"{spares['ready']} of {spares['wanted']} ready{failure}"
 
 
 def _last_exit(entry: Entry, now: float) -> str:

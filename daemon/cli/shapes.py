@@ -37,6 +37,16 @@ class Entry(TypedDict):
     supervisor: str | None
     strategy: str | None
     uptime_s: float | None
+    standby: NotRequired[Standby]
+
+
+class Standby(TypedDict):
+    """The spares of the group that a worker belongs to."""
+
+    wanted: int
+    ready: int
+    pids: list[int]
+    failure: str
 
 
 class Event(TypedDict):
@@ -58,6 +68,7 @@ class Event(TypedDict):
     intensity: NotRequired[int]
     period_s: NotRequired[float]
     strategy: NotRequired[str]
+    standby: NotRequired[bool]
     scope: NotRequired[list[str]]
 
 

@@ -109,6 +109,7 @@ class Leftovers:
         self._by_pid: dict[int, Key] = {}
         self._sessions: dict[int, Key] = {}
         self._owners: dict[int, Key | None] = {}
+        self._aliases: dict[Key, Key] = {}
         self._children = procfs.OwnChildren()
         self._ending = False
         self._in_exec: dict[int, int] = {}  # how many times that was found, of each
@@ -126,6 +127,21 @@ class Leftovers:
         if not supervises and len(self._workers) < 2:
             self._workers.add(name)
 
+    def renamed(self, old: Key, new: Key) -> None:
+        """
+        What was started as `old` is `new` from now on, and so is all that carries the marker of `old`.
+
+        Once more with the two exchanged: it has its first name again.
+        """
+        child = self._living.pop(old)
+        self._living[new] = child
+        self._by_pid[child.pid] = self._sessions[child.pid] = new
+        if self._aliases.pop(new, None) is None:
+            self._aliases[old] = new
+        for pid, owner in self._owners.items():
+            if owner == old:
+                self._owners[pid] = new
+
     def below(self, pid: int, *, gone: bool) -> None:
         """
         Know the session of a process below a child supervisor, as long as it lives.
@@ -141,6 +157,15 @@ class Leftovers:
         """What nobody else knows, to go through an exec: the strangers, and the processes `below` child supervisors."""
         below = tuple(pid for pid, key in self._sessions.items() if key == _DEBRIS)
         return tuple(self._strangers), below
+
+    @property
+    def aliases(self) -> dict[Key, Key]:
+        """What carries the marker of the first is of the second (see `renamed`)."""
+        return self._aliases
+
+    def take_up_aliases(self, aliases: Iterable[tuple[Key, Key]]) -> None:
+        """Go on with those of before an exec."""
+        self._aliases.update(aliases)
 
     def before_reap(self, pid: int) -> None:
         """
@@ -241,6 +266,7 @@ class Leftovers:
                 continue
             self._let_go(child)
             del self._waiting[key]
+            self._aliases = {alias: named for alias, named in self._aliases.items() if named != key}
             if self._sessions.get(child.pid) == key:
                 del self._sessions[child.pid]
 
@@ -306,6 +332,7 @@ class Leftovers:
         marker = _marker(pid)
         if marker is not None and marker.token == self._own.token and marker.name and marker != self._own:
             key = (marker.name, marker.incarnation)
+            key = self._aliases.get(key, key)
             return key if key in self._living or key in self._waiting else _DEBRIS
         try:
             by_session = self._sessions.get(os.getsid(pid))

@@ -324,10 +324,10 @@ def _open(target: Target) -> int:
         return target.fd
     if target.path:
         return os.open(target.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    return _open_journal(target.journal)
+    return open_journal(target.journal)
 
 
-def _open_journal(name: str) -> int:
+def open_journal(name: str) -> int:
     """A stream to the journal under `name` (systemd's stdout protocol: seven header lines, then text)."""
     import socket  # only children that log there need it
 

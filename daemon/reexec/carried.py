@@ -20,7 +20,7 @@ from regrow.daemon.core.state import SupervisorState
 from regrow.daemon.linux.identity import Marker
 from regrow.daemon.timers import Armed
 
-FORMAT = 1
+FORMAT = 2
 """To be raised with every change of a type below, of the messages between supervisors, or of the core's state."""
 
 
@@ -48,7 +48,8 @@ class Supervisor(Struct, frozen=True):
     """
     One supervisor. `up` is its end towards its parent, None for the root. `inherited` and `incarnations` are the
     numbers that its relay knows; `strangers` and `below` what its search for leftovers knows. `answers` is the request
-    that is to be answered after the exec, 0 for none.
+    that is to be answered after the exec, 0 for none. `spares` is how many spares it has made, `aliases` what
+    those were called that are children by now.
     """
 
     context: Context
@@ -63,6 +64,8 @@ class Supervisor(Struct, frozen=True):
     incarnations: Mapping[str, Mapping[str, int]]
     strangers: tuple[int, ...]
     below: tuple[int, ...]
+    spares: int = 0
+    aliases: tuple[tuple[tuple[str, int], tuple[str, int]], ...] = ()
     up: Link | None = None
     answers: int = 0
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from regrow.daemon.channel import ReexecDown, ReplyUp
 from regrow.daemon.core.effects import Code
+from regrow.daemon.core.state import Phase
 
 if TYPE_CHECKING:
     from regrow.daemon.runtime import Runtime
@@ -25,14 +26,15 @@ class Renewal:
         self._runtime = runtime
 
     def asked(self, message: ReexecDown) -> None:
-        """Exec, or answer with what would be carried, as soon as nothing is in the way."""
+        """Exec, or answer with what would be carried, as soon as nothing is in the way; spares are in the way."""
+        if message.program:
+            self._runtime.standby.end_all()
         self._try(message, self._runtime.loop.now() + QUIET_S)
 
     def _try(self, message: ReexecDown, until_s: float) -> None:
-        from regrow.daemon.reexec import supervisor
 
         loop = self._runtime.loop
-        reason = supervisor.busy(self._runtime)
+        reason = self._busy(message)
         if not reason:
             loop.call_soon(lambda: self._do(message))  # when whatever has led here is done with
         elif loop.now() < until_s:
@@ -44,7 +46,7 @@ class Renewal:
         from regrow.daemon.reexec import carried, execute, supervisor
 
         runtime = self._runtime
-        if supervisor.busy(runtime):
+        if self._busy(message):
             self.asked(message)
             return
         gathered = supervisor.gather(runtime, message.request)
@@ -57,5 +59,13 @@ class Renewal:
         supervisor.watch(runtime)
         self._refuse(message, Code.START_FAILED, f"cannot exec {message.program[0]}: {error.strerror}")
 
+    def _busy(self, message: ReexecDown) -> str:
+        from regrow.daemon.reexec import supervisor
+
+        reason = supervisor.busy(self._runtime)
+        return reason or ("its spares are being ended" if message.program and self._runtime.standby.remains else "")
+
     def _refuse(self, message: ReexecDown, code: Code, reason: str) -> None:
+        if message.program and self._runtime.state.phase is Phase.RUNNING:
+            self._runtime.standby.begin()
         self._runtime.upward.send(ReplyUp(message.request, code=code, message=reason))

@@ -56,6 +56,8 @@ def gather(runtime: Runtime, answers: int = 0) -> Supervisor:
         incarnations=incarnations,
         strangers=strangers,
         below=below,
+        spares=runtime.standby.serial,
+        aliases=runtime.reaper.aliases(),
         up=runtime.upward.link() if isinstance(runtime.upward, Channel) else None,
         answers=answers,
     )
@@ -88,6 +90,8 @@ def take_up(runtime: Runtime, carried: Supervisor) -> None:
     runtime.relay.take_up(carried.incarnations)
     for child in carried.children:
         _take_up(runtime, child)
+    runtime.reaper.take_up_aliases(carried.aliases)
+    runtime.standby.serial = carried.spares
     for pid in carried.below:
         runtime.reaper.below(pid, gone=False)
     for armed in carried.timers:
@@ -100,6 +104,8 @@ def resume(runtime: Runtime, carried: Supervisor) -> None:
     runtime.listen()
     take_up(runtime, carried)
     execute.listen()
+    if carried.state.phase is Phase.RUNNING:
+        runtime.standby.begin()
 
 
 def _take_up(runtime: Runtime, child: Child) -> None:

@@ -21,7 +21,7 @@ from tree import Tree
 from wire import TIMEOUT_S, CallError, Event
 
 from regrow.config.version import VERSION
-from regrow.daemon.reexec.carried import Incompatible, decode
+from regrow.daemon.reexec.carried import FORMAT, Incompatible, decode
 
 REEXEC_S = 60.0
 COUNTING = python(
@@ -410,5 +410,6 @@ def test_unreadable_values() -> None:
     """What has another format, or is damaged, is refused with the versions and the remedy."""
     with pytest.raises(Incompatible, match="cannot read the state"):
         decode(b"\xc1")
-    with pytest.raises(Incompatible, match=r"takes up state of format 1, and that of regrow 9\.9 is of format 7"):
+    said = rf"takes up state of format {FORMAT}, and that of regrow 9\.9 is of format 7"
+    with pytest.raises(Incompatible, match=said):
         decode(msgspec.msgpack.encode({"format": 7, "version": "9.9"}))
