@@ -17,7 +17,7 @@ from mockups import MockNode
 from siblings import Line, Sibling
 from storehouse import make_store
 
-from regrow.ipc import points, store
+from regrow.ipc import points, store_env, store_users
 from regrow.ipc.points import Point
 from regrow.ipc.posting import Posting
 from regrow.ipc.store import INFO, SIGNS, Store, StoreUnusable, Txn
@@ -254,7 +254,7 @@ def test_reader_that_is_killed_or_stopped(run_dir: Path, opened: Store, number: 
 
 def test_no_place_among_the_readers(run_dir: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many read as may: whoever comes then reads as a writer would."""
-    monkeypatch.setattr(store, "MAX_READERS", 3)
+    monkeypatch.setattr(store_env, "MAX_READERS", 3)
     (folder / "lock.mdb").unlink()
     with closing(Store.open(str(run_dir))) as mine:
         put(mine, b"k", b"v")
@@ -319,7 +319,7 @@ def test_fork_while_threads_have_it(run_dir: Path, opened: Store) -> None:
 
 def test_fork_that_does_not_wait_for_ever(run_dir: Path, opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else keeps the writers' lock: a process whose thread waits for it can be forked all the same."""
-    monkeypatch.setattr(store, "FORK_S", 0.05)
+    monkeypatch.setattr(store_users, "FORK_S", 0.05)
     with user(run_dir) as other:
         other.say(("hold",))
         assert other.hear() == "held"
