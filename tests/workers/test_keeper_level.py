@@ -87,7 +87,7 @@ def test_opened_anew(care: Care) -> None:
 def test_closed(care: Care) -> None:
     """While the disk is gone there is no steady point, and the keeper goes on; when it is back, there is one."""
     last = care.commit()
-    care.store.shut()
+    care.store._close_env()
     care.pass_time()
     assert care.newest() < last
     care.store.follow()
