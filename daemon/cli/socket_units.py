@@ -36,8 +36,8 @@ def wanted(site: Site, link: Path, plan: Plan) -> dict[Path, str]:
     for spec in plan.sockets:
         if spec.path.startswith(f"{plan.daemon.run_dir}/"):
             raise Failed(
-                f"cannot write a unit for the socket {spec.name}: systemd removes {plan.daemon.run_dir} with the service "
-                "and would go on to listen where nobody finds it; put it elsewhere"
+                f"cannot write a unit for the socket {spec.name}: systemd removes {plan.daemon.run_dir} with the "
+                "service, and would go on to listen where nobody finds it; put it elsewhere"
             )
     return {site.unit.parent / name(instance, spec.name): text(instance, spec) for spec in plan.sockets}
 
