@@ -255,7 +255,10 @@ class Root:
         return ReplyUp(0, code=Code.ALREADY_PRESENT, message=f"{name} is a child of {above}")
 
     def reload(self, done: Callable[[Any], None], failed: Callable[[ControlError], None]) -> None:
-        """Read the files again; known children keep their processes (S175-S182)."""
+        """Read the files again; known children keep their processes (S175-S182). Refused by who stops already."""
+        if self.state == "stopping":
+            failed(ControlError("shutdown", "the daemon is stopping"))
+            return
 
         def loaded(result: bytes | errand.Failed) -> None:
             if isinstance(result, errand.Failed):

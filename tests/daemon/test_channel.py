@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from regrow.daemon import channel
-from regrow.daemon.channel import MAX_PUT, BatchUp, Channel, LastWordUp, ReportUp, Up
+from regrow.daemon.channel import LOST, MAX_PUT, AdmitDown, BatchUp, Channel, LastWordUp, ReportUp, SocketDown, Up
 from regrow.daemon.core.effects import Outcome, Report
 from regrow.daemon.loop import Loop
 
@@ -20,7 +23,8 @@ class Ends:
         parent, child = channel.pair()
         self.arrived: list[Up] = []
         self.parent = Channel(self.loop, parent, Up, self.arrived.append, lambda: None)
-        self.child = Channel(self.loop, child, channel.Down, lambda _message: None, lambda: None)
+        self.downward: list[Any] = []
+        self.child = Channel(self.loop, child, channel.Down, self.downward.append, lambda: None)
 
     def reports(self) -> list[int]:
         """The numbers of the reports that have arrived, batch by batch."""
@@ -73,3 +77,86 @@ def test_many_reports_are_not_kept_back(ends: Ends) -> None:
     assert ends.reports() == [MAX_PUT, MAX_PUT]
     ends.child.flush()
     assert ends.reports() == [MAX_PUT, MAX_PUT, 1]
+
+
+def pipe_end() -> tuple[int, int]:
+    """A descriptor to send, and what tells that another one is the same: its inode."""
+    read_fd, write_fd = os.pipe()
+    os.close(write_fd)
+    return read_fd, os.fstat(read_fd).st_ino
+
+
+def test_sockets_travel_with_their_messages(ends: Ends) -> None:
+    """Also those that had to wait, and whose sender has closed them meanwhile; each is the receiver's own."""
+    while not ends.parent.queued:
+        ends.parent.send(AdmitDown("x" * 90_000))
+    inodes = []
+    for number in range(3):
+        fd, inode = pipe_end()
+        inodes.append(inode)
+        ends.parent.send(SocketDown(f"s{number}", fd))
+        ends.parent.send(SocketDown("gone"))
+        os.close(fd)
+    while ends.parent.queued:
+        ends.child.drain()
+        ends.parent.flush_blocking(1.0)
+    ends.child.drain()
+    arrived = [message for message in ends.downward if isinstance(message, SocketDown)]
+    assert [message.name for message in arrived] == ["s0", "gone", "s1", "gone", "s2", "gone"]
+    assert [message.fd for message in arrived[1::2]] == [-1, -1, -1]
+    assert [os.fstat(message.fd).st_ino for message in arrived[::2]] == inodes
+    assert not any(os.get_inheritable(message.fd) for message in arrived[::2])
+    for message in arrived[::2]:
+        os.close(message.fd)
+
+
+def test_waiting_sockets_go_through_an_exec(ends: Ends) -> None:
+    """A link has the descriptors of the packets that wait, and who goes on with it sends them."""
+    while not ends.parent.queued:
+        ends.parent.send(AdmitDown("x" * 90_000))
+    fd, inode = pipe_end()
+    ends.parent.send(SocketDown("web", fd))
+    os.close(fd)
+    link = ends.parent.link()
+    assert [held >= 0 for held in link.fds][-1]
+    after = Channel.of_link(ends.loop, link, Up, ends.arrived.append, lambda: None)
+    while after.queued:
+        ends.child.drain()
+        after.flush_blocking(1.0)
+    ends.child.drain()
+    message = ends.downward[-1]
+    assert (message.name, os.fstat(message.fd).st_ino) == ("web", inode)
+    os.close(message.fd)
+    ends.parent._queue.clear()  # as an exec forgets it, which closes nothing
+    after._socket.detach()
+
+
+def test_socket_that_cannot_be_received(ends: Ends) -> None:
+    """Without a free descriptor it is lost, and that is told; the next one arrives."""
+    fd, _ = pipe_end()
+    ends.parent.send(SocketDown("web", fd))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        ends.child._receive()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    ends.parent.send(SocketDown("web", fd))
+    os.close(fd)
+    ends.child.drain()
+    lost, found = ends.downward
+    assert lost == SocketDown("web", LOST)
+    os.close(found.fd)
+
+
+def test_closed_channel_keeps_no_descriptor(ends: Ends) -> None:
+    """What still waited is closed with it."""
+    while not ends.parent.queued:
+        ends.parent.send(AdmitDown("x" * 90_000))
+    before = len(os.listdir("/proc/self/fd"))
+    fd, _ = pipe_end()
+    ends.parent.send(SocketDown("web", fd))
+    os.close(fd)
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    ends.parent.close()
+    assert len(os.listdir("/proc/self/fd")) == before - 1

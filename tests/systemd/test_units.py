@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -268,3 +269,95 @@ def test_user_unit(machine: Machine) -> None:
         machine.do(*as_user, *REGROW, "systemd", "uninstall", "--user", env=env)
     finally:
         machine.systemctl("stop", "manager.service")
+
+
+def test_reload_during_stop(tree: Tree) -> None:
+    """A reload that comes while the tree stops, by SIGHUP or from the manager, holds nothing up and starts nothing."""
+    waits = f"trap 'echo stopping > {SHARE}/bell; cat {SHARE}/hold; exit 0' TERM; {SAYS}; cat {SHARE}/hold & wait"
+    tree.install(worker("first"), worker("slow", waits, 'shutdown = "60s"'))
+    tree.start()
+    with Watched(tree.pids()) as processes, Watched([tree.pid_of("slow")]) as slow:
+        tree.machine.systemctl("stop", "--no-block", tree.unit)
+        tree.machine.await_bell("stopping")
+        assert tree.machine.run("systemctl", "reload", tree.unit).returncode != 0
+        tree.write(worker("first"), worker("slow", waits, 'shutdown = "60s"'), worker("third"))
+        tree.machine.systemctl("kill", "-s", "HUP", "--kill-who=main", tree.unit)
+        assert tree.machine.run(*REGROW, "reload", "--name", tree.name).returncode == 1
+        assert slow.are_alive()
+        slow.send(signal.SIGKILL)
+        processes.await_end()
+    tree.machine.await_bell(f"ended {tree.name} success exited 0")
+    assert tree.state() == ("inactive", "dead")
+    assert "here third" not in tree.machine.heard()
+
+
+def test_two_instances_of_one_file(tree: Tree) -> None:
+    """Two links to one file are two trees, each with its places; where the file names them, the second one fails."""
+    twin = Tree(tree.machine, f"{tree.name}-twin")
+    twin.file.unlink(missing_ok=True)
+    twin.file.symlink_to(tree.file.name)
+    tree.install(worker("one"))
+    tree.start()
+    twin.machine.regrow("systemd", "install", f"{SHARE}/{twin.file.name}")
+    try:
+        with Watched(tree.pids()) as first:
+            twin.start()
+            assert twin.child("one")["state"] == "running"
+            twin.machine.systemctl("stop", twin.unit)
+            tree.write(worker("one"), top=f'[daemon]\nrun_dir = "/run/regrow/{tree.name}"\n')
+            refused = twin.machine.run("systemctl", "start", twin.unit)
+            assert refused.returncode != 0
+            twin.machine.systemctl("stop", twin.unit)  # it would be tried again
+            assert first.are_alive()
+        said = twin.machine.journal(twin.unit)
+        assert f"cannot use /run/regrow/{tree.name}: another regrow (pid " in said
+        assert "Traceback" not in said
+        assert tree.child("one")["restarts"] == 0
+    finally:
+        twin.remove()
+
+
+def test_full_runtime_directory(tree: Tree) -> None:
+    """Where there is no room for anything the start fails with one line; it is tried again until there is."""
+    place = f"/run/regrow/{tree.name}"
+    tree.install(worker("one"))
+    tree.machine.do("mkdir", "-p", place)
+    tree.machine.do("mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=1", "tmpfs", place)
+    try:
+        assert tree.machine.run("systemctl", "start", tree.unit).returncode != 0
+        tree.machine.await_bell(f"ended {tree.name} exit-code exited 1")
+        assert f"cannot use {place}: No space left on device" in tree.machine.journal(tree.unit)
+        tree.machine.do("mount", "-o", "remount,nr_inodes=100", place)
+        tree.machine.await_bell("here one")
+        tree.start()
+        assert tree.child("one")["state"] == "running"
+        tree.machine.systemctl("stop", tree.unit)
+        assert "Traceback" not in tree.machine.journal(tree.unit)
+    finally:
+        tree.machine.run("systemctl", "stop", tree.unit)
+        tree.machine.do("umount", place)
+
+
+def test_runtime_directory_that_fills_up(tree: Tree) -> None:
+    """A running tree does without room: children are restarted, it can be asked, and it stops in order."""
+    place = f"/run/regrow/{tree.name}"
+    source = "from regrow.workers import Agent, handler\n\n\nclass Echo(Agent):\n    @handler\n"
+    source += "    def echo(self, word: str) -> str:\n        return word\n"
+    (tree.machine.share / "echoing.py").write_text(source)
+    tree.install(worker("one"), '[worker.echo]\nagent = "echoing:Echo"\n')
+    tree.machine.do("mkdir", "-p", place)
+    tree.machine.do("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place)
+    try:
+        tree.start()
+        assert tree.machine.run("dd", "if=/dev/zero", f"of={place}/filler", "bs=4k").returncode != 0
+        tree.machine.heard()
+        with Watched([tree.pid_of("one")]) as killed:
+            killed.send(signal.SIGKILL)
+            killed.await_end()
+        tree.machine.await_bell("here one")
+        assert "hello" in tree.machine.regrow("call", "--name", tree.name, "echo", "echo", "word=hello")
+        tree.machine.systemctl("stop", tree.unit)
+        assert tree.show("Result") == "success"
+    finally:
+        tree.machine.run("systemctl", "stop", tree.unit)
+        tree.machine.do("umount", place)
