@@ -94,3 +94,17 @@ def test_orders(session: Session) -> None:
     session.run("regrow workflow start order sku=apple --id o-17 --wait", "1 apple on the way, payment 3")
     session.run("regrow workflow list order", "…\no-17 order finished …")
     session.run("regrow down", "orders: stopped")
+
+
+def test_web(session: Session) -> None:
+    """Both servers are restarted while somebody visits, then there is none for a while: every visit is answered."""
+    shutil.copytree(TOP / "examples" / "web", session.directory, dirs_exist_ok=True)
+    session.run("regrow check web.toml", "ok: 1 supervisor, 2 workers, 1 socket")
+    session.run("regrow up --detach web.toml", "web is ready (pid 1000)")
+    restarts = "for n in 0 1 0 1; do regrow restart web.$n > restarted.$n; done & "
+    session.run(f"{restarts} python visit.py 8472; wait", "500 of 500 visits answered, 0 failed")
+    session.run("cat restarted.0 restarted.1", "web.0: restarted (pid …)\nweb.1: restarted (pid …)")
+    session.run("regrow stop web.0 web.1", "web.0: stopped\nweb.1: stopped")
+    waiting = "python visit.py 8472 > visited & "
+    session.run(f"{waiting} regrow start web.1; wait; cat visited", "web.1: started (pid …)\n500 of 500 …, 0 failed")
+    session.run("regrow down", "web: stopped")

@@ -32,7 +32,7 @@ TOP = Path(__file__).parents[2]
 LOOKS = ("regrow tree", "regrow status", "regrow why", "regrow events", "regrow logs")
 """What may come too early: it is asked again after the next event, until it shows what the page shows."""
 
-PORTS = ("8471", "8765", "7300")
+PORTS = ("8471", "8472", "8480", "8765", "7300")
 """Ports that pages and examples use; a run gets free ones."""
 
 LOG_DIR = re.compile(r"/var/log/regrow/\w+/")
