@@ -27,6 +27,7 @@ from regrow.config.spec import (
     Shutdown,
     ShutdownKind,
     SupervisorSpec,
+    Update,
     WorkerSpec,
     signal_name,
 )
@@ -122,7 +123,7 @@ def words(field: str, value: Any) -> str:
             return value.path if value.kind is OutputKind.PATH else str(value.kind)
         case Credentials():
             return _user(value)
-        case Limits() | LogRotation() | Backoff():
+        case Limits() | LogRotation() | Backoff() | Update():
             parts = ((_plain(part), _part(part, getattr(value, part))) for part in value.__struct_fields__)
             return ", ".join(f"{part} = {text}" for part, text in parts if text)
     if field == "stop_signal":

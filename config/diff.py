@@ -6,10 +6,11 @@ A key that only a supervisor's decisions read changes in place; what a process i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from regrow.config.described import Change, changes
 from regrow.config.spec import ChildSpec, Plan, Strategy, SupervisorSpec, WorkerSpec
@@ -17,6 +18,7 @@ from regrow.config.spec import ChildSpec, Plan, Strategy, SupervisorSpec, Worker
 IN_PLACE = frozenset(
     {
         "restart", "shutdown", "significant", "normal_exit", "stop_signal", "liveness", "replicas", "standby",
+        "update",
         "ready", "log",  # these two are read when a process begins, so they hold from its next start
     }
 )  # fmt: skip
@@ -24,6 +26,10 @@ IN_PLACE = frozenset(
 
 FIXED = ("name", "run_dir", "state_dir", "log_dir", "durability", "cgroup")
 """Keys of [daemon] that hold for as long as the daemon lives."""
+
+
+OTHER = "other table"
+"""The field of a change that is none of the child's own spec."""
 
 
 class Action(StrEnum):
@@ -65,6 +71,15 @@ class PlanDiff(Struct, frozen=True):
     tables: tuple[str, ...] = ()
     refused: str = ""
 
+    @property
+    def again(self) -> tuple[str, ...]:
+        """Workers that are restarted for what is in another table, whatever their own specs say."""
+        return tuple(
+            child.name
+            for child in self.children
+            if child.action is Action.RESTART and any(change.field == OTHER for change in child.why)
+        )
+
     def __bool__(self) -> bool:
         return bool(self.children or self.tables or self.refused)
 
@@ -101,7 +116,33 @@ def diff(before: Plan, after: Plan) -> PlanDiff:
             return PlanDiff(refused=f"cannot change [daemon] {key} of a running daemon: stop it and start it again")
     tables = ("access", "commands", "hub")
     changed = tuple(table for table in tables if getattr(before, table) != getattr(after, table))
-    return PlanDiff(tuple(tree_diff(before.root, after.root)), changed)
+    old, new = ({spec.name: spec for spec in plan.sockets} for plan in (before, after))
+    sockets = tuple(f"socket.{name}" for name in {**old, **new} if old.get(name) != new.get(name))
+    fresh = {
+        name: Change(f"socket.{name}", old[name].address, spec.address, OTHER)
+        for name, spec in new.items()
+        if name in old and old[name].address != spec.address
+    }
+    children = tuple(tree_diff(before.root, after.root))
+    return PlanDiff(_with_sockets(children, after.root, fresh) if fresh else children, (*changed, *sockets))
+
+
+def _with_sockets(
+    children: tuple[Difference, ...], root: SupervisorSpec, fresh: Mapping[str, Change]
+) -> tuple[Difference, ...]:
+    """Whoever has a socket gets the one at the new address with a new process."""
+    found = {child.name: child for child in children}
+    told = []
+    for name, place in places(root).items():
+        child = found.pop(name, None)
+        names = place.spec.sockets if isinstance(place.spec, WorkerSpec) else ()
+        why = tuple(fresh[socket] for socket in names if socket in fresh)
+        if why and child is None:
+            child = Difference(name, str(place.spec.kind), Action.RESTART, place.supervisor)
+        if child is not None:
+            action = Action.RESTART if why and child.action is Action.CHANGE else child.action
+            told.append(replace(child, action=action, why=(*child.why, *why)))
+    return (*told, *found.values())
 
 
 def tree_diff(before: SupervisorSpec, after: SupervisorSpec) -> Iterator[Difference]:

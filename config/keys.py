@@ -20,6 +20,7 @@ from regrow.config.spec import (
     Restart,
     Start,
     Strategy,
+    Update,
 )
 from regrow.config.tables import Key, ListOf, Pairs, Record, Table
 from regrow.config.values import (
@@ -173,6 +174,15 @@ LOG = Record(
     ),
 )
 
+UPDATE = Record(
+    Update,
+    Table(
+        Key("rolling", Int(1, MOST_REPLICAS), "how many replicas are replaced at a time", default=1),
+        Key("canary", Int(0, MOST_REPLICAS), "how many are replaced first, and watched", default=0),
+        Key("hold", duration(), "how long these are watched before it goes on", field="hold_s", default="10s"),
+    ),
+)
+
 _STDOUT = (OutputKind.LOG, OutputKind.INHERIT, OutputKind.NULL, OutputKind.JOURNAL)
 TARGET = Text("module:callable", pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
 
@@ -201,6 +211,7 @@ WORKER = Table(
     Key("stderr", OutputWords(*_STDOUT, OutputKind.STDOUT), "the same, or stdout", default="log"),
     Key("log", LOG, "rotation of the log file"),
     Key("sockets", ListOf(NAME), "the [socket.X] that it gets, in this order, as descriptors from 3 on"),
+    Key("update", UPDATE, "how `regrow apply` replaces it"),
 )
 
 SOCKET = Table(

@@ -97,8 +97,9 @@ def _laid_over(template: str, spec: dict[str, Any], at: At) -> dict[str, Any]:
     if any(kind in spec for kind in KINDS):
         table = {key: value for key, value in table.items() if key not in KINDS}
     extra = _EXTRA_ARGS.read(spec.pop("extra_args", []), at.down("extra_args"))
-    if spec.pop("replicas", None) is not None:
-        at.down("replicas").wrong("start_child starts one child", code="bad_combination")
+    for key in ("replicas", "update"):
+        if spec.pop(key, None) is not None:
+            at.down(key).wrong("start_child starts one child", code="bad_combination")
     for key, value in spec.items():
         beneath = table.get(key)
         if key in _LAID_OVER and isinstance(beneath, dict) and isinstance(value, dict):

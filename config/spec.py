@@ -195,6 +195,17 @@ class Limits(Struct, frozen=True, omit_defaults=True):
     file_size_bytes: int | None = None
 
 
+class Update(Struct, frozen=True, omit_defaults=True):
+    """
+    How an apply replaces a worker and its replicas: `rolling` at a time, `canary` of them first, and these watched
+    for `hold_s` before it goes on.
+    """
+
+    rolling: int = 1
+    canary: int = 0
+    hold_s: float = 10.0
+
+
 class WorkerSpec(Struct, frozen=True, tag="worker", omit_defaults=True):
     """
     One worker process, fully resolved: placeholders filled in, names of users turned into numbers.
@@ -240,6 +251,7 @@ class WorkerSpec(Struct, frozen=True, tag="worker", omit_defaults=True):
     log: LogRotation = LogRotation()
     sockets: tuple[str, ...] = ()
     standby: int = 0
+    update: Update = Update()
 
 
 class SupervisorSpec(Struct, frozen=True, tag="supervisor", omit_defaults=True):

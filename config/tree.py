@@ -121,12 +121,13 @@ class Tree:
             if table is None:
                 hint = did_you_mean(template, self._tables.workers)
                 self._wrong(path, f"there is no worker `{template}`", hint, "unknown_child")
-            elif "replicas" in table:
-                said = f"`{template}` has replicas, and so cannot be a template"
-                self._wrong(path, said, code="bad_combination")
             elif table.get("standby"):
                 said = f"`{template}` has standby, and so cannot be a template: {standby.UNDER_DYNAMIC}"
                 self._wrong(path, said, code="bad_combination")
+            for key in ("replicas", "update"):
+                if key in (table or ()):
+                    said = f"`{template}` has {key}, and so cannot be a template"
+                    self._wrong(path, said, code="bad_combination")
 
     def _find_root(self, named: str | None) -> str | None:
         """Return the name of the root; report cycles, and whatever does not hang below the root."""

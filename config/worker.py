@@ -23,7 +23,7 @@ from regrow.config.values import BAD, At
 KINDS = ("agent", "function", "command")
 _AS_READ = (
     "command", "restart", "shutdown", "significant", "watchdog_s", "stop_signal", "normal_exit", "umask", "nice",
-    "limits", "log", "sockets", "standby",
+    "limits", "log", "update", "sockets", "standby",
 )  # fmt: skip
 
 
@@ -216,6 +216,9 @@ def _check_combinations(at: At, kind: Kind | None, fields: Mapping[str, Any], ta
         at.down("args").wrong("a command takes no args", "write them into `command`", "bad_combination")
     if fields.get("standby"):
         standby.check(at, kind, fields.get("restart"))
+    if isinstance(table.get("update"), dict) and "hold" in table["update"] and not table["update"].get("canary"):
+        said = "hold is how long canaries are watched, and there are none"
+        at.down("update", "hold").wrong(said, "write canary = 1", "bad_combination")
     ready: Ready | None = fields.get("ready")
     streams = [fields.get(stream, Output()).kind for stream in ("stdout", "stderr")]
     if ready is not None and ready.probe.kind is ReadyKind.LINE and OutputKind.LOG not in streams:

@@ -44,7 +44,7 @@ OWN_END = frozenset({"stopping", "stopped"})
 class Written(Struct, frozen=True):
     """What the books hold besides tree and events, as it goes through an exec."""
 
-    asked_by: dict[str, str]
+    asked_by: dict[str, tuple[str, int | None]]
     left: dict[str, int]
     ends: dict[str, dict[int, LastExit]]
     final_text: str
@@ -57,7 +57,7 @@ class Books:
 
     def __init__(self, root: Root) -> None:
         self._root = root
-        self._asked_by: dict[str, str] = {}
+        self._asked_by: dict[str, tuple[str, int | None]] = {}
         self._left: OrderedDict[str, int] = OrderedDict()
         root.tree.leaving = self._leaves
         self.ends = Ends()
@@ -127,6 +127,8 @@ class Books:
             return
         name = report.child or message.supervisor
         cause = log.seq_of(message.supervisor, message.pid, report.cause)
+        if cause is None and report.event in ("starting", "stopping"):
+            cause = self._asked_by.get(report.child, ("", None))[1]
         if cause is None and report.child:
             cause = self._outer_cause(message.supervisor, report)
         if report.child == SYSTEM and report.event == "stopping":
@@ -152,6 +154,7 @@ class Books:
         log.remember(message.supervisor, message.pid, report.number, made["seq"])
         if node is not None:
             self._consequences(report, node, made["seq"])
+        self._root.deploying.heard(report, name, made)
         self._for_the_end(message.supervisor, report, made["seq"])
         self._root.release_sockets()
 
@@ -181,7 +184,7 @@ class Books:
     def _extra(self, report: Report, name: str) -> dict[str, Any]:
         extra = {key: value for key, value in report.extra.items() if key not in ("for", "kind", "request")}
         if report.event in ("starting", "stopping") and report.cause is None and name in self._asked_by:
-            extra["by"] = self._asked_by.pop(name)
+            extra["by"] = self._asked_by.pop(name)[0]
         if report.event == "starting" and self._root.tree.stood_by(name, report.pid):
             extra["standby"] = True
         return extra
@@ -243,9 +246,9 @@ class Books:
 
     # everything else
 
-    def asked(self, name: str, by: str) -> None:
-        """An operator has asked for something to be done to `name`; its next event tells by whom."""
-        self._asked_by[name] = by
+    def asked(self, name: str, by: str, cause: int | None = None) -> None:
+        """Somebody has asked for something to be done to `name`; its next event tells by whom, and what it comes of."""
+        self._asked_by[name] = by, cause
         if len(self._asked_by) > REMEMBERED_NAMES:
             self._asked_by.pop(next(iter(self._asked_by)))
 
@@ -271,6 +274,11 @@ class Books:
 
     def daemon_event(self, event: str, text: str = "") -> None:
         self._append(event, "", text)
+
+    def apply_event(self, event: str, text: str, cause: int | None = None) -> int:
+        """A step of an apply; returns its number, for what comes of it."""
+        made = self._root.events.append(event, "", mono_s=self._root.loop.now(), cause=cause, extra={"text": text})
+        return int(made["seq"])
 
     def _note(self, message: NoteUp) -> None:
         self._append(message.event, message.child or message.supervisor, message.text)

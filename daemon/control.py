@@ -39,7 +39,7 @@ ACCEPT_RETRY_S = 0.2
 ASKING = frozenset({"ping", "exit_reason"})
 """For those that agents run as: what became of whom they talk to."""
 
-VIEWING = ASKING | {"status", "events", "why", "which_children", "count_children", "get_childspec"}
+VIEWING = ASKING | {"status", "events", "why", "applies", "which_children", "count_children", "get_childspec"}
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode

@@ -1,20 +1,30 @@
 """
 Going from the plan that runs to another: what would be done, and doing it.
 
-Whatever reads files does so in a process of its own (`errand`).
+Whatever reads or writes files does so in a process of its own (`errand`).
 """
 
 from __future__ import annotations
 
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
-from regrow.config.diff import PlanDiff, diff
-from regrow.config.spec import Plan
-from regrow.daemon import errand
+from regrow.config.diff import PlanDiff, diff, places
+from regrow.config.spec import Kind, Plan, Restart, WorkerSpec
+from regrow.daemon import applies, errand, why
+from regrow.daemon.applies import Record
+from regrow.daemon.channel import ReplyUp
 from regrow.daemon.control import ControlError
+from regrow.daemon.core import deploy
+from regrow.daemon.core.deploy import Deploy, Outcome
+from regrow.daemon.core.effects import Report
+from regrow.daemon.core.events import DeleteChild, ProbationOver, RestartChild, TerminateChild
 
 if TYPE_CHECKING:
     from regrow.daemon.root import Root
@@ -24,8 +34,24 @@ MAX_FILES = 100
 Done = Callable[[Any], None]
 Refuse = Callable[[ControlError], None]
 
+ENDED = {
+    Outcome.DONE: "apply_done",
+    Outcome.ROLLED_BACK: "apply_rolled_back",
+    Outcome.FAILED: "apply_failed",
+    Outcome.INTERRUPTED: "apply_interrupted",
+}
+"""The event that tells how it ended."""
 
-def load(files: Sequence[str]) -> bytes:
+
+class Loaded(Struct):
+    """What an errand brings: a plan, the newest number of an apply, and the apply that the plan is from."""
+
+    plan: Plan
+    newest: int = 0
+    back_to: int | None = None
+
+
+def load(files: Sequence[str], state_dir: str) -> bytes:
     """
     The plan of these files.
 
@@ -34,38 +60,406 @@ def load(files: Sequence[str]) -> bytes:
     """
     from regrow.config import load as loading
 
-    return msgspec.msgpack.encode(loading.load(files))
+    return msgspec.msgpack.encode(Loaded(loading.load(files), applies.newest_id(state_dir)))
+
+
+def load_earlier(id: int | None, present: Plan) -> bytes:
+    """
+    The plan of an earlier apply.
+
+    Raises:
+        regrow.daemon.applies.NoApply
+    """
+    state_dir = present.daemon.state_dir
+    record = applies.earlier(state_dir, id, present)
+    return msgspec.msgpack.encode(Loaded(record.plan, applies.newest_id(state_dir), record.id))
+
+
+class Deployed(Struct, frozen=True):
+    """
+    What holds between two applies. `base` is the plan that the processes were made by: what was started, or applied
+    last; `present` the number of that apply, and `back_to` the earlier one that it brought again. `newest` is the
+    highest number that was given.
+    """
+
+    base: Plan
+    started_at: float
+    present: int | None = None
+    back_to: int | None = None
+    newest: int = 0
+
+
+class Apply(Struct, frozen=True):
+    """One that is under way; `cause` is the number of the event that whatever it does now comes of."""
+
+    record: Record
+    before: Plan
+    state: Deploy
+    cause: int
+    began_s: float
 
 
 class Deploying:
-    """`base` is the plan that the processes were made by: what was started, or applied last."""
+    """Of one root; one apply at a time."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
-        self.base = root.plan
+        self._held = Deployed(root.plan, time.time())
+        self.apply: Apply | None = None
+        self._reading_for = ""
+        self._answer: Done = lambda _told: None
+        self._tells = 0
+        self._began: dict[str, int] = {}
+        self._unwritten: deque[Record] = deque()
+        self._writing = False
+
+    def carried(self) -> Deployed:
+        """What goes through an exec of the root; there is none while an apply is under way."""
+        return self._held
+
+    def take_up(self, held: Deployed) -> None:
+        """Go on with that."""
+        self._held = held
+
+    @property
+    def base(self) -> Plan:
+        """The plan that the processes were made by."""
+        return self._held.base
+
+    @property
+    def busy(self) -> str:
+        """Who is at it, and how far; empty when nobody is."""
+        if self.apply is not None:
+            record = self.apply.record
+            return f"apply {record.id} by {record.by} is under way: {deploy.progress(self.apply.state)}"
+        return f"an apply by {self._reading_for} is reading its files" if self._reading_for else ""
+
+    def claims(self, name: str) -> bool:
+        """Whether a name is about to be somebody's."""
+        return self.apply is not None and name in deploy.names_in(self.apply.state)
+
+    # asking
 
     def plan(self, files: Sequence[str], done: Done, refuse: Refuse) -> None:
         """Say what an apply of these files, of the daemon's own where there are none, would do."""
 
-        def loaded(plan: Plan) -> None:
-            found = diff(self.base, plan)
-            if found.refused:
-                refuse(ControlError("bad_request", found.refused))
+        def loaded(found: Loaded) -> None:
+            difference = diff(self.base, found.plan)
+            if fault := self._fault(difference, found.plan):
+                refuse(ControlError("bad_request", fault))
             else:
-                done(told(found, plan))
+                done({**told(difference, found.plan), "notes": self._notes(difference, found.plan)})
 
-        self._load(files, loaded, refuse)
+        self.load(files, loaded, refuse)
 
-    def _load(self, files: Sequence[str], loaded: Callable[[Plan], None], refuse: Refuse) -> None:
-        chosen = tuple(files) or self._root.plan.files
+    def load(self, files: Sequence[str], loaded: Callable[[Loaded], None], refuse: Refuse) -> None:
+        """Read files, the daemon's own where there are none."""
+        chosen, state_dir = tuple(files) or self._root.plan.files, self._root.plan.daemon.state_dir
+        self._read(lambda: load(chosen, state_dir), loaded, refuse)
 
+    def _read(self, work: Callable[[], bytes], loaded: Callable[[Loaded], None], refuse: Refuse) -> None:
         def read(result: bytes | errand.Failed) -> None:
             if isinstance(result, errand.Failed):
                 refuse(unreadable(result))
             else:
-                loaded(msgspec.msgpack.decode(result, type=Plan))
+                loaded(msgspec.msgpack.decode(result, type=Loaded))
 
-        self._root.errands.run(lambda: load(chosen), read)
+        self._root.errands.run(work, read)
+
+    def _notes(self, difference: PlanDiff, plan: Plan) -> list[str]:
+        held = self._held
+        if held.back_to is None or plan.files != self.base.files or not difference:
+            return []
+        runs = f"the daemon runs apply {held.present}, which brought apply {held.back_to} back"
+        return [f"{runs}; started again it would run what its files say now"]
+
+    def list(self, done: Done, refuse: Refuse) -> None:
+        """All applies that are kept, the oldest first."""
+        state_dir = self._root.plan.daemon.state_dir
+
+        def read(result: bytes | errand.Failed) -> None:
+            if isinstance(result, errand.Failed):
+                refuse(ControlError("internal", str(result)))
+                return
+            found = msgspec.msgpack.decode(result)
+            for record in found:
+                record["present"] = record["id"] == self._held.present
+                if record["outcome"] == applies.UNDER_WAY and not self._is_under_way(record["id"]):
+                    record["outcome"], record["reason"] = str(Outcome.INTERRUPTED), "the daemon ended meanwhile"
+            done(found)
+
+        self._root.errands.run(lambda: msgspec.msgpack.encode(applies.listed(state_dir)), read)
+
+    def _is_under_way(self, id: int) -> bool:
+        return self.apply is not None and self.apply.record.id == id
+
+    # doing
+
+    def start(self, files: Sequence[str], by: str, done: Done, refuse: Refuse) -> None:
+        """Apply these files, the daemon's own where there are none. `done` gets what came of it."""
+        chosen, state_dir = tuple(files) or self._root.plan.files, self._root.plan.daemon.state_dir
+        self._start(lambda: load(chosen, state_dir), by, done, refuse)
+
+    def go_back(self, id: int | None, by: str, done: Done, refuse: Refuse) -> None:
+        """Apply the plan of an earlier apply: that one, or the newest that is another than the present one."""
+        present = self.base
+        self._start(lambda: load_earlier(id, present), by, done, refuse)
+
+    def _start(self, work: Callable[[], bytes], by: str, done: Done, refuse: Refuse) -> None:
+        if (refusal := self._not_now()) is not None:
+            refuse(refusal)
+            return
+        self._reading_for = by
+
+        def loaded(found: Loaded) -> None:
+            difference = diff(self.base, found.plan)
+            if fault := self._fault(difference, found.plan):
+                refused(ControlError("bad_request", fault))
+            else:
+                self._root.sockets.take_over(found.plan.sockets, lambda fault: listening(found, difference, fault))
+
+        def listening(found: Loaded, difference: PlanDiff, fault: str) -> None:
+            self._reading_for = ""
+            if fault:
+                refuse(ControlError("bad_request", fault))
+            elif (refusal := self._not_now()) is not None:
+                refuse(refusal)
+            elif not difference:
+                self._held = replace(self._held, base=replace(self.base, files=found.plan.files))
+                self._root.plan = self.base
+                done(result_of(None, told(difference, found.plan)))
+            else:
+                self._begin(found, difference, by, done)
+
+        def refused(error: ControlError) -> None:
+            self._reading_for = ""
+            refuse(error)
+
+        self._read(work, loaded, refused)
+
+    def _not_now(self) -> ControlError | None:
+        if self.busy:
+            applying = self.apply.record.id if self.apply is not None else None
+            return ControlError("busy", f"cannot apply now: {self.busy}", apply=applying)
+        if self._root.reexec.under_way:
+            return ControlError("busy", "cannot apply now: the daemon is re-executing itself")
+        if self._root.state == "starting":
+            return ControlError("busy", "cannot apply now: the daemon is starting; wait until it is ready")
+        if self._root.state != "running":
+            return ControlError("shutdown", "cannot apply now: the daemon is stopping")
+        return None
+
+    def _fault(self, difference: PlanDiff, plan: Plan) -> str:
+        """Why the daemon cannot go there; empty when it can."""
+        if difference.refused:
+            return difference.refused
+        known = places(self.base.root)
+        for name in places(plan.root):
+            node = self._root.tree.nodes.get(name)
+            if node is not None and node.added and name not in known:
+                return (
+                    f"{name} runs as a child that start_child has added to {node.parent}: "
+                    "end it with terminate_child and delete_child, or give the one in the file another name"
+                )
+        return ""
+
+    def _begin(self, found: Loaded, difference: PlanDiff, by: str, done: Done) -> None:
+        root, plan = self._root, found.plan
+        held = self._held = replace(self._held, newest=max(self._held.newest, found.newest))
+        if held.present is None:  # what it was started with, so that there is a way back
+            id = self._next_id()
+            self._held = replace(self._held, present=id)
+            self._keep(Record(id, held.started_at, "start", self.base.files, applies.STARTED, self.base))
+        summary = told(difference, plan)
+        record = Record(
+            self._next_id(), time.time(), by, plan.files, applies.UNDER_WAY, plan,
+            back_to=found.back_to, changes=summary["changes"], tables=difference.tables,
+        )  # fmt: skip
+        self._keep(record)
+        text = f"apply {record.id} by {by}: {in_short(difference)}"
+        if found.back_to is not None:
+            text = f"apply {record.id} by {by} brings apply {found.back_to} back: {in_short(difference)}"
+        cause = root.books.apply_event("apply_started", text)
+        state = deploy.begin(self.base.root, plan.root, self._down(), frozenset(difference.again))
+        self.apply = Apply(record, self.base, state, cause, root.loop.now())
+        self._answer = done
+        root.hold_to(replace(plan, root=self.base.root), plan)
+        self._feed(deploy.Begun())
+
+    def _next_id(self) -> int:
+        self._held = replace(self._held, newest=self._held.newest + 1)
+        return self._held.newest
+
+    def _down(self) -> frozenset[str]:
+        """Who has no process and waits for none: an apply starts nobody whom it does not find running."""
+        nodes = self._root.tree.nodes
+        names = (name for name in places(self.base.root) if name in nodes)
+        return frozenset(
+            name for name in names if nodes[name].pid is None and nodes[name].state in ("stopped", "failed")
+        )
+
+    # what the decisions ask for
+
+    def _feed(self, event: deploy.Event) -> None:
+        if self.apply is None:
+            return
+        state, effects = deploy.step(self.apply.state, event)
+        self.apply = replace(self.apply, state=state)
+        for effect in effects:
+            self._do(effect)
+
+    def _do(self, effect: deploy.Effect) -> None:
+        match effect:
+            case deploy.StopChild():
+                self._stop(effect)
+            case deploy.Tell():
+                self._root.tell_tree(effect.tree, effect.supervisors, lambda: self._told(effect.serial))
+            case deploy.StartChild():
+                self._restart(effect)
+            case deploy.Trust():
+                above = [(name or None, ProbationOver) for name in effect.supervisors]
+                self._root.ask_all(above, lambda _refused: self._feed(deploy.Answered(effect.serial)))
+            case deploy.Arm():
+                self._root.loop.call_later(effect.after_s, lambda: self._feed(deploy.Elapsed(effect.serial)))
+            case deploy.Hold():
+                text = f"{', '.join(effect.names)} watched for {effect.hold_s:g} s"
+                self._say("apply_holding", text)
+            case deploy.RollBack():
+                self._rolling_back(effect)
+            case deploy.Finish():
+                self._finish(effect)
+
+    def _ask(
+        self, supervisor: str, name: str, kind: Callable[[int, str], Any], answer: Callable[[ReplyUp], None]
+    ) -> None:
+        assert self.apply is not None
+        by, cause = f"apply {self.apply.record.id}", self.apply.cause
+        self._root.ask(
+            supervisor or None, lambda number: kind(number, name), answer, by=by, about=name, cause=cause
+        )
+
+    def _stop(self, effect: deploy.StopChild) -> None:
+        supervisor, name = effect.member.supervisor, effect.member.name
+        answered = deploy.Answered(effect.serial)
+
+        def stopped(reply: ReplyUp) -> None:
+            if effect.gone and reply.code is None:
+                self._ask(supervisor, name, DeleteChild, gone)
+            else:
+                gone(reply)
+
+        def gone(_reply: ReplyUp) -> None:
+            if effect.gone:  # its supervisor may have no slot to forget, or no process to say so
+                self._root.tree.leave(supervisor or None, name)
+            self._feed(answered)
+
+        self._ask(supervisor, name, TerminateChild, stopped)
+
+    def _restart(self, effect: deploy.StartChild) -> None:
+        self._ask(
+            effect.member.supervisor,
+            effect.member.name,
+            lambda number, name: RestartChild(number, name, effect.probation),
+            lambda reply: self._started(effect, reply),
+        )
+
+    def _told(self, serial: int) -> None:
+        self._tells += 1
+        self._feed(deploy.Answered(serial))
+
+    def _started(self, effect: deploy.StartChild, reply: ReplyUp) -> None:
+        fresh = self._began.get(effect.member.name, -1) >= self._tells
+        self._feed(deploy.Answered(effect.serial, reply.code, reply.message, fresh))
+
+    def _say(self, event: str, text: str, cause: int | None = None) -> int:
+        assert self.apply is not None
+        record = self.apply.record
+        return self._root.books.apply_event(
+            event, f"apply {record.id}: {text}", self.apply.cause if cause is None else cause
+        )
+
+    def _rolling_back(self, effect: deploy.RollBack) -> None:
+        assert self.apply is not None
+        cause = self._say("apply_rollback", f"the plan of before comes back, because {effect.reason}", self._failed_at)
+        self.apply = replace(self.apply, cause=cause)
+        before = self.apply.before
+        self._root.sockets.take_over(before.sockets, self._listening_again)
+        self._root.hold_to(replace(before, root=self._root.plan.root), before)
+
+    def _listening_again(self, fault: str) -> None:
+        """The sockets of before are held until the end, but for those whose addresses had been changed."""
+        if fault:
+            self._root.books.daemon_event("fault", fault)
+
+    _failed_at: int | None = None
+    """The event of the failure that is being handled."""
+
+    def _finish(self, effect: deploy.Finish) -> None:
+        apply = self.apply
+        assert apply is not None
+        seconds = round(self._root.loop.now() - apply.began_s, 3)
+        record = replace(
+            apply.record,
+            outcome=str(effect.outcome), reason=effect.reason, failures=effect.failures, seconds=seconds,
+        )  # fmt: skip
+        what = "; ".join((effect.reason, *effect.failures)) or f"all is changed, in {seconds:.2g} s"
+        self._say(ENDED[effect.outcome], what)
+        if effect.outcome is Outcome.DONE:
+            self._held = replace(self._held, base=record.plan, present=record.id, back_to=record.back_to)
+        if effect.outcome is not Outcome.INTERRUPTED:
+            self._root.plan = self.base
+        self.apply = None
+        self._root.release_sockets()
+        self._keep(record)
+        self._answer(result_of(record, told_of(record)))
+
+    # what happens meanwhile
+
+    def heard(self, report: Report, name: str, event: dict[str, Any]) -> None:
+        """A supervisor has told of a child: it may be one that was to be better."""
+        if report.event == "starting":
+            self._began[name] = self._tells
+        if self.apply is None or not report.child:
+            return
+        node = self._root.tree.nodes.get(name)
+        if report.event == "ready" and node is not None and node.kind is Kind.SUPERVISOR:
+            self._feed(deploy.SupervisorUp(name))
+        elif report.event in ("start_failed", "unhealthy", "exited") and node is not None:
+            unasked = isinstance(node.spec, WorkerSpec) and node.spec.restart is Restart.PERMANENT
+            if report.event != "exited" or unasked or node.state == "failed":
+                self._failed_at = event["seq"]
+                self._feed(deploy.ChildFailed(name, why.sentence(event)))
+                self._failed_at = None
+
+    def abandon(self, text: str) -> None:
+        """The daemon is ending: so does an apply."""
+        self._feed(deploy.Abandoned(f"the daemon was stopped{f' ({text})' if text else ''}"))
+
+    # keeping
+
+    def _keep(self, record: Record) -> None:
+        """Write it down, one after the other: the last word about an apply must be the last."""
+        self._unwritten.append(record)
+        if not self._writing:
+            self._write()
+
+    def _write(self) -> None:
+        self._writing = bool(self._unwritten)
+        if not self._writing:
+            return
+        record = self._unwritten.popleft()
+        state_dir = record.plan.daemon.state_dir
+
+        def work() -> bytes:
+            applies.write(state_dir, record)
+            return b""
+
+        def written(result: bytes | errand.Failed) -> None:
+            if isinstance(result, errand.Failed):
+                self._root.books.daemon_event("fault", f"apply {record.id} cannot be kept: {result}")
+            self._write()
+
+        self._root.errands.run(work, written)
 
 
 def told(found: PlanDiff, plan: Plan) -> dict[str, Any]:
@@ -75,6 +469,25 @@ def told(found: PlanDiff, plan: Plan) -> dict[str, Any]:
         for change in child["why"]:
             del change["field"]
     return {"files": list(plan.files), "changes": children, "tables": list(found.tables)}
+
+
+def told_of(record: Record) -> dict[str, Any]:
+    """The same of an apply that is kept."""
+    return {"files": list(record.files), "changes": record.changes, "tables": list(record.tables)}
+
+
+def result_of(record: Record | None, summary: dict[str, Any]) -> dict[str, Any]:
+    """What an apply answers; None for one that had nothing to do."""
+    if record is None:
+        return {"id": None, "outcome": "unchanged", "reason": "", "failures": [], "seconds": 0.0, **summary}
+    told = {"id": record.id, "outcome": record.outcome, "reason": record.reason, "failures": list(record.failures)}
+    return {**told, "seconds": record.seconds, **summary}
+
+
+def in_short(found: PlanDiff) -> str:
+    """`2 restart, 1 start, 3 change, [hub]`."""
+    counted = Counter(str(child.action) for child in found.children)
+    return ", ".join((*(f"{number} {word}" for word, number in counted.items()), *(f"[{t}]" for t in found.tables)))
 
 
 def unreadable(result: errand.Failed) -> ControlError:

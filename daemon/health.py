@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
+from msgspec.structs import replace
+
 from regrow.config.spec import ReadyKind, WorkerSpec
 from regrow.daemon.core.events import Exit, ExitReason
 from regrow.daemon.linux.probes import LivenessWatch, ProbeProcesses, ReadyWait
@@ -47,6 +49,7 @@ class Health:
         self._liveness: LivenessWatch | None = None
         self._timers: dict[str, Timer] = {}
         self._over = False
+        self._is_ready = False
         self._missed: str | None = None
 
     def running(self) -> None:
@@ -74,6 +77,13 @@ class Health:
             self._ready_wait = None
         if self._over:
             return
+        self._is_ready = True
+        self._watch_liveness()
+        self.progress()
+        if self._spec.limits.memory_bytes is not None:
+            self._check_memory()
+
+    def _watch_liveness(self) -> None:
         if self._spec.liveness is not None:
             self._liveness = LivenessWatch(
                 self._loop,
@@ -84,9 +94,17 @@ class Health:
                 cwd=self._spec.cwd or os.getcwd(),
                 identity=self._spec.credentials,
             )
-        self.progress()
-        if self._spec.limits.memory_bytes is not None:
-            self._check_memory()
+
+    def change(self, spec: WorkerSpec) -> None:
+        """Liveness is checked from now on as `spec` says; all else concerns the next process."""
+        if spec.liveness == self._spec.liveness:
+            return
+        self._spec = replace(self._spec, liveness=spec.liveness)
+        if self._liveness is not None:
+            self._liveness.cancel()
+            self._liveness = None
+        if self._is_ready and not self._over:
+            self._watch_liveness()
 
     def progress(self) -> None:
         """The child has shown progress: the watchdog starts anew."""

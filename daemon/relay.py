@@ -29,7 +29,7 @@ from regrow.daemon.channel import (
     Up,
 )
 from regrow.daemon.core.effects import Code
-from regrow.daemon.core.events import ChildReady, Request
+from regrow.daemon.core.events import ChildReady, PlanChanged, Request
 from regrow.daemon.process import Process
 
 if TYPE_CHECKING:
@@ -95,7 +95,10 @@ class Relay:
 
     def incarnations_below(self, supervisor: str) -> Mapping[str, int]:
         """The newest incarnation of each name below a child supervisor, over all its own incarnations."""
-        return {**self._inherited, **self._incarnations.get(supervisor, {})}
+        known = dict(self._inherited)
+        for name, number in self._incarnations.get(supervisor, {}).items():
+            known[name] = max(number, known.get(name, 0))
+        return known
 
     def from_parent(self, message: Down) -> None:
         """A request for this supervisor or for one below it, or what all must know."""
@@ -113,7 +116,9 @@ class Relay:
         elif isinstance(message, MatchedDown):
             self._runtime.feed(ChildReady(message.child, message.incarnation))
         else:
-            self._runtime.feed(message.event)
+            if isinstance(message.event, PlanChanged):
+                self._inherited = {**self._inherited, **message.event.incarnations}
+            self._runtime.requested(message.event)
 
     def _take_socket(self, message: SocketDown) -> None:
         """Children that are made from now on get this one; what they have they keep."""

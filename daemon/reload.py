@@ -4,7 +4,7 @@ Reading files again, for a daemon that runs. What reads is called in a process o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -12,18 +12,6 @@ import msgspec
 from regrow.config.spec import Plan, SupervisorSpec
 from regrow.daemon.core.events import PlanChanged, Request
 from regrow.daemon.tree import Tree
-
-
-def plan(old: Plan) -> bytes:
-    """
-    Load the files of `old` again.
-
-    Raises:
-        regrow.config.errors.ConfigErrors
-    """
-    from regrow.config.load import load
-
-    return msgspec.msgpack.encode(load(old.files))
 
 
 def worker(old: Plan, raw: Mapping[str, Any], supervisor: SupervisorSpec) -> bytes:
@@ -38,27 +26,41 @@ def worker(old: Plan, raw: Mapping[str, Any], supervisor: SupervisorSpec) -> byt
     return msgspec.msgpack.encode(worker_spec(raw, supervisor=supervisor, daemon=old.daemon, sockets=old.sockets))
 
 
-def fault(old: Plan, new: Plan) -> str:
-    """Why `new` cannot be taken over by the daemon that runs `old`; empty when it can."""
-    for key in ("name", "run_dir", "state_dir", "log_dir", "durability", "cgroup"):
-        if getattr(old.daemon, key) != getattr(new.daemon, key):
-            return f"cannot change [daemon] {key} of a running daemon: stop it and start it again"
-    if old.root.name != new.root.name:
-        return f"cannot change the root supervisor from {old.root.name} to {new.root.name}: stop the daemon first"
-    return ""
+def changes(
+    tree: Tree,
+    root: SupervisorSpec,
+    used: Callable[[str], int],
+    *,
+    forced: Collection[str] = (),
+    applied: bool = False,
+) -> list[tuple[str | None, Callable[[int], Request]]]:
+    """
+    For each supervisor of the file that runs already, the request that gives it its new spec.
 
-
-def changes(tree: Tree, new: Plan) -> list[tuple[str, Callable[[int], Request]]]:
-    """For each supervisor of the file that runs already, the request that gives it its new spec."""
-    found: list[tuple[str, Callable[[int], Request]]] = []
+    `forced` are told although nothing is new for them; `used` says the newest incarnation ever used under a name.
+    """
+    found: list[tuple[str | None, Callable[[int], Request]]] = []
 
     def visit(spec: SupervisorSpec) -> None:
         node = tree.nodes.get(spec.name)
-        if node is not None and node.pid is not None and node.spec != spec:
-            found.append((spec.name, lambda number: PlanChanged(number, spec)))
+        if node is not None and node.pid is not None and (node.spec != spec or spec.name in forced):
+            known = numbers(tree, spec, used)
+            found.append((spec.name, lambda number: PlanChanged(number, spec, known, applied)))
         for child in spec.children:
             if isinstance(child, SupervisorSpec):
                 visit(child)
 
-    visit(new.root)
+    visit(root)
+    return found
+
+
+def numbers(tree: Tree, spec: SupervisorSpec, used: Callable[[str], int]) -> dict[str, int]:
+    """The newest incarnations of those below a supervisor that are new there: their names may have been others'."""
+    found: dict[str, int] = {}
+    for child in spec.children:
+        node = tree.nodes.get(child.name)
+        if (node is None or node.parent != spec.name) and (number := used(child.name)):
+            found[child.name] = number
+        if isinstance(child, SupervisorSpec):
+            found.update(numbers(tree, child, used))
     return found

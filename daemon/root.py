@@ -14,12 +14,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from regrow.config import exits
+from regrow.config.diff import diff
 from regrow.config.spec import Kind, Plan, SupervisorSpec, WorkerSpec
 from regrow.daemon import commons, errand, forked, nested, reload, system
 from regrow.daemon.alive import Alive
@@ -29,7 +31,7 @@ from regrow.daemon.checked import Checked, key_of
 from regrow.daemon.control import ControlError, ControlServer
 from regrow.daemon.core.effects import Code, Outcome
 from regrow.daemon.core.events import PlanChanged, Request, RestartChild, StartChild, TerminateChild
-from regrow.daemon.deploying import Deploying, unreadable
+from regrow.daemon.deploying import Deploying, Loaded
 from regrow.daemon.events import EventLog
 from regrow.daemon.footing import Footing
 from regrow.daemon.linux import kernel
@@ -64,6 +66,7 @@ class Root:
         self._asked: dict[int, tuple[str, Answer, str]] = {}
         self.requests = 0
         self._interrupted = False
+        self._hung_up = False
         self._checked = Checked()
         self.deploying = Deploying(self)
         self.members = on.members
@@ -147,6 +150,9 @@ class Root:
         self.state = "running"
         self.books.daemon_event("daemon_ready")
         self.tell_systemd("READY=1\n" + self.books.status_line())
+        if self._hung_up:
+            self._hung_up = False
+            self._hangup()
 
     def tell_systemd(self, text: str, fd: int = -1) -> None:
         if self.notify:
@@ -162,10 +168,15 @@ class Root:
         *,
         by: str = "",
         about: str = "",
+        cause: int | None = None,
     ) -> None:
-        """Send a request to `supervisor` (None: the root's own); `answer` is called exactly once."""
+        """
+        Send a request to `supervisor` (None: the root's own); `answer` is called exactly once.
+
+        What is then told of `about` was asked for `by` somebody, and comes of the event `cause`.
+        """
         if by and about:
-            self.books.asked(about, by)
+            self.books.asked(about, by, cause)
         self.send_down(supervisor, lambda route, number: RequestDown(route, make(number)), answer, about=about)
 
     def send_down(
@@ -180,6 +191,9 @@ class Root:
         self.requests += 1
         number = self.requests
         self._asked[number] = (supervisor or ROOT, answer, about)
+        if supervisor and supervisor not in self.tree.nodes:
+            self.answered(ReplyUp(number, code=Code.NOPROC, message=f"{supervisor} is gone"))
+            return
         route = self.tree.route(supervisor) if supervisor else ()
         self.runtime.relay.from_parent(make(route, number))
 
@@ -246,6 +260,8 @@ class Root:
         if supervisor not in self.tree.nodes:
             return ReplyUp(0, code=Code.NOPROC, message=f"{supervisor} is gone")
         found = self.tree.find(name)
+        if self.deploying.claims(name):
+            return ReplyUp(0, code=Code.ALREADY_PRESENT, message=f"{name} is in the plan that is being applied")
         other = self.tree.nodes[found[0]] if found else None
         if other is None or other.parent == supervisor:
             return None
@@ -259,17 +275,21 @@ class Root:
         if self.state == "stopping":
             failed(ControlError("shutdown", "the daemon is stopping"))
             return
+        if self.deploying.busy:
+            failed(ControlError("busy", f"cannot reload now: {self.deploying.busy}"))
+            return
 
-        def loaded(result: bytes | errand.Failed) -> None:
-            if isinstance(result, errand.Failed):
-                failed(unreadable(result))
-                return
-            plan = msgspec.msgpack.decode(result, type=Plan)
-            fault = reload.fault(self.plan, plan)
+        def loaded(found: Loaded) -> None:
+            name, new = self.plan.root.name, found.plan.root.name
+            fault = diff(self.plan, found.plan).refused
+            if not fault and name != new:
+                fault = f"cannot change the root supervisor from {name} to {new}: `regrow apply` does that"
             if fault:
                 failed(ControlError("bad_request", fault))
+            elif self.deploying.busy:
+                failed(ControlError("busy", f"cannot reload now: {self.deploying.busy}"))
             else:
-                self.sockets.take_over(plan.sockets, lambda fault: listening(plan, fault))
+                self.sockets.take_over(found.plan.sockets, lambda fault: listening(found.plan, fault))
 
         def listening(plan: Plan, fault: str) -> None:
             if fault:
@@ -278,7 +298,7 @@ class Root:
             self._take_over(plan, done)
             self.release_sockets()
 
-        self.errands.run(lambda: reload.plan(self.plan), loaded)
+        self.deploying.load((), loaded, failed)
 
     def release_sockets(self) -> None:
         """Close what is in the file no more, and in no table of a worker that runs or is to run."""
@@ -286,27 +306,55 @@ class Root:
             self.sockets.release(self.tree.sockets_in_use())
 
     def _take_over(self, plan: Plan, done: Callable[[Any], None]) -> None:
-        changes = reload.changes(self.tree, plan)
+        changes = reload.changes(self.tree, plan.root, self.books.incarnation_of)
+        self.hold_to(plan, plan)
+        told: dict[str, list[str]] = {"supervisors": [name for name, _ in changes if name]}
+
+        def answered(refused: list[str]) -> None:
+            if refused:
+                told["refused"] = refused
+            done(told)
+
+        self.ask_all(changes, answered)
+
+    def hold_to(self, plan: Plan, wanted: Plan) -> None:
+        """From now on this is the plan; regrow's own workers, and who may talk, are those of `wanted`."""
         self.plan = plan
-        workers = [*commons.workers_in(plan.root), *self.tree.workers()]
-        self._provide(system.kept(system.wanted(plan), self.wanted), commons.members(plan.access, workers))
-        waiting = {name for name, _ in changes}
-        told = {"supervisors": [name for name, _ in changes]}
+        workers = [*commons.workers_in(wanted.root), *self.tree.workers()]
+        self._provide(system.kept(system.wanted(wanted), self.wanted), commons.members(plan.access, workers))
+
+    def tell_tree(self, tree: SupervisorSpec, forced: Collection[str], done: Callable[[], None]) -> None:
+        """Give every supervisor what `tree` has for it: the next step of an apply. `forced` are told in any case."""
+        used = self.books.incarnation_of
+        changes = reload.changes(self.tree, tree, used, forced=forced, applied=True)
+        self.plan = replace(self.plan, root=tree)
+        top = system.top_spec(tree, self._own)
+        if top != self._top or "" in forced:
+            self._top = top
+            numbers = reload.numbers(self.tree, top, used)
+            changes.insert(0, (None, lambda number: PlanChanged(number, top, numbers, applied=True)))
+        self.tree.replan(tree, self._own)
+        self.ask_all(changes, lambda _refused: done())
+
+    def ask_all(self, requests: Sequence[Asked], done: Callable[[list[str]], None]) -> None:
+        """Ask them all, and go on when each has answered; `done` gets what was refused."""
+        waiting, refused = len(requests), list[str]()
 
         def answered(name: str) -> Answer:
             def answer(reply: ReplyUp) -> None:
-                waiting.discard(name)
+                nonlocal waiting
+                waiting -= 1
                 if reply.code is not None:
-                    told.setdefault("refused", []).append(f"{name}: {reply.message}")
+                    refused.append(f"{name}: {reply.message}")
                 if not waiting:
-                    done(told)
+                    done(refused)
 
             return answer
 
-        for name, make in changes:
-            self.ask(name, make, answered(name))
-        if not changes:
-            done(told)
+        for name, make in requests:
+            self.ask(name, make, answered(name or ROOT))
+        if not requests:
+            done(refused)
 
     def _provide(self, wanted: system.Wanted, members: commons.Members) -> None:
         """Have what is wanted now, and let those in who may talk; agents that run do not change their minds."""
@@ -355,6 +403,7 @@ class Root:
     def stop(self, *, now: bool = False, text: str = "") -> None:
         """Stop everything in order, then end; `now`: without asking anybody."""
         if self.state != "stopping":
+            self.deploying.abandon(text)
             self.state = "stopping"
             self.books.daemon_event("daemon_stopping", text)
             self.tell_systemd("STOPPING=1\nSTATUS=stopping" + (f": {text}" if text else ""))
@@ -375,27 +424,41 @@ class Root:
         self._interrupted = True
 
     def _hangup(self) -> None:
-        """SIGHUP; the service manager is told of a reload only where there is something that is ready."""
+        """SIGHUP: apply the daemon's files, at once or when it is ready; the service manager is told of it."""
         self.streams.reopen()
-        told_so = self.state == "running"
+        if self.state == "starting":
+            self._hung_up = True
+        if self.state != "running":
+            return
 
         def over(status: str) -> None:
-            if told_so and self.state == "running":
+            if self.state == "running":
                 self.tell_systemd(f"READY=1\n{status}")
 
-        def done(told: dict[str, list[str]]) -> None:
-            over(self.books.status_line())
-            if not told["supervisors"]:
-                self.books.daemon_event("reloaded", "nothing has changed")
+        def done(told: dict[str, Any]) -> None:
+            if told["outcome"] in ("done", "unchanged"):
+                over(self.books.status_line())
+            else:
+                over(f"STATUS=apply {told['id']}: {told['outcome'].replace('_', ' ')}: {one_line(told['reason'])}")
+            if told["outcome"] == "unchanged":
+                self.books.daemon_event("apply_done", "nothing has changed")
 
         def failed(error: ControlError) -> None:
-            over(f"STATUS=nothing was reloaded: {' '.join(str(error).split())}")
-            complain(f"nothing was reloaded: {error}")
-            self.books.daemon_event("fault", f"nothing was reloaded: {error}")
+            over(f"STATUS=nothing was applied: {one_line(str(error))}")
+            complain(f"nothing was applied: {error}")
+            self.books.daemon_event("fault", f"nothing was applied: {error}")
 
-        if told_so:
-            self.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
-        self.reload(done, failed)
+        self.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
+        self.deploying.start((), "SIGHUP", done, failed)
+
+
+Asked = tuple[str | None, Callable[[int], Request]]
+"""Whom to ask, None for the root's own supervisor, and for what."""
+
+
+def one_line(text: str) -> str:
+    """A text as the service manager takes it."""
+    return " ".join(text.split())
 
 
 def main() -> None:

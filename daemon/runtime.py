@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from regrow.config import exits
-from regrow.config.spec import SupervisorSpec
+from regrow.config.spec import SupervisorSpec, WorkerSpec
 from regrow.daemon import forked
 from regrow.daemon.channel import (
     ChildNow,
@@ -44,7 +44,7 @@ from regrow.daemon.core.effects import (
     SignalKind,
     Spawn,
 )
-from regrow.daemon.core.events import ChildExited, Event, Exit, ExitReason, Started, StopRequested
+from regrow.daemon.core.events import ChildExited, Event, Exit, ExitReason, PlanChanged, Started, StopRequested
 from regrow.daemon.core.state import StopAll, SupervisorState, initial
 from regrow.daemon.core.supervisor import step
 from regrow.daemon.hearing import Hearing
@@ -128,6 +128,7 @@ class Runtime:
         self._pid = os.getpid()
         self._inbox: deque[Event] = deque()
         self._stepping = False
+        self._applied: set[int] = set()
         self._telling: Timer | None = None
         self._do: dict[type[Any], Callable[[Any], None]] = {
             Spawn: self.spawner.spawn,
@@ -226,10 +227,32 @@ class Runtime:
             return True
         return process is not None and process.ended is not None
 
+    def requested(self, event: Event) -> None:
+        """A request has come from above."""
+        if isinstance(event, PlanChanged) and event.applied:
+            self._applied.add(event.request)
+        self.feed(event)
+
+    def _change_in_place(self) -> None:
+        """What the supervisor alone decides by holds at once, also for the processes that there are."""
+        for name, process in self.processes.items():
+            slot = self.state.slots.get(name)
+            if slot is None or slot.incarnation != process.incarnation or slot.spec == process.spec:
+                continue
+            if isinstance(slot.spec, WorkerSpec) and isinstance(process.spec, WorkerSpec):
+                process.spec = slot.spec
+                if process.health is not None:
+                    process.health.change(slot.spec)
+        self.standby.renew()
+
     def _reply(self, effect: Reply) -> None:
+        if effect.request in self._applied:
+            self._applied.discard(effect.request)
+            self._change_in_place()
         self.upward.send(ReplyUp(effect.request, ok=effect.ok))
 
     def _refuse(self, effect: Refuse) -> None:
+        self._applied.discard(effect.request)
         self.upward.send(ReplyUp(effect.request, code=effect.code, message=effect.message, pid=effect.pid))
 
     def _report(self, effect: Report) -> None:

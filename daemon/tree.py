@@ -118,7 +118,7 @@ class Tree:
             path = self._path_below(parent, spec.name)
             self.nodes[spec.name] = Node(spec.name, spec.kind, parent, spec, path, since=time.time())
         else:
-            known.spec, known.parent, known.added = spec, parent, False
+            known.spec, known.kind, known.parent, known.added = spec, spec.kind, parent, False
             known.path = self._path_below(parent, spec.name)
         if isinstance(spec, SupervisorSpec):
             for child in spec.children:
@@ -333,6 +333,7 @@ class Tree:
 
         Known names keep their state, what is missing stays until it is deleted (S178).
         """
+        self.tops = (user.name, system.name)
         before = {node.name: list(node.children) for node in self.nodes.values()}
         known = set(self.nodes)
         self._add(user, None)
@@ -350,6 +351,12 @@ class Tree:
             self._leave(node)
             return True
         return False
+
+    def leave(self, supervisor: str | None, name: str) -> None:
+        """A child that has no process leaves the tree, whether its supervisor could say so or not."""
+        node = self.nodes.get(name)
+        if node is not None and node.parent == supervisor and node.pid is None:
+            self._leave(node)
 
     def _leave(self, node: Node) -> None:
         parent = self.nodes.get(node.parent or "")

@@ -67,6 +67,9 @@ class Verbs:
             "reload": self._reload,
             "plan": self._plan,
             "reexec": self._reexec,
+            "apply": self._apply,
+            "applies": self._applies,
+            "rollback": self._rollback,
             "start_child": self._start_child,
             "restart_child": lambda *call: self._manage(RestartChild, *call),
             "terminate_child": lambda *call: self._manage(TerminateChild, *call),
@@ -155,6 +158,24 @@ class Verbs:
 
     def _reexec(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
         self._root.reexec.begin(python_of(request.get("python")), connection, id)
+    def _apply(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
+        self._root.deploying.start(
+            _files(request),
+            connection.identity,
+            lambda ok: connection.answer(id, ok),
+            lambda error: connection.refuse(id, error),
+        )
+
+    def _applies(self, connection: Connection, id: Any, _request: Mapping[str, Any]) -> None:
+        self._root.deploying.list(lambda ok: connection.answer(id, ok), lambda error: connection.refuse(id, error))
+
+    def _rollback(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
+        self._root.deploying.go_back(
+            _int(request, "apply", None),
+            connection.identity,
+            lambda ok: connection.answer(id, ok),
+            lambda error: connection.refuse(id, error),
+        )
 
     def _many(self, verb: str, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
         names = list(dict.fromkeys(found for name in _names(request) for found in self._find(name)))

@@ -89,7 +89,14 @@ def sentence(event: Event) -> str:
         case "gave_up" | "auto_shutdown" | "unhealthy" | "escalated" | "fault":
             return f"{name}: {event['event'].replace('_', ' ')}{_first_line(event)}"
         case other:
-            return f"{name}: {other.replace('_', ' ')}{_first_line(event)}"
+            return _other(other, event)
+
+
+def _other(kind: str, event: Event) -> str:
+    """What says by itself what it is about, or what is said of a child in its own text."""
+    if kind.startswith("apply_"):
+        return str(event["text"])
+    return f"{event['name']}: {kind.replace('_', ' ')}{_first_line(event)}"
 
 
 def _by(event: Event) -> str:

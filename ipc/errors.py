@@ -63,6 +63,7 @@ CODES = frozenset(
         "start_failed",
         "bad_request",
         "forbidden",
+        "busy",
         "timeout",
         "internal",
     }

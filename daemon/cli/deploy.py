@@ -1,17 +1,20 @@
-"""Verbs that change the tree that runs to that of a file: plan."""
+"""Verbs that change the tree that runs to that of a file: plan, apply, applies, rollback."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from regrow.config.exits import DONE
-from regrow.daemon.cli.act import bad_files
-from regrow.daemon.cli.options import daemon_options, format_option, reach, timeout_option
-from regrow.daemon.cli.output import dumps, one_line
+from regrow.config.exits import DONE, REFUSED
+from regrow.daemon.cli.act import bad_files, wait_option
+from regrow.daemon.cli.options import Function, daemon_options, format_option, reach, timeout_option
+from regrow.daemon.cli.output import clock, dumps, json_list, one_line
+from regrow.daemon.cli.report import say
+from regrow.daemon.cli.waiting import Watch, begun, finished
 from regrow.ipc.errors import Refused
 
 if TYPE_CHECKING:
@@ -25,7 +28,8 @@ SHOWN = 60
 
 def register(verb: Register) -> None:
     """Add this module's verbs."""
-    verb("deploy", plan)
+    for command in (plan, apply, applies, rollback):
+        verb("deploy", command)
 
 
 @click.command()
@@ -49,6 +53,124 @@ def plan(files: tuple[str, ...], timeout_s: float, as_json: bool, run_dir: str |
             return bad_files(refusal, as_json)
     click.echo(dumps(answer) if as_json else "\n".join(_lines(answer)))
     return DONE
+
+
+def applying(function: Function) -> Function:
+    """What apply and rollback have in common."""
+    for decorate in (
+        daemon_options,
+        format_option,
+        timeout_option("30m", "How long to wait until it is done."),
+        wait_option,
+    ):
+        function = decorate(function)
+    return function
+
+
+@click.command()
+@files_argument
+@applying
+def apply(files: tuple[str, ...], **options: Any) -> int:
+    """
+    Change the tree that runs to that of FILE, and only what has changed.
+
+    FILE is by default what the daemon was started with. `plan` says beforehand what would be done. Replicas are
+    replaced one at a time, each ready before the next; if a new process fails, the old plan comes back by itself.
+    """
+    return carry_out("apply", {"files": absolute(files)}, **options)
+
+
+@click.command()
+@click.argument("apply_id", metavar="[ID]", required=False, type=click.IntRange(1))
+@applying
+def rollback(apply_id: int | None, **options: Any) -> int:
+    """
+    Apply the plan of an earlier apply again.
+
+    Without ID the newest one, of those that were done, whose plan is not the present one.
+    """
+    return carry_out("rollback", {"apply": apply_id} if apply_id is not None else {}, **options)
+
+
+@click.command()
+@timeout_option("30s", "How long to wait for the daemon.")
+@format_option
+@daemon_options
+def applies(timeout_s: float, as_json: bool, run_dir: str | None, daemon: str | None) -> None:
+    """What was applied: when, by whom, and what became of it."""
+    with reach(run_dir, daemon) as client:
+        records = client.request("applies", within_s=timeout_s)
+    if as_json:
+        click.echo(json_list(records))
+        return
+    for record in records:
+        click.echo(record_line(record))
+
+
+def carry_out(
+    verb: str,
+    fields: dict[str, Any],
+    *,
+    wait: bool,
+    timeout_s: float,
+    as_json: bool,
+    run_dir: str | None,
+    daemon: str | None,
+) -> int:
+    """Have the daemon do it, and print what became of it."""
+    with reach(run_dir, daemon) as client:
+        watch = Watch(client)
+        request_id = client.submit(verb, **fields)
+        try:
+            answer = finished(watch, request_id, f"regrow {verb}", timeout_s) if wait else begun(watch, request_id)
+        except Refused as refusal:
+            if "problems" not in refusal.details:
+                raise
+            return bad_files(refusal, as_json)
+    if as_json:
+        click.echo(dumps(answer))
+    elif answer["outcome"] in GOOD:
+        click.echo(_summary(answer))
+    else:
+        say(_summary(answer))
+    return DONE if answer["outcome"] in GOOD else REFUSED
+
+
+GOOD = ("done", "unchanged", "requested")
+
+
+def _summary(answer: dict[str, Any]) -> str:
+    """`apply 3 is done: 2 restart, 1 start (0.41 s)`."""
+    if answer["outcome"] == "unchanged":
+        return "nothing has changed"
+    if answer["outcome"] == "requested":
+        return "requested; see `regrow applies`"
+    counted = Counter(change["action"] for change in answer["changes"])
+    parts = [*(f"{number} {action}" for action, number in counted.items()), *(f"[{name}]" for name in answer["tables"])]
+    if answer["outcome"] == "done":
+        return f"apply {answer['id']} is done: {', '.join(parts)} ({answer['seconds']:.2f} s)"
+    why = "; ".join((one_line(answer["reason"]), *map(one_line, answer["failures"])))
+    return f"apply {answer['id']} {ENDS[answer['outcome']]}: {why}"
+
+
+ENDS = {
+    "rolled_back": "was rolled back",
+    "failed": "failed, and not all of the old plan could be brought back",
+    "interrupted": "was interrupted",
+}
+
+
+def record_line(record: dict[str, Any]) -> str:
+    """`3 * 12:02:11  done  by uid 0 (pid 77)  2 restart, 1 start`."""
+    if "at" not in record:
+        return f"{record['id']:<4} {record['outcome']}  {one_line(record['reason'])}"
+    counted = Counter(change["action"] for change in record["changes"])
+    parts = [f"{number} {action}" for action, number in counted.items()] + [f"[{name}]" for name in record["tables"]]
+    what = f"brings {record['back_to']} back: " if record["back_to"] is not None else ""
+    mark = "*" if record["present"] else " "
+    line = f"{record['id']:<4} {mark} {clock(record['at'])}  {record['outcome']:<12} by {record['by']}"
+    told = "; ".join(part for part in (what + ", ".join(parts), one_line(record["reason"])) if part)
+    return f"{line}  {told}".rstrip()
 
 
 def absolute(files: Sequence[str]) -> list[str]:

@@ -32,6 +32,9 @@ GRACE_S = 2.0
 """How much longer than the daemon's own time limit its answer is awaited."""
 
 ACCEPTED_S = 2.0
+BEGUN_S = 20.0
+"""An apply first reads its files, and says then what is wrong with them."""
+
 SHOWN = 4
 
 STATE_AFTER = {
@@ -68,6 +71,8 @@ class Watch:
         self.known = {entry["name"]: (entry["state"], now_s) for entry in ask(client, names)}
         self.waited_for = ""
         """The names the daemon itself gave, when its own time limit was over."""
+        self.doing = ""
+        """What the daemon says that it does, where no child is under way."""
         self._terminal = sys.stderr.isatty()
         self._begun_s = now_s
         self._shown = False
@@ -75,6 +80,8 @@ class Watch:
     def note(self, event: Event) -> bool:
         """Take in one event; whether it concerns a child waited for."""
         name, state = event["name"], STATE_AFTER.get(event["event"])
+        if event["event"].startswith("apply_"):
+            self.doing = str(event.get("text", ""))
         if name not in self.known or state is None:
             return False
         if self.known[name][0] != state:
@@ -102,7 +109,7 @@ class Watch:
         if not self._terminal or (waited_s < FIRST_WORD_S and not self._shown):
             return
         self._shown = True
-        text = f"waiting for {self.held_up_by() or 'the daemon'} · {about(waited_s)}"
+        text = f"waiting for {self.held_up_by() or self.doing or 'the daemon'} · {about(waited_s)}"
         sys.stderr.write(f"\r\x1b[K{screen(sys.stderr).cut(text)}")
         sys.stderr.flush()
 
@@ -157,6 +164,23 @@ def accepted(watch: Watch, request_id: int) -> Any:
         if message is not None and "event" in message and watch.note(message["event"]):
             return None
     return None
+
+
+def begun(watch: Watch, request_id: int) -> Any:
+    """
+    The answer of an apply if it comes before the first event about it.
+
+    Raises:
+        Refused: the daemon said no.
+    """
+    deadline_s = time.monotonic() + BEGUN_S
+    while (left_s := deadline_s - time.monotonic()) > 0:
+        message = watch.client.receive(left_s)
+        if message is not None and message.get("id") == request_id:
+            return result_of(message)
+        if message is not None and message.get("event", {}).get("event") == "apply_started":
+            break
+    return {"outcome": "requested"}
 
 
 def gone(watch: Watch, pidfd: int, what: str, timeout_s: float) -> None:

@@ -7,6 +7,7 @@ nothing, by construction. Requests carry `request`, by which their answer finds 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -120,8 +121,17 @@ class StartChild(Struct, frozen=True, tag=True):
 
 
 class RestartChild(Struct, frozen=True, tag=True):
+    """`probation`: while an apply watches it, its end is told and no restart follows, so it can use up no limit."""
+
     request: int
     child: str
+    probation: bool = False
+
+
+class ProbationOver(Struct, frozen=True, tag=True):
+    """From now on all children are restarted as their specs say."""
+
+    request: int
 
 
 class TerminateChild(Struct, frozen=True, tag=True):
@@ -150,10 +160,17 @@ class GetChildspec(Struct, frozen=True, tag=True):
 
 
 class PlanChanged(Struct, frozen=True, tag=True):
-    """New flags and child specs for a running supervisor (S175-S182)."""
+    """
+    New flags and child specs for a running supervisor (S175-S182).
+
+    `incarnations` are the newest ever used under names that are new below it. `applied`: it is part of an apply, which
+    tells of itself; what changes in place then holds for the processes that there are.
+    """
 
     request: int
     spec: SupervisorSpec
+    incarnations: Mapping[str, int] = {}
+    applied: bool = False
 
 
 Request: TypeAlias = (
@@ -165,6 +182,7 @@ Request: TypeAlias = (
     | CountChildren
     | GetChildspec
     | PlanChanged
+    | ProbationOver
 )
 ChildEvent: TypeAlias = (
     Spawned | SpawnFailed | ChildReady | ChildIgnored | ChildExited | ChildUnhealthy | TimerElapsed

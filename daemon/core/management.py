@@ -17,6 +17,7 @@ from regrow.daemon.core.events import (
     DeleteChild,
     GetChildspec,
     PlanChanged,
+    ProbationOver,
     Request,
     RestartChild,
     StartChild,
@@ -46,6 +47,10 @@ def serve(turn: Turn, request: Request) -> None:
             _get_childspec(turn, request)
         case PlanChanged():
             _plan_changed(turn, request)
+        case ProbationOver():
+            for child in turn.slots:
+                turn.change(child, probation=False)
+            turn.reply(request.request, {})
 
 
 def _restarting(slot: Slot) -> bool:
@@ -136,7 +141,7 @@ def _restart_child(turn: Turn, request: RestartChild) -> None:
     if slot is None:
         _not_found(turn, request.request, request.child)
     elif slot.state is SlotState.UNDEFINED:
-        turn.change(request.child, added=False, report=None)
+        turn.change(request.child, added=False, report=None, probation=request.probation)
         _start(turn, request.child, request.request)
     else:
         _refuse_up(turn, request.request, request.child)
@@ -241,9 +246,11 @@ def _plan_changed(turn: Turn, request: PlanChanged) -> None:
     """
     new = {child.name: child for child in request.spec.children}
     for name, spec in new.items():
-        slot = turn.slots.get(name) or Slot(spec, incarnation=_used(turn, name))
+        used = max(_used(turn, name), request.incarnations.get(name, 0))
+        slot = turn.slots.get(name) or Slot(spec, incarnation=used)
         turn.slots[name] = replace(slot, spec=spec, added=False)
     turn.order = (*new, *(name for name in turn.order if name not in new))
     turn.set_spec(request.spec)
-    turn.report("reloaded")
+    if not request.applied:
+        turn.report("reloaded")
     turn.reply(request.request, {})

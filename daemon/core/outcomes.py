@@ -122,6 +122,9 @@ def died(turn: Turn, child: str, event: ChildExited) -> None:
     slot = turn.slots[child]
     cause = turn.report("exited", child, exit=event.exit)
     if wants_restart(slot.spec.restart, exit_class(event.exit, slot.spec)):
+        if slot.probation:
+            turn.undefine(child)
+            return
         _forgive(turn, child)
         turn.change(child, dead=None, forced=None, pid=None)
         if _count(turn, child, cause):

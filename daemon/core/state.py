@@ -43,7 +43,8 @@ class Slot(Struct, frozen=True, omit_defaults=True):
 
     `dead` holds the exit of a process whose death waits to be handled; `forced` the reason for which
     the supervisor itself is killing it; `failures` counts restarts in a row for backoff; `counted` says
-    that the waiting restart is already in the intensity window; `report` is the newest report about it.
+    that the waiting restart is already in the intensity window; `report` is the newest report about it; `probation`
+    that its end leads to no restart.
     """
 
     spec: WorkerSpec | SupervisorSpec
@@ -63,6 +64,7 @@ class Slot(Struct, frozen=True, omit_defaults=True):
     waits_until_s: float = 0.0
     counted: bool = False
     report: int | None = None
+    probation: bool = False
 
 
 class Phase(StrEnum):

@@ -20,7 +20,7 @@ from regrow.daemon.core.state import SupervisorState
 from regrow.daemon.linux.identity import Marker
 from regrow.daemon.timers import Armed
 
-FORMAT = 2
+FORMAT = 3
 """To be raised with every change of a type below, of the messages between supervisors, or of the core's state."""
 
 

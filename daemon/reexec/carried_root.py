@@ -13,6 +13,7 @@ from regrow.config.spec import Plan, SupervisorSpec
 from regrow.daemon.books import Written
 from regrow.daemon.commons import Members
 from regrow.daemon.control import Client
+from regrow.daemon.deploying import Deployed
 from regrow.daemon.events import Log
 from regrow.daemon.exit_reason import Awaited
 from regrow.daemon.listen import Listening
@@ -58,6 +59,7 @@ class Root(Struct, frozen=True):
     clients: tuple[Client, ...]
     awaited: tuple[Awaited, ...]
     listening: Listening
+    deployed: Deployed
     requests: int
     notify: str
     watchdog_s: float

@@ -66,6 +66,8 @@ class Reexec:
             raise ControlError("busy", "the daemon is re-executing itself already")
         if self._root.state != "running":
             raise ControlError("busy", f"the daemon is {self._root.state}")
+        if self._root.deploying.busy:
+            raise ControlError("busy", f"cannot re-execute now: {self._root.deploying.busy}")
         names = tuple(self._supervisors())
         fd = connection.fd if connection is not None else -1
         self._progress = Progress(execute.program(python), VERSION, self._root.loop.now(), names, fd=fd, id=id)
@@ -229,6 +231,8 @@ class Reexec:
 
 def _busy(root: Root) -> str:
     """Why the root cannot exec itself at this moment; empty when it can."""
+    if root.deploying.busy:
+        return root.deploying.busy
     if root.asking:
         return "a request is not answered yet"
     if root.errands.busy:
@@ -280,6 +284,7 @@ def gather(root: Root, progress: Progress) -> tuple[carried.Supervisor, carried_
         clients=tuple(connection.carried() for connection in root.server.connections),
         awaited=root.verbs.exit_reason.carried(),
         listening=root.sockets.carried(),
+        deployed=root.deploying.carried(),
         requests=root.requests,
         notify=root.notify,
         watchdog_s=root.watchdog_s,
@@ -298,6 +303,7 @@ def take_up(root: Root, found: carried_root.Root) -> None:
     root.events.take_up(found.log)
     root.books.take_up(found.written)
     root.streams.take_up(found.streams)
+    root.deploying.take_up(found.deployed)
     root.requests = found.requests
     connections = {client.fd: root.server.take_up(client) for client in found.clients}
     for client in found.clients:

@@ -19,6 +19,7 @@ CORE_MAY_IMPORT = {
     "__future__", "abc", "bisect", "collections", "copy", "dataclasses", "enum", "functools", "heapq", "itertools",
     "math", "operator", "types", "typing", "msgspec", "msgspec.structs",
     "regrow.config.backoff", "regrow.config.exits", "regrow.config.reach", "regrow.config.spec",
+    "regrow.config.diff",
 }  # fmt: skip
 
 LEAN = [

@@ -226,3 +226,13 @@ def test_words_of_all_fields() -> None:
         for field in spec.__struct_fields__:
             assert isinstance(words(field, getattr(spec, field)), str)
     assert words("restart", Restart.TRANSIENT) == "transient"
+
+
+def test_a_socket_at_another_address(tmp_path: Path) -> None:
+    """Whoever has it is restarted; its other keys are no business of a process."""
+    base = BASE.replace("[worker.x]", 'sockets = ["in"]\n[socket.in]\nunix = "@one"\n[worker.x]')
+    moved = between(tmp_path, ("@one", "@two"), base=base)
+    assert (actions(moved), moved.tables, moved.again) == ({"w": "restart"}, ("socket.in",), ("w",))
+    assert whys(moved, "w") == [("socket.in", "@one", "@two")]
+    longer = between(tmp_path, ('unix = "@one"', 'unix = "@one"\nbacklog = 7'), base=base)
+    assert (actions(longer), longer.tables) == ({}, ("socket.in",))

@@ -106,23 +106,6 @@ def _await_path(path: Path) -> None:
             return
 
 
-def test_hangup_reloads(tree: Tree, config: Config) -> None:
-    """SIGHUP reads the files again; a bad file changes nothing and is told."""
-    small(tree, config)
-    before = tree.pids("a b")
-    config.worker("c")
-    config.supervisors["sup"]["children"].append("c")
-    config.write()
-    procs.kill(root_pid(tree), signal.SIGHUP)
-    tree.wait("reloaded", "sup")
-    assert {"a", "b", "c"} <= {entry["name"] for entry in tree.call("status")}
-    assert tree.pids("a b") == before
-    (tree.directory / "regrow.toml").write_text("this is no TOML [[[")
-    procs.kill(root_pid(tree), signal.SIGHUP)
-    tree.stream.wait_events(lambda e: e["event"] == "fault" and "nothing was reloaded" in e.get("text", ""))
-    assert tree.pids("a b") == before
-
-
 def test_second_up_is_refused(tree: Tree, config: Config) -> None:
     """A second `up` on the same run_dir names the one that runs, and harms nothing."""
     small(tree, config)

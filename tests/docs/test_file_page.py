@@ -41,6 +41,7 @@ TABLES = {
     "`limits`": _inner(WORKER, "limits"),
     "`log`": _inner(WORKER, "log"),
     "`[socket.NAME]`": _named("socket"),
+    "`update`": _inner(WORKER, "update"),
     "`[workflow.NAME]`": _named("workflow"),
 }
 

@@ -121,14 +121,14 @@ def test_hung_supervisor_is_replaced_alone(tree: Tree) -> None:
 
 
 def test_reload_restarts_nobody(tree: Tree) -> None:
-    """`systemctl reload` takes a changed file over; the processes stay."""
+    """`systemctl reload` applies a changed file; processes that need no restart stay."""
     tree.install(worker("one"))
     tree.start()
     with Watched([tree.machine.main_pid(tree.unit), tree.pid_of("one")]) as processes:
         tree.file.write_text(tree.file.read_text().replace("[supervisor.top]", "[supervisor.top]\nintensity = 9"))
         tree.machine.systemctl("reload", tree.unit)
         events = (*REGROW, "events", "--name", tree.name, "-f", "--format", "json")
-        tree.machine.await_line('"event": "reloaded", "name": "top"', *events)
+        tree.machine.await_line('"event": "apply_done"', *events)
         assert processes.are_alive()
     assert tree.state()[0] in ("active", "reloading")
 
@@ -153,7 +153,7 @@ def test_reload_that_fails_late_ends(tree: Tree) -> None:
     tree.machine.systemctl("kill", "-s", "HUP", "--kill-who=main", tree.unit)
     assert tree.machine.run(*REGROW, "reload", "--name", tree.name).returncode == 78
     assert tree.state() == ("active", "running")
-    assert "nothing was reloaded" in tree.show("StatusText")
+    assert "nothing was applied" in tree.show("StatusText")
 
 
 def test_each_child_has_a_group_of_its_own(tree: Tree) -> None:

@@ -1,0 +1,350 @@
+"""
+An apply under way, as one total function: `step(state, event) -> (state, effects)`.
+
+Wave after wave is stopped, told and started. When something new fails, the plan of before comes back by the same way,
+for what had been changed and nothing else; what fails then is told, and not tried again.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from regrow.config.diff import places
+from regrow.config.spec import SupervisorSpec
+from regrow.daemon.core.effects import Code
+from regrow.daemon.core.waves import Member, Wave, waves
+
+RECOVERY_S = 60.0
+"""How long a supervisor that has been lost is waited for."""
+
+SETTLE_S = 2.0
+"""How long all that is new is watched at the end: what is ready as soon as it is started may not stay so."""
+
+TRIES = 3
+"""How often a wave is begun again because somebody else has started what it had stopped."""
+
+
+class Phase(StrEnum):
+    STOPPING = "stopping"  # one child after the other
+    TELLING = "telling"  # the supervisors get their new specs
+    STARTING = "starting"  # one child after the other
+    RECOVERING = "recovering"  # a supervisor has been lost, and is awaited
+    HOLDING = "holding"  # what is new is watched
+    SETTLING = "settling"  # all is done, and watched for a moment
+    TRUSTING = "trusting"  # the supervisors may restart what is new
+    OVER = "over"
+
+
+class Outcome(StrEnum):
+    DONE = "done"
+    ROLLED_BACK = "rolled_back"
+    FAILED = "failed"  # it was to be rolled back, and some of what was before could not be started either
+    INTERRUPTED = "interrupted"  # the daemon is ending
+
+
+class Deploy(Struct, frozen=True):
+    """
+    `base` is what held before, `now` what supervisors were told last. `at` counts waves, `step` the children of one.
+
+    `down` have no process and get none, `again` are restarted although their specs are the same. `watched` are new, and
+    if one of them fails, all that was changed is `back` on its way. `serial` is the number of the newest request: an
+    answer to another one is late.
+    """
+
+    base: SupervisorSpec
+    now: SupervisorSpec
+    waves: tuple[Wave, ...]
+    down: frozenset[str] = frozenset()
+    phase: Phase = Phase.STOPPING
+    at: int = 0
+    step: int = 0
+    serial: int = 0
+    tries: int = 0
+    watched: frozenset[str] = frozenset()
+    again: frozenset[str] = frozenset()
+    back: bool = False
+    reason: str = ""
+    failures: tuple[str, ...] = ()
+
+    @property
+    def wave(self) -> Wave:
+        return self.waves[self.at]
+
+
+class Begun(Struct, frozen=True):
+    """It may begin."""
+
+
+class Answered(Struct, frozen=True):
+    """
+    What became of request `serial`. `fresh`: what it is about was started by its supervisor since it was told the
+    present tree, whoever asked for that.
+    """
+
+    serial: int
+    code: Code | None = None
+    text: str = ""
+    fresh: bool = False
+
+
+class ChildFailed(Struct, frozen=True):
+    """A child has ended by itself, could not be started, or is unhealthy."""
+
+    child: str
+    text: str
+
+
+class SupervisorUp(Struct, frozen=True):
+    supervisor: str
+
+
+class Elapsed(Struct, frozen=True):
+    serial: int
+
+
+class Abandoned(Struct, frozen=True):
+    """The daemon is ending."""
+
+    text: str
+
+
+Event: TypeAlias = Begun | Answered | ChildFailed | SupervisorUp | Elapsed | Abandoned
+
+
+class StopChild(Struct, frozen=True):
+    """Stop it, and forget its spec where `gone`; where there is nothing to stop, that is an answer too."""
+
+    serial: int
+    member: Member
+    gone: bool
+
+
+class Tell(Struct, frozen=True):
+    """Give all supervisors what `tree` has for them, in any case those named."""
+
+    serial: int
+    tree: SupervisorSpec
+    supervisors: tuple[str, ...]
+
+
+class StartChild(Struct, frozen=True):
+    """Start it; answered when it is ready. `probation`: its end is waited for here, and is no restart."""
+
+    serial: int
+    member: Member
+    probation: bool
+
+
+class Trust(Struct, frozen=True):
+    """End the probation of all children of these."""
+
+    serial: int
+    supervisors: tuple[str, ...]
+
+
+class Arm(Struct, frozen=True):
+    serial: int
+    after_s: float
+
+
+class Hold(Struct, frozen=True):
+    """Worth an event: these are watched now."""
+
+    names: tuple[str, ...]
+    hold_s: float
+
+
+class RollBack(Struct, frozen=True):
+    """Worth an event: the plan of before is coming back."""
+
+    reason: str
+
+
+class Finish(Struct, frozen=True):
+    """It is over; `failures` are what could not be brought back."""
+
+    outcome: Outcome
+    reason: str
+    failures: tuple[str, ...]
+
+
+Effect: TypeAlias = StopChild | Tell | StartChild | Trust | Arm | Hold | RollBack | Finish
+Result: TypeAlias = tuple[Deploy, tuple[Effect, ...]]
+
+
+def begin(
+    before: SupervisorSpec, after: SupervisorSpec, down: frozenset[str], again: frozenset[str] = frozenset()
+) -> Deploy:
+    """An apply that has not begun."""
+    return Deploy(before, before, waves(before, after, down, again), down, again=again)
+
+
+def step(state: Deploy, event: Event) -> Result:
+    """Decide what `event` changes and what is to be done about it. What means nothing now changes nothing."""
+    if state.phase is Phase.OVER:
+        return state, ()
+    match event:
+        case Begun():
+            return _begin_wave(state)
+        case Abandoned():
+            return _finish(replace(state, reason=event.text), Outcome.INTERRUPTED)
+        case ChildFailed():
+            if event.child in state.watched and not state.back:
+                return _roll_back(state, event.text)
+        case SupervisorUp():
+            if state.phase is Phase.RECOVERING and state.wave.start[state.step].supervisor == event.supervisor:
+                return _start_next(state)
+        case Elapsed():
+            if event.serial == state.serial:
+                return _elapsed(state)
+        case Answered():
+            if event.serial == state.serial:
+                return _answered(state, event)
+    return state, ()
+
+
+def _begin_wave(state: Deploy) -> Result:
+    if state.at == len(state.waves):
+        if not state.back:
+            return _settle(state)
+        return _finish(state, Outcome.FAILED if state.failures else Outcome.ROLLED_BACK)
+    state = replace(state, step=0)
+    return _tell(state) if state.wave.gone else _stop_next(state)
+
+
+def _settle(state: Deploy) -> Result:
+    if not state.watched:
+        return _finish(state, Outcome.DONE)
+    serial = state.serial + 1
+    return replace(state, phase=Phase.SETTLING, serial=serial), (Arm(serial, SETTLE_S),)
+
+
+def _trust(state: Deploy) -> Result:
+    """Only who is not restarted any more without being told of can be trusted to be well."""
+    above = tuple(dict.fromkeys(member.supervisor for wave in state.waves for member in wave.start))
+    serial = state.serial + 1
+    return replace(state, phase=Phase.TRUSTING, serial=serial), (Trust(serial, above),)
+
+
+def _stop_next(state: Deploy) -> Result:
+    wave = state.wave
+    if state.step == len(wave.stop):
+        return _to_start(state) if wave.gone else _tell(state)
+    serial = state.serial + 1
+    stop = StopChild(serial, wave.stop[state.step], wave.gone)
+    return replace(state, phase=Phase.STOPPING, serial=serial), (stop,)
+
+
+def _tell(state: Deploy) -> Result:
+    """What is to be gone is gone from the lists first: a supervisor that begins anew does not bring it back."""
+    wave, serial = state.wave, state.serial + 1
+    supervisors = tuple(dict.fromkeys(member.supervisor for member in (*wave.stop, *wave.start)))
+    state = replace(state, phase=Phase.TELLING, now=wave.tree, serial=serial)
+    return state, (Tell(serial, wave.tree, supervisors),)
+
+
+def _to_start(state: Deploy) -> Result:
+    watched = state.watched if state.back else state.watched | set(state.wave.fresh)
+    return _start_next(replace(state, watched=watched, step=0))
+
+
+def _start_next(state: Deploy) -> Result:
+    wave = state.wave
+    serial = state.serial + 1
+    state = replace(state, phase=Phase.STARTING, serial=serial)
+    if state.step < len(wave.start):
+        return state, (StartChild(serial, wave.start[state.step], not state.back),)
+    if wave.hold_s and not state.back:
+        names = tuple(member.name for member in wave.start)
+        return replace(state, phase=Phase.HOLDING), (Hold(names, wave.hold_s), Arm(serial, wave.hold_s))
+    return _begin_wave(replace(state, at=state.at + 1, tries=0))
+
+
+def _elapsed(state: Deploy) -> Result:
+    if state.phase is Phase.HOLDING:
+        return _begin_wave(replace(state, at=state.at + 1, tries=0))
+    if state.phase is Phase.SETTLING:
+        return _trust(state)
+    member = state.wave.start[state.step]
+    return _not_started(state, f"{member.supervisor} did not come back within {RECOVERY_S:g} s")
+
+
+def _answered(state: Deploy, event: Answered) -> Result:
+    match state.phase:
+        case Phase.STOPPING:
+            return _stop_next(replace(state, step=state.step + 1))
+        case Phase.TELLING:
+            return _stop_next(state) if state.wave.gone else _to_start(state)
+        case Phase.STARTING:
+            return _start_answered(state, event)
+        case Phase.TRUSTING:
+            return _finish(state, Outcome.DONE)
+    return state, ()
+
+
+def _start_answered(state: Deploy, event: Answered) -> Result:
+    member = state.wave.start[state.step]
+    match event.code:
+        case None:
+            return _start_next(replace(state, step=state.step + 1))
+        case Code.RUNNING | Code.RESTARTING if event.fresh or member not in state.wave.stop:
+            # Its supervisor began anew and has started it itself; or it runs still, or somebody was faster.
+            return _start_next(replace(state, step=state.step + 1))
+        case Code.RUNNING | Code.RESTARTING if state.tries < TRIES:
+            return _begin_wave(replace(state, tries=state.tries + 1))
+        case Code.NOPROC | Code.SHUTDOWN:
+            serial = state.serial + 1
+            return replace(state, phase=Phase.RECOVERING, serial=serial), (Arm(serial, RECOVERY_S),)
+    return _not_started(state, event.text)
+
+
+def _not_started(state: Deploy, text: str) -> Result:
+    if not state.back:
+        return _roll_back(state, text)
+    state = replace(state, failures=(*state.failures, text))
+    return _start_next(replace(state, step=state.step + 1))
+
+
+def _roll_back(state: Deploy, reason: str) -> Result:
+    """The same way back, from wherever it is: also what was stopped and not yet started is started as it was."""
+    stopped = state.wave.stop if state.at < len(state.waves) else ()
+    if state.phase is Phase.STOPPING:
+        stopped = stopped[: state.step + 1]
+    again = {member.name for member in stopped} | (state.again & state.watched)
+    back = waves(state.now, state.base, state.down, again)
+    state = replace(
+        state, waves=back, at=0, step=0, tries=0, serial=state.serial + 1, back=True, reason=reason,
+        watched=frozenset(),
+    )  # fmt: skip
+    state, effects = _begin_wave(state)
+    return state, (RollBack(reason), *effects)
+
+
+def _finish(state: Deploy, outcome: Outcome) -> Result:
+    return replace(state, phase=Phase.OVER), (Finish(outcome, state.reason, state.failures),)
+
+
+def progress(state: Deploy) -> str:
+    """How far it is, in words."""
+    if state.phase is Phase.OVER or state.at >= len(state.waves):
+        return "watching what is new"
+    wave = state.wave
+    done = f"{state.at} of {len(state.waves)} steps {'back ' if state.back else ''}done"
+    members = wave.stop if state.phase is Phase.STOPPING else wave.start
+    if state.phase is Phase.HOLDING:
+        return f"{done}, watching {', '.join(member.name for member in members)}"
+    if state.phase is Phase.RECOVERING:
+        return f"{done}, waiting for {members[state.step].supervisor}"
+    if state.phase is Phase.TELLING or state.step >= len(members):
+        return f"{done}, telling the supervisors"
+    return f"{done}, {state.phase} {members[state.step].name}"
+
+
+def names_in(state: Deploy) -> frozenset[str]:
+    """Every name that the way leads to, or comes from: nobody else's meanwhile."""
+    trees = (state.base, *(wave.tree for wave in state.waves))
+    return frozenset(name for tree in trees for name in places(tree))
