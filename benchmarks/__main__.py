@@ -17,6 +17,7 @@ from benchmarks.measure import Row, Size, Summary
 
 NAMES = (
     "restart_function",
+    "standby",
     "restart_command",
     "start_stop",
     "mass_death",

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ HERE = Path(__file__).parent
 FLOOR = "import sys; from benchmarks.floors import main; main(*sys.argv[1:])"
 UNLIMITED = 'intensity = 100000\nperiod = "1s"'
 """For supervisors whose children are killed over and over."""
+
+STANDBY = "standby = 1\n"
+"""Behind a worker's table."""
 
 
 @contextmanager
@@ -163,6 +167,22 @@ class Daemon:
     ) -> None:
         self._client.close()
         self.close()
+
+
+def await_spare(daemon: Daemon, name: str) -> None:
+    """
+    Return when the worker runs and a spare of it is ready.
+
+    Raises:
+        RuntimeError: there is none within `TIMEOUT_S`.
+    """
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        entry = daemon.call("status", names=[name])[0]
+        if entry["ready"] and entry["standby"]["ready"]:
+            return
+        time.sleep(0.01)
+    raise RuntimeError(f"{name} has no spare: {entry}")
 
 
 def _daemon_table(directory: Path) -> str:
