@@ -102,11 +102,12 @@ class Standby:
             return False
         fit = [process for process in group.spares if _fits(process, spec)]
         env = birth.environ(self._runtime.context, spec, effect.incarnation) if fit else {}
-        for process in fit:
-            if spares.hand_over(self._runtime, process, effect, spec, env):
-                group.spares.remove(process)
-                self._await(process, effect)
-                return True
+        with self._runtime.pipes.several(2):  # whoever hears of a number wakes up, and would be in the way
+            for process in fit:
+                if spares.hand_over(self._runtime, process, effect, spec, env):
+                    group.spares.remove(process)
+                    self._await(process, effect)
+                    return True
         return False
 
     def lacks(self, child: str) -> bool:

@@ -75,7 +75,10 @@ def run(
         try:
             agent = load_agent(target, import_path)
             make = runtime_of(agent)
-            mine, arguments = (name, args_json) if named is None else take_name(named)
+            mine, arguments = name, args_json
+            if named is not None:
+                init_of(agent)
+                mine, arguments = take_name(named)
             runtime = make(agent, place(mine))
         except Exception:
             report_exception()
@@ -99,6 +102,21 @@ def load_agent(target: str, import_path: str) -> type[Agent]:
         raise TypeError(f"cannot run {target}: it is not a class derived from regrow.workers.Agent")
     handlers_of(found)
     return found
+
+
+_inits: dict[type, Arguments] = {}
+
+
+def init_of(agent: type[Agent]) -> Arguments:
+    """
+    What reads the arguments of its `init`; made once.
+
+    Raises:
+        TypeError, NameError: what is wrong with the annotations.
+    """
+    if agent not in _inits:
+        _inits[agent] = Arguments(agent.init, f"{agent.__name__}.init")
+    return _inits[agent]
 
 
 def runtime_of(agent: type[Agent]) -> type[Runtime]:
@@ -225,7 +243,7 @@ class Runtime:
         Raises:
             TypeError: the arguments in the file do not fit.
         """
-        arguments = Arguments(type(self.agent).init, f"{type(self.agent).__name__}.init")
+        arguments = init_of(type(self.agent))
         try:
             return arguments.function, arguments.read(args_json)
         except BadArguments as error:
