@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from boxes import Box, make_run_dir
 from taskdesk import Jobs, jobs_tree
+from timerworld import World
 
 from regrow.ipc import Client
 
@@ -48,3 +49,11 @@ def jobs(shared: Jobs) -> Iterator[Jobs]:
     shared.let_go()
     for name in shared.listed():
         shared.wait_gone(name)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A new store, on New Year's Day."""
+    made = World(tmp_path)
+    yield made
+    made.close()
