@@ -129,8 +129,11 @@ def _takes_in(wide: str, host: str) -> bool:
     return family is not None and (family == 0 or ":" not in host)
 
 
-def check_used(context: Context, at: At, names: Sequence[str]) -> None:
-    """Report names in `sockets` of a worker that are none, or are there twice."""
+def check_used(context: Context, at: At, names: Sequence[str], open_files: int | None) -> None:
+    """Report names in `sockets` of a worker that are none, or are there twice, or for which there is no room."""
+    if open_files is not None and 0 <= open_files < 3 + len(names):
+        said = f"there is no room for {len(names)} sockets beside the standard streams: open_files is {open_files}"
+        at.wrong(said, code="bad_combination")
     for index, name in enumerate(names):
         if name not in context.socket_names:
             hint = did_you_mean(name, context.socket_names) or f"write [socket.{name}]"

@@ -16,7 +16,7 @@ from regrow.config.keys import WORKER
 from regrow.config.probes import LONGEST_SOCKET_PATH
 from regrow.config.sockets import check_probe, check_used
 from regrow.config.sources import Source
-from regrow.config.spec import Credentials, Kind, Output, OutputKind, Probe, Ready, ReadyKind, WorkerSpec
+from regrow.config.spec import Credentials, Kind, Limits, Output, OutputKind, Probe, Ready, ReadyKind, WorkerSpec
 from regrow.config.system import SystemProblem, supplementary_groups
 from regrow.config.values import BAD, At
 
@@ -88,7 +88,7 @@ def read_worker(
     for stream in ("stdout", "stderr"):
         spec[stream] = _output(context, at.down(stream), fields.get(stream, Output()), cwd)
     _check_combinations(at, kind, fields, table)
-    check_used(context, at.down("sockets"), fields.get("sockets", ()))
+    check_used(context, at.down("sockets"), fields.get("sockets", ()), fields.get("limits", Limits()).open_files)
     spec["credentials"] = _credentials(context, at, fields)
     if kind is None:
         return None

@@ -129,3 +129,14 @@ def test_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there is no journal on this host" in found.problem
     (worker,) = plan(tmp_path, text, check_system=False).root.children
     assert worker.stderr == Output(OutputKind.JOURNAL)  # type: ignore[union-attr]
+
+
+def test_no_room(tmp_path: Path) -> None:
+    """More sockets than the worker may have open are told before it starts."""
+    names = [f"s{number}" for number in range(14)]
+    text = W.replace('["web"]', str(names)) + "limits = { open_files = 16 }\n"
+    text += "".join(f"[socket.{name}]\nunix = '@{name}'\n" for name in names)
+    (found,) = problems(tmp_path, text)
+    assert (found.key, found.line, found.code) == ("worker.w.sockets", 5, "bad_combination")
+    assert not problems(tmp_path, text.replace("= 16", "= 17"))
+    assert not problems(tmp_path, text.replace("= 16", "= 'unlimited'"))

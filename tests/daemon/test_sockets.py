@@ -6,15 +6,18 @@ import json
 import os
 import socket
 import stat
+import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import processes
+import procs
 import pytest
 from configs import Config
 from farm import FOREVER, shell
-from harness import DaemonEnded
+from harness import REGROW, DaemonEnded
 from tree import Tree
 from wire import TIMEOUT_S, CallError
 
@@ -224,6 +227,32 @@ def test_path_that_a_killed_daemon_left(tree: Tree, config: Config, web: str) ->
         earlier.bind(web)
     tree.grow()
     assert ask(web)["name"] == "serve"
+
+
+def test_next_daemon_listens_where_a_killed_one_did(
+    tree: Tree, config: Config, web: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody who escaped goes on to hold a port: the next daemon ends them before it binds."""
+    port = free_port()
+    config.sections["socket.api"] = {"tcp": port}
+    escape = f"{sys.executable} -c 'import time, os; os.setsid(); time.sleep(1000)' & exec tail -f /dev/null"
+    config.workers["serve"] = {"command": shell(escape), "sockets": ["web", "api"]}
+    tree.grow()
+    root = tree.call("ping")["pid"]
+    procs.kill(root)
+    assert procs.wait_dead(root, TIMEOUT_S)
+    tree.wait_exit()
+    config.workers["serve"] = {"function": FUNCTION, "ready": "notify", "sockets": ["web", "api"]}
+    config.write()
+    up = [REGROW, "up", "--detach", str(tree.file)]
+    assert subprocess.run(up, check=False, timeout=TIMEOUT_S).returncode == 0
+    try:
+        assert ask(port)["name"] == ask(web)["name"] == "serve"
+    finally:
+        down = [REGROW, "down", "--run-dir", str(tree.run_dir)]
+        subprocess.run(down, check=True, timeout=TIMEOUT_S)
+    processes.await_no_children(keep=tree._others)  # orphans of a killed root fall to us
+    assert "test is ready" in capfd.readouterr().out
 
 
 def test_strangers_do_not_hold_it(tree: Tree, config: Config, web: str) -> None:
