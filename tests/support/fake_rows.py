@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+
+from regrow.workers.state import State
 
 
 class FakeRows:
@@ -38,3 +41,11 @@ class FakeRows:
 
     def roll_back(self) -> None:
         self.puts = {}
+
+
+def commit(state: State[Any], rows: FakeRows) -> dict[bytes, bytes | None]:
+    """Do what the end of a handler does; returns what was put."""
+    state.settle()
+    puts = rows.commit()
+    state.forget()
+    return puts

@@ -13,9 +13,10 @@ import procs
 
 from regrow.config.spec import Durability
 from regrow.daemon import commons
-from regrow.ipc.levels import Owner, read_owner, write_owner
+from regrow.ipc import meta_page
+from regrow.ipc.levels import Owner, SteadyFile, read_owner, write_owner
 from regrow.ipc.process import boot_id, start_time
-from regrow.ipc.store import FOLDER, Store
+from regrow.ipc.store import FOLDER, Store, Txn
 
 TIMEOUT_S = 20.0
 PROGRAM = "import json, sys; from regrow.workers.system import keeper; keeper.run(**json.loads(sys.argv[1]))"
@@ -122,3 +123,45 @@ class KeeperHouse:
         if self.pid:
             self.kill()
         self._notify.close()
+
+
+def put(house: KeeperHouse, *values: bytes, times: int = 1) -> None:
+    """Commit each of these under the key `k`, and much beside it."""
+    store = house.store()
+
+    def commit(value: bytes, number: int) -> None:
+        def change(txn: Txn) -> None:
+            txn.put(b"k", value, db=store.state)
+            txn.put(b"x%d" % number, os.urandom(3000), db=store.state)
+
+        store.write(change)
+
+    for value in values:
+        for number in range(times):
+            commit(value, number)
+    store.close()
+
+
+def value(house: KeeperHouse) -> bytes | None:
+    """What is committed under the key `k`."""
+    store = house.store()
+    found: bytes | None = store.row(b"k")
+    store.close()
+    return found
+
+
+def steady_txnid(house: KeeperHouse) -> int:
+    """The transaction of the last steady point."""
+    steady = SteadyFile(str(house.folder))
+    meta = steady.newest()
+    steady.close()
+    return meta.txnid if meta is not None else 0
+
+
+def last_txnid(house: KeeperHouse) -> int:
+    """The last transaction."""
+    fd = os.open(house.data, os.O_RDONLY)
+    try:
+        return meta_page.read(fd).txnid
+    finally:
+        os.close(fd)
