@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -270,6 +271,25 @@ def sockets_of(pid: int) -> set[str]:
     """The sockets that a process has, as the kernel numbers them."""
     folder = Path(f"/proc/{pid}/fd")
     return {link for fd in folder.iterdir() if (link := os.readlink(fd)).startswith("socket:")}
+
+
+@pytest.mark.parametrize("how", ["http", "exec"])
+def test_probes_that_ask_the_worker(tree: Tree, config: Config, directory: Path, how: str) -> None:
+    """A readiness that must be answered, and a liveness, see a worker through the socket that the daemon holds."""
+    (directory / "web.py").symlink_to(Path(__file__).parents[2] / "examples" / "web" / "web.py")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    program = [sys.executable, "-c", f"import urllib.request; urllib.request.urlopen('{url}', timeout=20)"]
+    probe = {"http": url} if how == "http" else {"exec": program}
+    config.sections["socket.web"] = {"tcp": port}
+    liveness = {**probe, "every": "50ms", "timeout": "1s", "failures": 1}
+    config.workers["web"] = {"function": "web:serve", "sockets": ["web"], "ready": probe, "liveness": liveness}
+    config.supervisor("top", "web", intensity=1000)
+    tree.grow()
+    pid = tree.pid("web")
+    procs.kill(pid, signal.SIGSTOP)
+    assert tree.wait("exited", "web")["reason"]["reason"] == "liveness"
+    assert tree.wait("ready", "web", count=2)["pid"] != pid
 
 
 # a file that changes
