@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from boxes import Box, make_run_dir
+from boxes import Box, NewBox, make_run_dir
 from taskdesk import Jobs, jobs_tree
 from timerworld import World
 
@@ -17,6 +18,20 @@ from regrow.ipc import Client
 def run_dir(tmp_path: Path) -> Path:
     """A run_dir with nobody in it."""
     return make_run_dir(tmp_path / "run")
+
+
+@pytest.fixture
+def new_box(run_dir: Path) -> Iterator[NewBox]:
+    """Makes boxes."""
+    boxes: list[Box] = []
+
+    def make(name: str = "box", incarnation: int = 1, **spec: Any) -> Box:
+        boxes.append(Box(run_dir, name, incarnation, **spec))
+        return boxes[-1]
+
+    yield make
+    for box in boxes:
+        box.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import lmdb
 import msgspec
@@ -46,6 +46,10 @@ class Box(Sibling):
 
         super().__init__(body)
         assert self.hear() == "ready"
+
+
+NewBox: TypeAlias = Callable[..., Box]
+"""Makes one: `Box` without the run_dir."""
 
 
 class Served:

@@ -117,3 +117,8 @@ def _run(body: Callable[[Line], object], line: Line) -> None:
         os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(status)
+
+
+def line_has(line: Line) -> bool:
+    """Whether something was said."""
+    return bool(select.select([line], [], [], 0)[0])
