@@ -15,6 +15,7 @@ from regrow.daemon.commons import Members
 from regrow.daemon.context import Context, inheritable_environ
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.identity import ROOT_NAME, Marker
+from regrow.daemon.linux.leftovers import Known
 from regrow.daemon.linux.takeover import Taken
 from regrow.daemon.listen import Listening
 from regrow.daemon.system import Wanted
@@ -26,8 +27,8 @@ class Footing(Struct, frozen=True):
     arrive, `listening` the sockets of the file. `notify` is where the service manager listens, `watchdog_s` how often
     it wants to hear.
 
-    The rest is there after an exec only: `notify_fd` for the children, `listener_fd` of the control socket, `strangers`
-    and `inherited` as `Runtime` and `Relay` have them.
+    The rest is there after an exec only: `notify_fd` for the children, `listener_fd` of the control socket, `known` and
+    `inherited` as `Runtime` and `Relay` have them.
     """
 
     plan: Plan
@@ -46,7 +47,7 @@ class Footing(Struct, frozen=True):
     watchdog_s: float = 0.0
     notify_fd: int = -1
     listener_fd: int = -1
-    strangers: tuple[int, ...] | None = None
+    known: Known | None = None
     inherited: Mapping[str, int] = {}
 
 

@@ -105,7 +105,7 @@ def preload(spec: SupervisorSpec) -> str:
     for name in spec.preload:
         try:
             importlib.import_module(name)
-        except Exception as error:  # noqa: BLE001 - user code: whatever it raises is its own fault, told to the parent
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code: its own fault, which the parent is told
             return f"cannot preload {name}: {type(error).__name__}: {error}"
     return ""
 

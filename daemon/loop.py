@@ -107,6 +107,24 @@ class Loop:
             signal.siginterrupt(number, False)
         self.watch(reader, select.EPOLLIN, self._deliver_signals)
 
+    def listen_again(self) -> None:
+        """Deliver signals whatever others have made of them, as what a supervisor imports may do."""
+        if self._wakeup is not None:
+            signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
+            for number in self._signals:
+                signal.signal(number, _noted)
+                signal.siginterrupt(number, False)
+
+    def unheard(self) -> set[int]:
+        """Take the signals that have come and were not delivered yet."""
+        if self._wakeup is not None:
+            try:
+                self._pending.update(os.read(self._wakeup[0], 4096))
+            except BlockingIOError:
+                pass
+        taken, self._pending = self._pending, set()
+        return taken
+
     def run(self) -> None:
         """Serve until `stop` is called; not at all when it was called already, by what has happened before."""
         while not self._stops:

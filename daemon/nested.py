@@ -58,7 +58,8 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
     def body(status_fd: int) -> int:
         os.close(status_fd)
         own = _take_on_name(context, spec, incarnation)
-        return run(context, spec, path, child_fd, incarnations, own, group)
+        known = context if spec.name == SYSTEM else replace(context, logger_fd=-1)  # the number is free there
+        return run(known, spec, path, child_fd, incarnations, own, group)
 
     try:
         pid, status_fd = spawn.fork_call(birth.supervisor_launch(context, keep, home), body)

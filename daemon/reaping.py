@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from regrow.daemon.linux import procfs
 from regrow.daemon.linux.identity import Marker
-from regrow.daemon.linux.leftovers import Key, Leftovers
+from regrow.daemon.linux.leftovers import Key, Known, Leftovers
 from regrow.daemon.process import Process
 from regrow.daemon.signalling import kill_group, send
 
@@ -32,10 +32,11 @@ class Reaper:
     """
     The only place that reaps; hence a pid in `_by_pid` cannot mean anybody else.
 
-    `strangers` are children that are not ours to end; None: all that there are now, of whoever became the root by exec.
+    Children from before its first moment are strangers, of whoever became the root by exec; `known` is what is known
+    of them, and of others, where it has been this supervisor before.
     """
 
-    def __init__(self, runtime: Runtime, own: Marker, strangers: Iterable[int] | None = None) -> None:
+    def __init__(self, runtime: Runtime, own: Marker, known: Known | None = None) -> None:
         self._runtime = runtime
         self._by_pid: dict[int, Process] = {}
         self._supervisors: dict[int, Process] = {}
@@ -44,17 +45,19 @@ class Reaper:
         self._leftovers = Leftovers(
             own,
             guarded=os.getpid() == 1,
-            strangers=procfs.children_of_self() if strangers is None else strangers,
+            strangers=procfs.children_of_self() if known is None else (),
             watcher=runtime.loop,
             changed=self.sweep,
         )
+        if known is not None:
+            self._leftovers.take_up(known)
 
     @property
     def lingering(self) -> str:
         """A child that is dead, but not all that it left behind; empty when there is none."""
         return next((process.name for process in self._lingering.values()), "")
 
-    def carried(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def carried(self) -> Known:
         """See `Leftovers.carried`."""
         return self._leftovers.carried()
 

@@ -52,14 +52,19 @@ class Recorder:
     """
     Hand every step of one supervisor to `write`, as whole lines.
 
-    `write` must not block. Whoever leaves out a step says so with `lost`.
+    `write` must not block. Whoever leaves out a step says so with `lost`. `steps` is how many there were before.
     """
 
-    def __init__(self, supervisor: str, write: Callable[[bytes], None]) -> None:
+    def __init__(self, supervisor: str, write: Callable[[bytes], None], steps: int = 0) -> None:
         self._supervisor = supervisor
         self._write = write
-        self._n = 0
+        self._n = steps
         self._snapshot_due = True
+
+    @property
+    def steps(self) -> int:
+        """How many there were so far."""
+        return self._n
 
     def step(
         self, before: SupervisorState, event: Event, now_s: float, after: SupervisorState, effects: tuple[Effect, ...]

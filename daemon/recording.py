@@ -10,6 +10,8 @@ import os
 import select
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from regrow.config.spec import LogRotation
 from regrow.daemon.core.effects import Effect
 from regrow.daemon.core.events import Event
@@ -23,6 +25,14 @@ FLUSH_S = 0.02
 
 MAX_UNWRITTEN = 1 << 20
 ROTATION = LogRotation(max_size_bytes=10 * 1024 * 1024, keep=2)
+
+
+class Kept(Struct, frozen=True):
+    """A record as it goes through an exec: where it goes (-1: nowhere), what is not there yet, and how many steps."""
+
+    fd: int
+    unwritten: bytes
+    steps: int
 
 
 class Recording:
@@ -50,6 +60,17 @@ class Recording:
             os.close(write_fd)
         finally:
             os.close(read_fd)
+
+    def carried(self) -> Kept:
+        """All of it, to go through an exec."""
+        return Kept(self._fd, bytes(self._unwritten), self._recorder.steps)
+
+    def take_up(self, kept: Kept) -> None:
+        """Go on with what was `carried`, with a snapshot: another program may decide otherwise."""
+        self._fd = kept.fd
+        self._recorder = Recorder(self._supervisor, self._write, kept.steps)
+        if kept.fd >= 0 and kept.unwritten:
+            self._write(kept.unwritten)
 
     def step(
         self, before: SupervisorState, event: Event, now_s: float, after: SupervisorState, effects: tuple[Effect, ...]

@@ -86,7 +86,7 @@ class Root:
             on.own,
             on.group,
             notify_fd=on.notify_fd,
-            strangers=on.strangers,
+            known=on.known,
         )
         self.sockets = Sockets(self, on.listening)
         self.verbs = Verbs(self)
@@ -424,10 +424,15 @@ class Root:
         self._interrupted = True
 
     def _hangup(self) -> None:
-        """SIGHUP: apply the daemon's files, at once or when it is ready; the service manager is told of it."""
+        """SIGHUP: new files, at once or when it is ready, and it may be a new regrow that is to apply them."""
         self.streams.reopen()
         if self.state == "starting":
             self._hung_up = True
+        elif self.state == "running":
+            self.reexec.renew()
+
+    def apply_files(self) -> None:
+        """Apply the daemon's files; the service manager is told of it."""
         if self.state != "running":
             return
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -50,6 +50,7 @@ from regrow.daemon.core.supervisor import step
 from regrow.daemon.hearing import Hearing
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.identity import Marker
+from regrow.daemon.linux.leftovers import Known
 from regrow.daemon.linux.probes import ProbeProcesses
 from regrow.daemon.loop import Loop, Timer
 from regrow.daemon.pipes import Pipes
@@ -87,7 +88,7 @@ class Runtime:
     """
     One supervisor's processes, timers and messages around the pure core.
 
-    `notify_fd` and `strangers` are those from before an exec (`regrow.daemon.reexec`).
+    `notify_fd` and `known` are those from before an exec (`regrow.daemon.reexec`).
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Runtime:
         group: Group | None,
         *,
         notify_fd: int = -1,
-        strangers: Iterable[int] | None = None,
+        known: Known | None = None,
     ) -> None:
         self.context = context
         self.loop = loop
@@ -119,12 +120,12 @@ class Runtime:
         self.hearing = Hearing(self, notify_fd)
         self.spawner = Spawner(self, group)
         self.standby = Standby(self)
-        self.reaper = Reaper(self, own, strangers)
+        self.reaper = Reaper(self, own, known)
         self.relay = Relay(self, incarnations)
         self.signaller = Signaller(loop, self.processes)
         self.timers = Timers(loop, self.feed, self._excused)
         self.renewal = Renewal(self)
-        self._recording = Recording(loop, spec.name)
+        self.recording = Recording(loop, spec.name)
         self._pid = os.getpid()
         self._inbox: deque[Event] = deque()
         self._stepping = False
@@ -146,19 +147,19 @@ class Runtime:
     def begin(self) -> None:
         """Take up the supervisor's duties: listen, then start the children."""
         self.listen()
+        if self.context.record:
+            self.recording.open(self.pipes.hand_over)
         self.feed(Started())
 
     def listen(self) -> None:
         """Make ready for children."""
         self.context = forked.prepare(self.context, self.spec, self.hearing.address)
         self.hearing.begin()
-        if self.context.record:
-            self._recording.open(self.pipes.hand_over)
 
     def settle(self) -> None:
         """Give away what was kept back for a moment: reports, and the record."""
         self.upward.flush()
-        self._recording.flush()
+        self.recording.flush()
 
     @property
     def stepping(self) -> bool:
@@ -190,7 +191,7 @@ class Runtime:
         with self.pipes.several(sum(type(effect) is Spawn for effect in effects)):
             for effect in effects:
                 self._do[type(effect)](effect)
-        self._recording.step(before, event, now_s, self.state, effects)
+        self.recording.step(before, event, now_s, self.state, effects)
 
     # effects
 
@@ -279,7 +280,7 @@ class Runtime:
         """Nothing is left, strays included."""
         end = self.end
         assert end is not None
-        self._recording.flush()
+        self.recording.flush()
         self.upward.send(LastWordUp(end.outcome, end.text))
         self.loop.stop()
 

@@ -45,17 +45,20 @@ OURS = '/workers/doorkeeper.py", line '
 
 
 class Stacks:
-    """The stacks of one worker; `fd` is where they come, and is closed by `close`. `text` is what is known."""
+    """
+    The stacks of one worker; `fd` is where they come, and is closed by `close`. `text` is what is known, also of before
+    an exec: it is asked for them once.
+    """
 
-    def __init__(self, loop: Loop, pid: int, fd: int) -> None:
+    def __init__(self, loop: Loop, pid: int, fd: int, text: str = "") -> None:
         self._loop = loop
         self._pid = pid
         self._fd = fd
         self._raw = bytearray()
-        self._asked = False
+        self._asked = bool(text)
         self._answered: Callable[[], None] | None = None
         self._timers: list[Timer] = []
-        self._why_none = ""
+        self._why_none = text
 
     @property
     def fd(self) -> int:

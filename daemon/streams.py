@@ -50,11 +50,15 @@ class Stream(Struct):
 
 
 class Held(Struct, frozen=True):
-    """All streams by number as they go through an exec; of those in `queued` the logger has not been told."""
+    """
+    All streams by number as they go through an exec; of those in `queued` the logger has not been told. There was no
+    descriptor for the outputs of the children that are `lost`.
+    """
 
     streams: dict[int, Stream]
     queued: tuple[int, ...]
     next: int
+    lost: tuple[str, ...]
 
 
 class Streams:
@@ -94,11 +98,12 @@ class Streams:
     def carried(self) -> Held:
         """Every open pipe, to go through an exec."""
         queued = tuple(message.stream for message in self._queue if isinstance(message, Open))
-        return Held(self._streams, queued, self._next)
+        return Held(self._streams, queued, self._next, tuple(self._lost))
 
     def take_up(self, held: Held) -> None:
         """Go on with what was `carried`."""
         self._streams, self._next = held.streams, held.next
+        self._lost = set(held.lost)
         for number in held.queued:
             if number in self._streams:
                 self._send(self._streams[number].open)

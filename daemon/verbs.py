@@ -157,7 +157,9 @@ class Verbs:
         )
 
     def _reexec(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
-        self._root.reexec.begin(python_of(request.get("python")), connection, id)
+        reexec = self._root.reexec
+        reexec.begin(python_of(request.get("python"), reexec.python), connection, id)
+
     def _apply(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
         self._root.deploying.start(
             _files(request),

@@ -43,7 +43,7 @@ def reexec(python: str | None, timeout_s: float, as_json: bool, run_dir: str | N
         answer = finished(Watch(client), client.submit("reexec", **path), "regrow reexec", timeout_s)
     click.echo(dumps(answer) if as_json else summary(answer))
     for refused in answer["refused"]:
-        say(f"{refused['name']} goes on in the old program: {refused['message']}; run it again")
+        say(f"{refused['name']} has not followed: {refused['message']}; run it again")
     return REFUSED if answer["refused"] else DONE
 
 
@@ -55,7 +55,8 @@ def python_path(path: str) -> str:
 
 
 def summary(answer: dict[str, Any]) -> str:
-    """`regrow 0.2.0 (before: 0.1.0): root and 3 supervisors, 0.6 s`."""
+    """`regrow 0.2.0 (before: 0.1.0): root and 3 supervisors, 0.6 s; none was deaf for longer than 170 ms`."""
     count = len(answer["supervisors"])
     followed = f"root and {count} supervisor{'' if count == 1 else 's'}"
-    return f"regrow {answer['version']} (before: {answer['before']}): {followed}, {answer['took_s']:.1f} s"
+    deaf = f"none was deaf for longer than {max(answer['deaf_ms'].values()):.0f} ms"
+    return f"regrow {answer['version']} (before: {answer['before']}): {followed}, {answer['took_s']:.1f} s; {deaf}"

@@ -69,6 +69,21 @@ class Watcher(Protocol):
         """Call `callback` once, after a while."""
 
 
+class Known(Struct, frozen=True):
+    """
+    What nobody can find out again, as it goes through an exec: strangers, and whether any were ever there to be
+    guarded; what it was the supervisor of, as `Leftovers` counts it; the main processes `below` child supervisors; and
+    whose those are whom it has seen: by now they may have lost what told it.
+    """
+
+    strangers: tuple[int, ...] = ()
+    guarded: bool = False
+    workers: tuple[str, ...] = ()
+    supervisors: bool = False
+    below: tuple[int, ...] = ()
+    owners: tuple[tuple[int, Key], ...] = ()
+
+
 class _Child(Struct):
     pid: int
     supervises: bool
@@ -153,10 +168,25 @@ class Leftovers:
         elif self._sessions.get(pid) == _DEBRIS:
             del self._sessions[pid]
 
-    def carried(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What nobody else knows, to go through an exec: the strangers, and the processes `below` child supervisors."""
-        below = tuple(pid for pid, key in self._sessions.items() if key == _DEBRIS)
-        return tuple(self._strangers), below
+    def carried(self) -> Known:
+        """What is to go through an exec."""
+        return Known(
+            tuple(self._strangers),
+            self._guarded,
+            tuple(self._workers),
+            self._supervisors,
+            tuple(pid for pid, key in self._sessions.items() if key == _DEBRIS),
+            tuple((pid, key) for pid, key in self._owners.items() if key is not None),
+        )
+
+    def take_up(self, known: Known) -> None:
+        """Go on with what was `carried`, before any child is `started`."""
+        self._strangers = set(known.strangers)
+        self._guarded = known.guarded
+        self._workers = set(known.workers)
+        self._supervisors = known.supervisors
+        self._sessions.update(dict.fromkeys(known.below, _DEBRIS))
+        self._owners.update(known.owners)
 
     @property
     def aliases(self) -> dict[Key, Key]:

@@ -18,6 +18,8 @@ from regrow.daemon.channel import LastWordUp, Link
 from regrow.daemon.context import Context
 from regrow.daemon.core.state import SupervisorState
 from regrow.daemon.linux.identity import Marker
+from regrow.daemon.linux.leftovers import Known
+from regrow.daemon.recording import Kept
 from regrow.daemon.timers import Armed
 
 FORMAT = 3
@@ -40,15 +42,15 @@ class Child(Struct, frozen=True):
     group: str
     oom_kills: int
     stacks_fd: int
-    env: Mapping[str, str]
+    stacks: str
     link: Link | None
 
 
 class Supervisor(Struct, frozen=True):
     """
     One supervisor. `up` is its end towards its parent, None for the root. `inherited` and `incarnations` are the
-    numbers that its relay knows; `strangers` and `below` what its search for leftovers knows. `answers` is the request
-    that is to be answered after the exec, 0 for none. `spares` is how many spares it has made, `aliases` what
+    numbers that its relay knows; `known` what its search for leftovers knows. `left_s` is when it let go, `answers` the
+    request that is to be answered after the exec, 0 for none. `spares` is how many spares it has made, `aliases` what
     those were called that are children by now.
     """
 
@@ -62,8 +64,9 @@ class Supervisor(Struct, frozen=True):
     notify_fd: int
     inherited: Mapping[str, int]
     incarnations: Mapping[str, Mapping[str, int]]
-    strangers: tuple[int, ...]
-    below: tuple[int, ...]
+    known: Known
+    record: Kept
+    left_s: float
     spares: int = 0
     aliases: tuple[tuple[tuple[str, int], tuple[str, int]], ...] = ()
     up: Link | None = None
@@ -89,8 +92,26 @@ class _Head(Struct, frozen=True):
 
 
 def encode(supervisor: Supervisor, root: bytes = b"") -> bytes:
-    """What `decode` reads."""
-    return msgspec.msgpack.encode(Carried(FORMAT, VERSION, supervisor, root))
+    """
+    What `decode` reads.
+
+    Raises:
+        Incompatible: it cannot be written down.
+    """
+    return written(Carried(FORMAT, VERSION, supervisor, root))
+
+
+def written(value: Struct) -> bytes:
+    """
+    A value as it goes through an exec.
+
+    Raises:
+        Incompatible: there is something in it that has no such form, as a text that is no UTF-8.
+    """
+    try:
+        return msgspec.msgpack.encode(value)
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise Incompatible(f"cannot write down the state: {error}") from None
 
 
 def decode(data: bytes) -> Carried:
@@ -120,7 +141,7 @@ def unreadable(error: msgspec.MsgspecError) -> Incompatible:
 def descriptors(supervisor: Supervisor) -> set[int]:
     """All that must stay open through the exec."""
     context = supervisor.context
-    found = {*context.devnull, context.logger_fd, context.outputs_fd, supervisor.notify_fd}
+    found = {*context.devnull, context.logger_fd, context.outputs_fd, supervisor.notify_fd, supervisor.record.fd}
     found |= set(context.sockets.values())
     for child in supervisor.children:
         found |= {child.status_fd, child.stacks_fd, child.link.fd if child.link is not None else -1}

@@ -17,7 +17,7 @@ from regrow.daemon.deploying import Deployed
 from regrow.daemon.events import Log
 from regrow.daemon.exit_reason import Awaited
 from regrow.daemon.listen import Listening
-from regrow.daemon.reexec.carried import unreadable
+from regrow.daemon.reexec.carried import unreadable, written
 from regrow.daemon.streams import Held
 from regrow.daemon.system import Wanted
 from regrow.daemon.tree import Grown
@@ -28,7 +28,7 @@ class Progress(Struct, frozen=True):
     A re-execution under way, whose `program` is an argv: who is `left` to follow the root, and who has done so.
 
     `fd` is that of the connection on which the answer is awaited (-1: nobody waits), `id` its request; `version` is
-    what ran before.
+    what ran before; `applies` says that the files are to be applied when it is over.
     """
 
     program: tuple[str, ...]
@@ -38,6 +38,7 @@ class Progress(Struct, frozen=True):
     done: tuple[str, ...] = ()
     fd: int = -1
     id: Any = None
+    applies: bool = False
 
 
 class Root(Struct, frozen=True):
@@ -66,7 +67,7 @@ class Root(Struct, frozen=True):
     progress: Progress
 
 
-encode = msgspec.msgpack.Encoder().encode
+encode = written
 
 
 def decode(data: bytes) -> Root:

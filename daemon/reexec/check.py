@@ -14,10 +14,10 @@ import msgspec
 from regrow.config.exits import DONE, REFUSED
 from regrow.config.version import VERSION
 from regrow.daemon import forked
-from regrow.daemon.reexec import carried_root, program_root
+from regrow.daemon.reexec import carried_root, program, program_root
 from regrow.daemon.reexec.carried import Incompatible, decode
 
-__all__ = ["main", "program_root"]  # all that the root will need can be imported
+__all__ = ["main", "program", "program_root"]  # all that the root will need can be imported
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from regrow.daemon.linux import identity, kernel
 from regrow.daemon.linux.spawn import HANDLED
@@ -21,11 +21,14 @@ def program(python: str, code: str = PROGRAM) -> tuple[str, ...]:
     return (python, "-P", "-c", code)
 
 
-def become(program: tuple[str, ...], data: bytes, keep: Iterable[int]) -> OSError:
+def become(
+    program: tuple[str, ...], data: bytes, keep: Iterable[int], unheard: Callable[[], Iterable[int]]
+) -> OSError:
     """
     Exec `program` with a descriptor of `data` as its last argument; `keep` stays open. Returns only what went wrong.
 
-    Signals are blocked from now on until the new program listens to them: one that comes meanwhile waits.
+    Signals are blocked from now on until the new program listens to them: one that comes meanwhile waits. So does one
+    that has come and was not handled yet (`unheard`): it is sent again, for what Python has noted goes with the exec.
     """
     kept = set(keep)
     fd = -1
@@ -35,8 +38,9 @@ def become(program: tuple[str, ...], data: bytes, keep: Iterable[int]) -> OSErro
         _write(fd, data)
         for number in (*kept, fd):
             os.set_inheritable(number, True)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
+        for number in unheard():
+            os.kill(os.getpid(), number)
         environ = identity.with_placeholder(dict(os.environ))
         os.execve(program[0], identity.padded_argv([*program, str(fd)]), environ)
     except OSError as error:
@@ -76,6 +80,14 @@ def line_buffered() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass  # whoever read it is gone, or what the supervisor has imported has closed it
 
 
 def _write(fd: int, data: bytes) -> None:

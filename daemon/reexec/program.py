@@ -4,13 +4,13 @@ The program that a supervisor, or the root, has become: it takes up what the old
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from regrow.config import exits
-from regrow.config.version import VERSION
-from regrow.daemon import channel, forked, nested
+from regrow.daemon import channel, nested
 from regrow.daemon.channel import Channel, ReplyUp
-from regrow.daemon.linux import identity
+from regrow.daemon.linux import identity, kernel
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.loop import Loop
 from regrow.daemon.reexec import carried, execute, supervisor
@@ -44,6 +44,7 @@ def run(fd: int) -> int:
 
 def _supervisor(found: carried.Supervisor) -> int:
     nested.show(found.context, found.own)
+    kernel.set_pdeathsig(signal.SIGKILL)  # an exec of a program with capabilities has cleared it
     assert found.up is not None
     loop = Loop()
     spec = supervisor.spec_of(found)
@@ -59,13 +60,11 @@ def _supervisor(found: carried.Supervisor) -> int:
         found.own,
         group,
         notify_fd=found.notify_fd,
-        strangers=found.strangers,
+        known=found.known,
     )
 
     def begin() -> None:
         supervisor.resume(runtime, found)
-        if failure := forked.preload(spec):
-            runtime.note("fault", "", 0, f"{failure}; each child imports it by itself")
-        runtime.upward.send(ReplyUp(found.answers, ok=VERSION))
+        runtime.upward.send(ReplyUp(found.answers, ok=loop.now() - found.left_s))
 
     return nested.serve(runtime, up, begin)

@@ -42,7 +42,7 @@ def go_on(found: Supervisor, data: bytes) -> int:
             watchdog_s=above.watchdog_s,
             notify_fd=found.notify_fd,
             listener_fd=above.listener_fd,
-            strangers=found.strangers,
+            known=found.known,
             inherited=found.inherited,
         )
     )
@@ -51,6 +51,6 @@ def go_on(found: Supervisor, data: bytes) -> int:
         take_up(root, above)
         supervisor.resume(root.runtime, found)
         root.runtime.reaper.sweep()
-        root.reexec.go_on(above.progress)
+        root.reexec.go_on(above.progress, root.loop.now() - found.left_s)
 
     return startup.be(root, begin)

@@ -50,14 +50,18 @@ class Renewal:
             self.asked(message)
             return
         gathered = supervisor.gather(runtime, message.request)
-        data = carried.encode(gathered)
+        try:
+            data = carried.encode(gathered)
+        except carried.Incompatible as error:
+            self._refuse(message, Code.START_FAILED, f"{runtime.spec.name}: {error}")
+            return
         if not message.program:
             runtime.upward.send(ReplyUp(message.request, ok=data))
             return
         supervisor.unwatch(runtime)
-        error = execute.become(message.program, data, carried.descriptors(gathered))
+        failure = execute.become(message.program, data, carried.descriptors(gathered), runtime.loop.unheard)
         supervisor.watch(runtime)
-        self._refuse(message, Code.START_FAILED, f"cannot exec {message.program[0]}: {error.strerror}")
+        self._refuse(message, Code.START_FAILED, f"cannot exec {message.program[0]}: {failure.strerror}")
 
     def _busy(self, message: ReexecDown) -> str:
         from regrow.daemon.reexec import supervisor

@@ -12,25 +12,25 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec.structs import replace
 
-from regrow.config import exits
 from regrow.config.spec import Kind
 from regrow.config.version import VERSION
 from regrow.daemon import errand
 from regrow.daemon.channel import ReexecDown, ReplyUp
 from regrow.daemon.control import Connection, ControlError
 from regrow.daemon.core.effects import Code
-from regrow.daemon.reexec import carried, carried_root, execute, supervisor
+from regrow.daemon.reexec import asking, carried, carried_root, execute, supervisor
 from regrow.daemon.reexec.carried_root import Progress
 from regrow.daemon.tell import complain
+from regrow.daemon.tree import ROOT
 
 if TYPE_CHECKING:
-    from regrow.daemon.loop import Timer
     from regrow.daemon.root import Root
 
-CHECK_S = 15.0
+ASK_S = 15.0
+"""How long supervisors may take to say what they would carry; one that is busy says so sooner (`renewal.QUIET_S`)."""
+
 QUIET_S = 5.0
 AGAIN_S = 0.01
 
@@ -42,14 +42,16 @@ GONE = frozenset({Code.NOPROC, Code.SHUTDOWN})
 
 
 class Reexec:
-    """Of one root; one re-execution at a time."""
+    """Of one root; one re-execution at a time. `python` is the interpreter whose regrow this is."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
+        self.python = sys.executable
         self._progress: Progress | None = None
+        self._asked_by: Connection | None = None
         self._refused: dict[str, str] = {}
-        self._late: Timer | None = None
-        self._done: Callable[[], None] = lambda: None
+        self._deaf_s: dict[str, float] = {}
+        self._applies = False
 
     @property
     def under_way(self) -> bool:
@@ -69,9 +71,32 @@ class Reexec:
         if self._root.deploying.busy:
             raise ControlError("busy", f"cannot re-execute now: {self._root.deploying.busy}")
         names = tuple(self._supervisors())
-        fd = connection.fd if connection is not None else -1
-        self._progress = Progress(execute.program(python), VERSION, self._root.loop.now(), names, fd=fd, id=id)
-        self._ask_all(names)
+        self._asked_by = connection
+        program = execute.program(python)
+        self._progress = Progress(program, VERSION, self._root.loop.now(), names, id=id)
+        self._ask_all(self._progress)
+
+    def renew(self) -> None:
+        """
+        Apply the files; first go on in the regrow that is installed now, where that is another than this.
+
+        They are applied whatever comes of that.
+        """
+
+        def answered(result: bytes | errand.Failed) -> None:
+            if isinstance(result, errand.Failed):
+                self._fault(f"cannot tell which regrow is installed: {result}")
+            elif result.decode(errors="replace") != VERSION and not self.under_way:
+                try:
+                    self.begin(self.python)
+                except ControlError as error:
+                    self._fault(str(error))
+            if self.under_way:
+                self._applies = True
+            else:
+                self._root.apply_files()
+
+        self._root.errands.run(lambda: asking.version(self.python), answered)
 
     def _supervisors(self) -> list[str]:
         """All that run, parents first."""
@@ -81,30 +106,41 @@ class Reexec:
 
     # before
 
-    def _ask_all(self, names: tuple[str, ...]) -> None:
+    def _ask_all(self, progress: Progress) -> None:
         """Have every supervisor say what it would carry."""
-        waiting, values = set(names), []
+        waiting, values = set(progress.left), []
 
         def answered(name: str) -> Callable[[ReplyUp], None]:
             def answer(reply: ReplyUp) -> None:
                 waiting.discard(name)
+                if self._progress is not progress:
+                    return
                 if reply.code is None:
                     values.append(reply.ok)
                 elif reply.code not in GONE:
                     self._fail(ControlError("busy", f"cannot re-execute now: {reply.message}"))
-                if not waiting and self.under_way:
-                    self._check(values)
+                    return
+                if not waiting:
+                    late.cancel()
+                    self._check(progress, values)
 
             return answer
 
-        for name in names:
+        def is_late() -> None:
+            if self._progress is progress:
+                text = f"{', '.join(sorted(waiting))} has not answered within {ASK_S:g} s"
+                self._fail(ControlError("busy", f"cannot re-execute now: {text}"))
+
+        late = self._root.loop.call_later(ASK_S, is_late)
+        for name in progress.left:
             self._root.send_down(name, ReexecDown, answered(name))
 
-    def _check(self, values: list[bytes]) -> None:
-        assert self._progress is not None
-        program = self._progress.program
-        values.append(_encoded(*gather(self._root, self._progress)))
-        argv = execute.program(program[0], execute.CHECK)
+    def _check(self, progress: Progress, values: list[bytes]) -> None:
+        try:
+            values.append(_encoded(*gather(self._root, progress)))
+        except carried.Incompatible as error:
+            self._fail(ControlError("start_failed", f"nothing has changed: {error}"))
+            return
 
         def checked(result: bytes | errand.Failed) -> None:
             if isinstance(result, errand.Failed):
@@ -112,7 +148,7 @@ class Reexec:
             else:
                 self._exec_when_quiet(self._root.loop.now() + QUIET_S)
 
-        self._root.errands.run(lambda: _run_check(argv, values), checked)
+        self._root.errands.run(lambda: asking.check(progress.program[0], values), checked)
 
     def _exec_when_quiet(self, until_s: float) -> None:
         root = self._root
@@ -127,45 +163,62 @@ class Reexec:
 
     def _exec(self, until_s: float) -> None:
         root, progress = self._root, self._progress
-        if progress is None or _busy(root):
+        assert progress is not None
+        if root.state != "running" or _busy(root):
             self._exec_when_quiet(until_s)
             return
+        asked_by = self._asked_by
+        left = tuple(self._supervisors())
+        fd = asked_by.fd if asked_by is not None and not asked_by.closed else -1
         root.books.daemon_event("reexecuting", f"regrow {VERSION} goes on as {progress.program[0]}")
         root.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(root.loop.now() * 1e6)}")
-        own, above = gather(root, self._still_asked(progress))
-        keep = carried.descriptors(own) | carried_root.descriptors(above)
-        supervisor.unwatch(root.runtime)
-        error = execute.become(progress.program, _encoded(own, above), keep)
-        supervisor.watch(root.runtime)
-        root.tell_systemd(f"READY=1\n{root.books.status_line()}")
-        self._fail(ControlError("start_failed", f"cannot exec {progress.program[0]}: {error.strerror}"))
-
-    def _still_asked(self, progress: Progress) -> Progress:
-        """Whoever has asked may have gone, and its descriptor be somebody else's."""
-        fds = {connection.fd for connection in self._root.server.connections}
-        return progress if progress.fd in fds else replace(progress, fd=-1)
+        own, above = gather(root, replace(progress, fd=fd, left=left, applies=self._applies))
+        try:
+            data = _encoded(own, above)
+        except carried.Incompatible as error:
+            text = str(error)
+        else:
+            keep = carried.descriptors(own) | carried_root.descriptors(above)
+            supervisor.unwatch(root.runtime)
+            failure = execute.become(progress.program, data, keep, root.loop.unheard)
+            supervisor.watch(root.runtime)
+            text = f"cannot exec {progress.program[0]}: {failure.strerror}"
+        if not self._applies:
+            root.tell_systemd(f"READY=1\n{root.books.status_line()}")
+        self._fail(ControlError("start_failed", text))
 
     def _fail(self, error: ControlError) -> None:
-        if self._progress is not None:
-            progress, self._progress = self._progress, None
-            self._root.books.daemon_event("fault", str(error))
-            connection = self._connection(progress)
-            if connection is not None:
-                connection.refuse(progress.id, error)
-            else:
-                complain(str(error))
-            self._over()
+        progress, self._progress = self._progress, None
+        assert progress is not None
+        asked_by, self._asked_by = self._asked_by, None
+        if asked_by is not None:
+            asked_by.refuse(progress.id, error)
+        if self._root.state == "running":
+            self._fault(str(error), aloud=asked_by is None)
+        self._apply()
+
+    def _fault(self, text: str, *, aloud: bool = True) -> None:
+        self._root.books.daemon_event("fault", text)
+        if aloud:
+            complain(text)
 
     # after
 
-    def go_on(self, progress: Progress) -> None:
-        """The root has gone on; have the supervisors follow, one after the other."""
-        self._progress = progress
+    def go_on(self, progress: Progress, deaf_s: float) -> None:
+        """The root has gone on, and heard nothing for so long; have the supervisors follow, one after the other."""
+        self._progress, self._applies = progress, progress.applies
+        self.python = progress.program[0]
+        self._deaf_s[ROOT] = deaf_s
+        connections = self._root.server.connections
+        self._asked_by = next((found for found in connections if found.fd == progress.fd), None)
         self._next()
 
     def _next(self) -> None:
         progress = self._progress
         assert progress is not None
+        if self._root.state != "running":
+            self._fail(ControlError("shutdown", "the daemon is stopping"))
+            return
         if not progress.left:
             self._finish(progress)
             return
@@ -184,7 +237,7 @@ class Reexec:
                 late.cancel()
                 self._followed(name, reply)
 
-        text = f"{name} has not answered within {FOLLOW_S:g} s"
+        text = f"it has not answered within {FOLLOW_S:g} s"
         late = self._root.loop.call_later(FOLLOW_S, lambda: answer(ReplyUp(0, code=Code.BUSY, message=text)))
         program = progress.program
         self._root.send_down(name, lambda route, number: ReexecDown(route, number, program), answer)
@@ -193,40 +246,41 @@ class Reexec:
         assert self._progress is not None
         if reply.code is None:
             self._progress = replace(self._progress, done=(*self._progress.done, name))
+            self._deaf_s[name] = reply.ok
         elif reply.code not in GONE:
             self._refused[name] = reply.message
         self._next()
 
     def _finish(self, progress: Progress) -> None:
-        root = self._root
-        self._progress = None
+        root, asked_by = self._root, self._asked_by
+        self._progress = self._asked_by = None
+        refused, self._refused = self._refused, {}
+        deaf_s, self._deaf_s = self._deaf_s, {}
         took_s = root.loop.now() - progress.began_s
         text = f"regrow {VERSION}, before {progress.version}: root and {len(progress.done)} supervisors, {took_s:.2f} s"
         root.books.daemon_event("reexecuted", text)
-        for name, message in self._refused.items():
-            root.books.daemon_event("fault", f"{name} goes on in the old program: {message}")
-        root.tell_systemd(f"READY=1\n{root.books.status_line()}")
-        refused = [{"name": name, "message": message} for name, message in self._refused.items()]
-        self._refused = {}
-        answer = {
-            "version": VERSION,
-            "before": progress.version,
-            "pid": os.getpid(),
-            "supervisors": list(progress.done),
-            "refused": refused,
-            "took_s": round(took_s, 3),
-        }
-        connection = self._connection(progress)
-        if connection is not None:
-            connection.answer(progress.id, answer)
-        self._over()
+        for name, message in refused.items():
+            self._fault(f"{name} has not followed: {message}", aloud=asked_by is None)
+        if asked_by is not None:
+            answer = {
+                "version": VERSION,
+                "before": progress.version,
+                "pid": os.getpid(),
+                "supervisors": list(progress.done),
+                "refused": [{"name": name, "message": message} for name, message in refused.items()],
+                "took_s": round(took_s, 3),
+                "deaf_ms": {name: round(seconds * 1000, 1) for name, seconds in deaf_s.items()},
+            }
+            asked_by.answer(progress.id, answer)
+        if not self._applies:
+            root.tell_systemd(f"READY=1\n{root.books.status_line()}")
+        self._apply()
 
-    def _connection(self, progress: Progress) -> Connection | None:
-        return next((found for found in self._root.server.connections if found.fd == progress.fd), None)
-
-    def _over(self) -> None:
-        done, self._done = self._done, lambda: None
-        done()
+    def _apply(self) -> None:
+        """What a SIGHUP has asked for."""
+        applies, self._applies = self._applies, False
+        if applies:
+            self._root.apply_files()
 
 
 def _busy(root: Root) -> str:
@@ -240,28 +294,6 @@ def _busy(root: Root) -> str:
     if not root.streams.settled:
         return "log files are being reopened"
     return supervisor.busy(root.runtime)
-
-
-def _run_check(argv: tuple[str, ...], values: list[bytes]) -> bytes:
-    """
-    Have the new program look at everything. Called in a process of its own.
-
-    Raises:
-        RuntimeError: it cannot be run, or will not.
-    """
-    import subprocess
-
-    try:
-        data = msgspec.msgpack.encode(values)
-        ran = subprocess.run(argv, input=data, capture_output=True, timeout=CHECK_S, check=False)
-    except OSError as error:
-        raise RuntimeError(f"cannot run {argv[0]}: {error.strerror}") from None
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{argv[0]} has not answered within {CHECK_S:g} s") from None
-    if ran.returncode != exits.DONE:
-        said = ran.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise RuntimeError(f"{argv[0]} cannot take over: {said or f'it ended with status {ran.returncode}'}")
-    return ran.stdout
 
 
 def gather(root: Root, progress: Progress) -> tuple[carried.Supervisor, carried_root.Root]:
@@ -307,21 +339,24 @@ def take_up(root: Root, found: carried_root.Root) -> None:
     root.requests = found.requests
     connections = {client.fd: root.server.take_up(client) for client in found.clients}
     for client in found.clients:
+        if connections[client.fd].closed:
+            continue  # it was sent what it still had to get, and is gone
         for follow in client.follows:
             root.verbs.follow(connections[client.fd], follow)
     for awaited in found.awaited:
-        root.verbs.exit_reason.take_up(awaited, connections[awaited.fd])
+        if not connections[awaited.fd].closed:
+            root.verbs.exit_reason.take_up(awaited, connections[awaited.fd])
 
 
-def python_of(request: object) -> str:
+def python_of(request: object, own: str) -> str:
     """
-    The interpreter that a request names; this one's own when it names none.
+    The interpreter that a request names; `own` when it names none.
 
     Raises:
         ControlError: it is no absolute path.
     """
     if request is None:
-        return sys.executable
+        return own
     if not isinstance(request, str) or not os.path.isabs(request):
         raise ControlError("bad_request", '"python" is the absolute path of an interpreter')
     return request

@@ -4,9 +4,13 @@ From a running supervisor to the value that goes through an exec, and back.
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from regrow.config.spec import SupervisorSpec, WorkerSpec
+from regrow.daemon import birth, forked
 from regrow.daemon.channel import Channel
 from regrow.daemon.core.state import Phase, Slot, SlotState
 from regrow.daemon.errors import SpawnError
@@ -42,9 +46,8 @@ def gather(runtime: Runtime, answers: int = 0) -> Supervisor:
     """All that `runtime` is."""
     runtime.settle()
     inherited, incarnations = runtime.relay.carried()
-    strangers, below = runtime.reaper.carried()
     return Supervisor(
-        context=runtime.context,
+        context=replace(runtime.context, environ={}),  # an exec hands on the environment itself, whatever is in it
         path=runtime.path,
         own=runtime.own,
         group=runtime.group.path if runtime.group is not None else "",
@@ -54,8 +57,9 @@ def gather(runtime: Runtime, answers: int = 0) -> Supervisor:
         notify_fd=runtime.hearing.fd,
         inherited=inherited,
         incarnations=incarnations,
-        strangers=strangers,
-        below=below,
+        known=runtime.reaper.carried(),
+        record=runtime.recording.carried(),
+        left_s=runtime.loop.now(),
         spares=runtime.standby.serial,
         aliases=runtime.reaper.aliases(),
         up=runtime.upward.link() if isinstance(runtime.upward, Channel) else None,
@@ -79,7 +83,7 @@ def _child(process: Process) -> Child:
         group=process.group.path if process.group is not None else "",
         oom_kills=process.oom_kills,
         stacks_fd=process.stacks.fd if process.stacks is not None else -1,
-        env=process.env,
+        stacks=process.stacks.text if process.stacks is not None else "",
         link=process.channel.link() if process.channel is not None else None,
     )
 
@@ -88,12 +92,11 @@ def take_up(runtime: Runtime, carried: Supervisor) -> None:
     """Go on with what was gathered; nothing is started, and nobody is told."""
     runtime.state = carried.state
     runtime.relay.take_up(carried.incarnations)
+    runtime.recording.take_up(carried.record)
     for child in carried.children:
         _take_up(runtime, child)
     runtime.reaper.take_up_aliases(carried.aliases)
     runtime.standby.serial = carried.spares
-    for pid in carried.below:
-        runtime.reaper.below(pid, gone=False)
     for armed in carried.timers:
         runtime.timers.arm(armed.effect, armed.due_s)
     watch(runtime)
@@ -104,6 +107,11 @@ def resume(runtime: Runtime, carried: Supervisor) -> None:
     runtime.listen()
     take_up(runtime, carried)
     execute.listen()
+    if failure := forked.preload(runtime.spec):
+        runtime.note("fault", "", 0, f"{failure}; each child imports it by itself")
+    runtime.loop.listen_again()
+    gc.collect()
+    gc.freeze()  # what has been loaded since, forks are to share too
     if carried.state.phase is Phase.RUNNING:
         runtime.standby.begin()
 
@@ -118,9 +126,10 @@ def _take_up(runtime: Runtime, child: Child) -> None:
     process.last_word = child.last_word
     process.group = Group(child.group) if child.group else None
     process.oom_kills = child.oom_kills
-    process.env = child.env
+    if isinstance(child.spec, WorkerSpec):
+        process.env = birth.environ(runtime.context, child.spec, child.incarnation)
     if child.stacks_fd >= 0:
-        process.stacks = Stacks(runtime.loop, child.pid, child.stacks_fd)
+        process.stacks = Stacks(runtime.loop, child.pid, child.stacks_fd, child.stacks)
     if child.link is not None:
         process.channel = channel_to(runtime, process, child.link)
     runtime.processes[child.name] = process
@@ -133,7 +142,7 @@ def _take_up(runtime: Runtime, child: Child) -> None:
 
 def watch(runtime: Runtime) -> None:
     """Begin to look after the health of all children; what was under way begins anew."""
-    for process in runtime.processes.values():
+    for process in list(runtime.processes.values()):
         slot = runtime.state.slots.get(process.name)
         if slot is not None and isinstance(process.spec, WorkerSpec) and process.ended is None:
             process.health = runtime.spawner.health(process, process.env)
