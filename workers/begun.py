@@ -33,9 +33,12 @@ class Begun:
     """
 
     def __init__(self, folder: str, name: str) -> None:
-        fd = os.open(os.path.join(folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._path = os.path.join(folder, name)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            if os.fstat(fd).st_size < SIZE:
+            found = os.fstat(fd)
+            self._inode = found.st_ino
+            if found.st_size < SIZE:
                 os.pwrite(fd, bytes(SIZE), 0)  # a hole would be filled through the map, and kill where there is no room
             self._page = mmap.mmap(fd, SIZE)
         finally:
@@ -58,6 +61,13 @@ class Begun:
     def add_end(self, now_s: float) -> None:
         """A post has ended the agent; in seconds of a clock that goes on with the next one."""
         _ENDS.pack_into(self._page, len(_NONE), *self.ends[1:], now_s)
+
+    def is_gone(self) -> bool:
+        """Whether another one is in its place, or none."""
+        try:
+            return os.stat(self._path).st_ino != self._inode
+        except FileNotFoundError:
+            return True
 
     @staticmethod
     def said(path: str) -> int:

@@ -97,6 +97,7 @@ class PostBox:
         self._undecided = False
         self._pid = process.pid
         self._begun: Begun | None = None
+        self._is_page_seen = False
         self._bell = Bell(node.run_dir, node.mailbox_file + SUFFIX)
         node.watch(self._bell.fileno(), self)
 
@@ -285,10 +286,25 @@ class PostBox:
         box = Box(store.messages, self.name)
         self.is_due = False
         self._last = b""
-        self._fetched.extend(store.look(lambda txn: box.behind(txn, b"", READ, READ_BYTES)))
+
+        def look(txn: Txn) -> list[tuple[bytes, bytes]]:
+            self._see_page()
+            return box.behind(txn, b"", READ, READ_BYTES)
+
+        self._fetched.extend(store.look(look))
         if self._fetched:
             self.is_due = True
         return bool(self._fetched)
+
+    def _see_page(self) -> None:
+        """
+        Under the writers' lock, once: the page is still in its place. Whoever forgets pages has had that lock when this
+        agent was not announced yet, or sees that its name is taken.
+        """
+        if not self._is_page_seen and self._begun is not None and self._begun.is_gone():
+            self._begun.close()
+            self._begun = None
+        self._is_page_seen = True
 
     # failures
 
@@ -374,8 +390,7 @@ class PostBox:
             folder = folder_beside(self._posting.store.path)
             try:
                 os.makedirs(folder, mode=0o700, exist_ok=True)
-                # whoever forgets pages has that lock, and sees that this name is taken
-                self._begun = self._posting.store.look(lambda _txn: Begun(folder, self.name))
+                self._begun = Begun(folder, self.name)
             except OSError as error:
                 raise fault_of_system(folder, error) from None
         return self._begun

@@ -11,16 +11,34 @@ from typing import Any, cast
 
 import pytest
 from agents import House
+from mockups import MockAgent
 from storehouse import make_store
 
 from regrow.ipc.client import Client
 from regrow.ipc.errors import StoreFull
 from regrow.ipc.posts import Box
 from regrow.ipc.store import Store
+from regrow.ipc.transaction import Transaction
+from regrow.workers import Agent, handler
 from regrow.workers.begun import Begun, folder_beside
 from regrow.workers.system import keeper_boxes
 from regrow.workers.system.hub_timers import Timers
 from regrow.workers.system.keeper_boxes import Forgetting
+
+
+class Taking(Agent):
+    """Takes posts."""
+
+    @handler
+    def take(self) -> None:
+        self.state.add("taken")
+
+
+@pytest.fixture
+def kept_run_dir(house: House, tmp_path: Path) -> str:
+    """A run_dir with a store that has had posts."""
+    make_store(house.run_dir, tmp_path / "state", agent=0)
+    return str(house.run_dir)
 
 
 class FullStore:
@@ -85,3 +103,22 @@ def test_pages_of_those_who_are_gone(house: House, tmp_path: Path, monkeypatch: 
             now_s += 0.02
     assert sorted(path.name for path in folder.iterdir()) == ["agent", "ended", "new"]
     assert house.call("agent", "got") == [1]
+
+
+def test_a_page_that_goes_while_its_agent_begins(kept_run_dir: str, tmp_path: Path) -> None:
+    """The keeper has not seen its name yet: the agent sees it before it handles a post, and has another page."""
+    agent = MockAgent(kept_run_dir, Taking, "agent")
+    agent.begin()
+    folder = tmp_path / "state" / "begun"
+    (folder / "agent").unlink()
+    made = Transaction()
+    made.post(agent.posting.write("agent", "take", (), {}))
+    agent.posting.commit(made)
+    agent.box.look_again()
+    agent.work()
+    assert Begun.said(str(folder / "agent")) > 0
+    inode = (folder / "agent").stat().st_ino
+    agent.box.look_again()
+    agent.work()
+    assert (folder / "agent").stat().st_ino == inode
+    agent.close()

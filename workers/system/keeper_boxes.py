@@ -103,7 +103,8 @@ def forget_pages(store: Store, owners: list[str]) -> None:
     """
     Remove the pages of those that are gone, and say nothing of a post that waits still.
 
-    Under the writers' lock: an agent has announced itself before it opens its page, and does that under the lock too.
+    Under the writers' lock: an agent has announced itself before it opens its page, and has that lock before it handles
+    a post: then it sees whether its page is gone.
 
     Raises:
         Unreachable: there is no table of names; StoreError.
