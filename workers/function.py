@@ -30,6 +30,14 @@ from regrow.workers.notify import notify
 MAX_TRACEBACK = 16 * 1024
 
 
+_STDIN = "_close_stdin"
+_close_stdin: Callable[[], None] = vars(multiprocessing.util)[_STDIN]
+
+
+def _leave_stdin() -> None:
+    """Descriptor 0 is /dev/null since the fork: opening that once more would cost some 40 page faults, 0.2 ms."""
+
+
 class FunctionProcess(multiprocessing.context.ForkProcess):
     """A multiprocessing process whose fork has already happened: `bootstrap` is called in the child."""
 
@@ -38,12 +46,14 @@ class FunctionProcess(multiprocessing.context.ForkProcess):
         self._body = body
 
     def run(self) -> None:
+        vars(multiprocessing.util)[_STDIN] = _close_stdin  # for the processes that the body makes
         self._body()
 
     def bootstrap(self) -> int:
         """Run the body as multiprocessing would; returns the exit status."""
         self._parent_pid = os.getppid()  # this object was made after the fork
         parent_fd = os.pidfd_open(self._parent_pid)  # readable at the parent's death, as multiprocessing expects
+        vars(multiprocessing.util)[_STDIN] = _leave_stdin
         return int(self._bootstrap(parent_sentinel=parent_fd))  # type: ignore[attr-defined]
 
 

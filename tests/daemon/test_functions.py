@@ -9,7 +9,7 @@ import pytest
 from configs import Config
 from farm import Farm, dead
 from harness import DaemonEnded
-from tree import Tree
+from tree import SUP, Tree
 from wire import CallError
 
 MODULE = """
@@ -278,3 +278,23 @@ def test_bad_preload(tree: Tree, config: Config) -> None:
     assert ended.value.status in (1, 78)
     assert "heavy" in ended.value.output
     assert "too heavy" in ended.value.output
+
+
+def test_standard_input(farm: Farm) -> None:
+    """It is empty, for a function and for the processes that it makes."""
+    (farm.directory / "reading.py").write_text(
+        "import multiprocessing, sys\n"
+        "def child(way):\n"
+        "    way.send((sys.stdin.read(), sys.stdin.encoding))\n"
+        "def run():\n"
+        "    ours, theirs = multiprocessing.Pipe()\n"
+        "    process = multiprocessing.get_context('fork').Process(target=child, args=(theirs,))\n"
+        "    process.start()\n"
+        "    said = ours.recv()\n"
+        "    process.join()\n"
+        "    print('read', repr(sys.stdin.read()), said, flush=True)\n"
+    )
+    spec = {"id": "reader", "function": "reading:run", "restart": "temporary"}
+    farm.call("start_child", supervisor=SUP, spec=spec)
+    farm.exited("reader")
+    farm.eventually(lambda: farm.log("reader"), lambda log: "read '' ('', 'utf-8')" in log)
