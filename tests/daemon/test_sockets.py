@@ -236,7 +236,7 @@ def test_next_daemon_listens_where_a_killed_one_did(
     """Nobody who escaped goes on to hold a port: the next daemon ends them before it binds."""
     port = free_port()
     config.sections["socket.api"] = {"tcp": port}
-    escape = f"{sys.executable} -c 'import time, os; os.setsid(); time.sleep(1000)' & exec tail -f /dev/null"
+    escape = f"{sys.executable} -c 'import os, signal; os.setsid(); signal.pause()' & exec tail -f /dev/null"
     config.workers["serve"] = {"command": shell(escape), "sockets": ["web", "api"]}
     tree.grow()
     root = tree.call("ping")["pid"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from booted import SHARE
 from services import HOLDS, Tree, worker
 
 pytestmark = pytest.mark.root
@@ -61,18 +60,3 @@ def test_function(tree: Tree) -> None:
     assert messages[0] == "begun"
     assert messages[-1] == "LookupError: nothing here"
     assert "LookupError: nothing here" in tree.machine.regrow("why", "--name", tree.name, "speaker")
-
-
-def test_journal_that_is_started_anew(tree: Tree) -> None:
-    """A restart of journald loses nothing of a child that runs: systemd keeps the streams."""
-    waits = f"while read -r line < {SHARE}/line; do echo \"$line\"; echo said > {SHARE}/bell; done"
-    tree.machine.do("mkfifo", f"{SHARE}/line")
-    tree.install(worker("talker", waits, JOURNAL))
-    tree.start()
-    for word in ("before", "after"):
-        tree.machine.do("sh", "-c", f"echo {word} > {SHARE}/line")
-        tree.machine.await_bell("said")
-        if word == "before":
-            tree.machine.systemctl("restart", "systemd-journald")
-    assert [entry["MESSAGE"] for entry in entries(tree, "talker")] == ["before", "after"]
-    tree.machine.do("rm", f"{SHARE}/line")
