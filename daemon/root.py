@@ -41,7 +41,7 @@ from regrow.daemon.loop import Loop
 from regrow.daemon.pipes import Arrivals
 from regrow.daemon.reexec.root import Reexec
 from regrow.daemon.runtime import Runtime
-from regrow.daemon.sockets import Sockets
+from regrow.daemon.sockets import Sockets, differing
 from regrow.daemon.streams import Streams
 from regrow.daemon.tell import complain
 from regrow.daemon.tree import ROOT, Tree
@@ -307,8 +307,10 @@ class Root:
 
     def _take_over(self, plan: Plan, done: Callable[[Any], None]) -> None:
         changes = reload.changes(self.tree, plan.root, self.books.incarnation_of)
-        self.hold_to(plan, plan)
         told: dict[str, list[str]] = {"supervisors": [name for name, _ in changes if name]}
+        if sockets := differing(self.plan.sockets, plan.sockets):
+            told["sockets"] = sockets
+        self.hold_to(plan, plan)
 
         def answered(refused: list[str]) -> None:
             if refused:

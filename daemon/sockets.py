@@ -57,6 +57,12 @@ def change(held: Mapping[str, Held], wanted: Sequence[SocketSpec]) -> Change:
     return Change(kept, tuple(new), tuple(altered))
 
 
+def differing(before: Sequence[SocketSpec], after: Sequence[SocketSpec]) -> list[str]:
+    """The names that are new, gone, or not as they were, in order."""
+    old, new = ({spec.name: spec for spec in specs} for specs in (before, after))
+    return sorted(name for name in {**old, **new} if old.get(name) != new.get(name))
+
+
 def _owner(spec: SocketSpec) -> tuple[int, int | None, int | None]:
     return spec.mode, spec.uid, spec.gid
 

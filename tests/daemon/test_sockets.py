@@ -307,7 +307,8 @@ def test_new_socket_reaches_supervisors_that_run(tree: Tree, config: Config, web
     supervisor = tree.pid("sup")
     config.sections |= {"socket.api": {"tcp": port}, "socket.new": {"unix": path, "mode": "0600"}}
     config.workers["serve"]["sockets"] = ["new", "web", "api"]
-    tree.reload()
+    config.write()
+    assert tree.call("reload") == {"supervisors": ["top", "sup"], "sockets": ["api", "new"]}
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     with connect(port) as early:
         tree.crash_until_new("serve")
