@@ -334,6 +334,43 @@ def test_same_socket_stays_the_same(tree: Tree, config: Config, web: str) -> Non
     assert events(tree, "listening_ended") == []
 
 
+def test_nobody_is_refused_during_an_apply(tree: Tree, config: Config, web: str) -> None:
+    """A new version of the workers comes, and one of their sockets moves, while somebody connects without pause."""
+    config.sections["socket.api"] = {"unix": f"{web}.api"}
+    config.workers["serve"] |= {"sockets": ["web", "api"], "replicas": 2}
+    tree.grow()
+    before = {tree.pid("serve.0"), tree.pid("serve.1")}
+    over = threading.Event()
+    answered: set[int] = set()
+    wrong: list[str] = []
+
+    def client() -> None:
+        while not over.is_set():
+            try:
+                answered.add(ask(web)["pid"])
+            except (ConnectionResetError, BrokenPipeError, ValueError):
+                pass  # it was stopped after it had taken this connection
+            except OSError as error:
+                wrong.append(repr(error))
+
+    visitor = threading.Thread(target=client)
+    visitor.start()
+    try:
+        config.sections["socket.api"] = {"unix": f"{web}.moved"}
+        config.workers["serve"]["env"] = {"VERSION": "2"}
+        config.write()
+        tree.call("apply")
+        tree.wait("apply_done", "")
+    finally:
+        over.set()
+        visitor.join(TIMEOUT_S)
+    assert wrong == []
+    after = {tree.pid("serve.0"), tree.pid("serve.1")}
+    assert not before & after
+    assert ask(f"{web}.moved")["pid"] in after
+    tree.wait("listening_ended", "", text=f"api: {web}.api")
+
+
 def test_names_that_change_places(tree: Tree, config: Config, web: str) -> None:
     """Two sockets swap their names, twice: each name is the other address."""
     one, two = web, f"{web}.2"
