@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--calm", type=float, default=0.5, help="the last part of them spares the root and the upper supervisors, "
         "so that their growth would show (default 0.5)",
     )  # fmt: skip
+    parser.add_argument("--reexecs", type=int, help="how often to re-execute, to 100 other things (default: 6, then 0)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="where all choices come from")
     options = parser.parse_args(arguments)
     processes.become_subreaper()
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.flush()
     begun_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="regrow-", dir="/tmp") as directory:
-        storm = Storm(Path(directory), options.seed)
+        storm = Storm(Path(directory), options.seed, reexecs=options.reexecs)
         try:
             report = storm.run(options.kills, calm=options.calm)
         except Violation as violation:
@@ -53,6 +54,7 @@ def lines(report: Report, garden: Garden, took_s: float) -> list[str]:
     return [
         f"{report.killed} kills in {took_s:.0f} s; everything held",
         f"killed: {_listed(report.kills)}",
+        f"re-executions asked for: {report.reexecs}, done: {garden.events['reexecuted']}",
         f"stopped (SIGSTOP): {_listed(report.stops)}; supervisors continued by regrow: {garden.events['continued']}",
         f"lives of the root: {garden.lives.count}; events: {_listed(garden.events)}",
         f"checked: {_listed(garden.checks)}, {garden.ledger.lines} lines in the logs",

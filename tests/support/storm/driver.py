@@ -18,7 +18,7 @@ from typing import Any
 
 from harness import DaemonEnded
 from msgspec import Struct
-from wire import Event
+from wire import CallError, Event, Wire
 
 from storm.forest import DYNAMIC
 from storm.garden import Garden
@@ -32,13 +32,14 @@ SPARED = frozenset({"app", "ofo", "ofa", "rfo", "par", DYNAMIC, "regrow.system"}
 """Supervisors that live through the second half of a storm, as the root does, so that growth would show."""
 
 WILD = {"worker": 60, "supervisor": 16, "regrow.system": 3, "regrow.logger": 3, "root": 4, "stop worker": 8,
-        "stop supervisor": 6, "newborn": 6}  # fmt: skip
+        "stop supervisor": 6, "newborn": 6, "reexec": 6}  # fmt: skip
 CALM = {"worker": 70, "supervisor": 8, "regrow.logger": 2, "stop worker": 10, "stop supervisor": 10,
         "newborn": 8}  # fmt: skip
 """What happens how often, in the first half and in the second."""
 
 EVENTS_AHEAD = 10
 DEATH_S = 20.0
+REEXEC_S = 120.0
 STARTUP_KILLS = 0.3
 STARTUP_S = 1.5
 
@@ -54,6 +55,7 @@ class Report(Struct):
     """What came of a storm. `samples` are taken in its last part."""
 
     kills: Counter[str] = Counter()
+    reexecs: int = 0
     stops: Counter[str] = Counter()
     recoveries: list[Recovery] = []
     root_recoveries: list[Recovery] = []
@@ -65,9 +67,9 @@ class Report(Struct):
 
 
 class Storm:
-    """Strikes a garden."""
+    """Strikes a garden; `reexecs` is the weight of re-executions among the strikes, of 100 or so."""
 
-    def __init__(self, directory: Path, seed: int) -> None:
+    def __init__(self, directory: Path, seed: int, *, reexecs: int | None = None) -> None:
         self.garden = Garden(directory, f"{os.getpid()}-{seed}")
         self.seed = seed
         self.report = Report()
@@ -77,6 +79,8 @@ class Storm:
         self._killed: list[int] = []
         self._spared: frozenset[str] = frozenset()
         self._weights = WILD
+        self._renewing: list[tuple[Wire, int]] = []
+        self._reexecs = {} if reexecs is None else {"reexec": reexecs}
 
     def run(self, kills: int, *, calm: float = 0.5) -> Report:
         """
@@ -96,7 +100,7 @@ class Storm:
             self.garden.down()
             if wrong := grown(self.report.samples):
                 raise Violation("\n".join(wrong))
-        except (Violation, TimeoutError, DaemonEnded) as error:
+        except (Violation, TimeoutError, DaemonEnded, EOFError) as error:
             raise Violation(self._story(error)) from error
         finally:
             for pidfd in (*self._held, *self._killed):
@@ -120,6 +124,7 @@ class Storm:
         while self.report.killed < kills:
             struck = [self._strike() for _ in range(self._random.choice(BURSTS))]
             self._let_go()
+            self._await_reexecs()
             begun_s = time.monotonic()
             self.garden.settle()
             self.report.recoveries.append(Recovery(time.monotonic() - begun_s, ", ".join(struck)))
@@ -130,9 +135,12 @@ class Storm:
 
     def _strike(self) -> str:
         """Do one thing to one process. Returns what was done."""
-        what = self._random.choices(list(self._weights), list(self._weights.values()))[0]
+        weights = {**self._weights, **self._reexecs}
+        what = self._random.choices(list(weights), list(weights.values()))[0]
         if what == "root":
             done = self._kill_root()
+        elif what == "reexec":
+            done = self._reexec()
         elif what == "newborn":
             done = self._kill_newborn()
         else:
@@ -227,6 +235,22 @@ class Storm:
         self.report.root_recoveries.append(Recovery(time.monotonic() - begun_s, "up"))
         self._note(f"up again after {time.monotonic() - begun_s:.3f} s ({lives.pid})")
         return "root"
+
+    def _reexec(self) -> str:
+        """Have root and supervisors go on in a new program, while whatever comes next happens to them."""
+        self._note("reexec")
+        control = self.garden.lives.control
+        self._renewing.append((control, control.send("reexec")))
+        self.report.reexecs += 1
+        return "reexec"
+
+    def _await_reexecs(self) -> None:
+        """Until each is over, done or refused; who has asked a root that was killed meanwhile is not answered."""
+        for control, number in self._renewing:
+            if control is self.garden.lives.control:
+                with contextlib.suppress(CallError):
+                    control.answer(number, REEXEC_S)
+        self._renewing.clear()
 
     def _open(self, pid: int) -> int | None:
         """A pidfd of a process that is certainly one of this run's."""
