@@ -30,6 +30,9 @@ STEADY_S = 10.0
 NEVER = frozenset({"gave_up", "fault", "escalated", "auto_shutdown", "unhealthy"})
 """Events that no death in such a tree leads to."""
 
+IMAGE = "memfd:regrow-shim"
+"""A supervisor has none of these after an exec, until it makes its next command."""
+
 Entries = dict[str, dict[str, Any]]
 
 
@@ -203,6 +206,7 @@ class Garden:
         for name, pid in self._supervisors(self.entries()):
             seen = look_at(pid)
             found: Mapping[str, str] = gauges.descriptors(pid) if seen is not None and not seen.dead else {}
+            found = {fd: what for fd, what in found.items() if IMAGE not in what}
             if seen is not None and len(found) > self._descriptors.setdefault((pid, seen.start), len(found)):
                 wrong.append(f"{name} had {self._descriptors[pid, seen.start]} descriptors: {found}")
         return wrong
