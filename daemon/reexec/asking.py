@@ -6,12 +6,15 @@ Each is asked in a process of its own (`errand`): an interpreter may be on a dis
 
 from __future__ import annotations
 
-import subprocess
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from regrow.config import exits
 from regrow.daemon.reexec import execute
+
+if TYPE_CHECKING:
+    import subprocess
 
 WITHIN_S = 15.0
 
@@ -45,6 +48,8 @@ def check(python: str, values: list[bytes]) -> bytes:
 
 
 def _run(argv: tuple[str, ...], data: bytes) -> subprocess.CompletedProcess[bytes]:
+    import subprocess  # never in the root itself: threads, which come with it, make every fork dearer
+
     try:
         return subprocess.run(argv, input=data, capture_output=True, timeout=WITHIN_S, check=False)
     except OSError as error:
