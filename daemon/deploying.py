@@ -283,7 +283,7 @@ class Deploying:
         state = deploy.begin(self.base.root, plan.root, self._down(), frozenset(difference.again))
         self.apply = Apply(record, self.base, state, cause, root.loop.now())
         self._answer = done
-        root.hold_to(replace(plan, root=self.base.root), plan)
+        root.hold_to(replace(plan, root=self.base.root), plan, on_the_way=True)
         self._feed(deploy.Begun())
 
     def _next_id(self) -> int:
@@ -384,7 +384,7 @@ class Deploying:
         self.apply = replace(self.apply, cause=cause)
         before = self.apply.before
         self._root.sockets.take_over(before.sockets, self._listening_again)
-        self._root.hold_to(replace(before, root=self._root.plan.root), before)
+        self._root.hold_to(replace(before, root=self._root.plan.root), before, on_the_way=True)
 
     def _listening_again(self, fault: str) -> None:
         """The sockets of before are held until the end, but for those whose addresses had been changed."""
@@ -407,7 +407,7 @@ class Deploying:
         if effect.outcome is Outcome.DONE:
             self._held = replace(self._held, base=record.plan, present=record.id, back_to=record.back_to)
         if effect.outcome is not Outcome.INTERRUPTED:
-            self._root.plan = self.base
+            self._root.hold_to(self.base, self.base)
         self.apply = None
         self._root.release_sockets()
         self._keep(record)

@@ -319,11 +319,14 @@ class Root:
 
         self.ask_all(changes, answered)
 
-    def hold_to(self, plan: Plan, wanted: Plan) -> None:
-        """From now on this is the plan; regrow's own workers, and who may talk, are those of `wanted`."""
+    def hold_to(self, plan: Plan, wanted: Plan, *, on_the_way: bool = False) -> None:
+        """From now on this is the plan; regrow's own workers, and who may talk, are those of `wanted`, or will be."""
         self.plan = plan
         workers = [*commons.workers_in(wanted.root), *self.tree.workers()]
-        self._provide(system.kept(system.wanted(wanted), self.wanted), commons.members(plan.access, workers))
+        now = system.wanted(wanted)
+        if on_the_way:
+            now = system.between(self.wanted, now)
+        self._provide(system.kept(now, self.wanted), commons.members(plan.access, workers))
 
     def tell_tree(self, tree: SupervisorSpec, forced: Collection[str], done: Callable[[], None]) -> None:
         """Give every supervisor what `tree` has for it: the next step of an apply. `forced` are told in any case."""

@@ -159,6 +159,18 @@ def kept(wanted: Wanted, before: Wanted) -> Wanted:
     return Wanted(hub, {} if wanted.agents is None and before.agents is not None else wanted.agents, commands)
 
 
+def between(before: Wanted, after: Wanted) -> Wanted:
+    """
+    What is wanted on the way from the one to the other: all addresses, and no key for a member that is not there.
+    """
+    if before.agents is None or after.agents is None:
+        return after
+    agents = {**before.agents, **after.agents}
+    for name in before.agents.keys() & after.agents.keys():
+        agents[name] = min(before.agents[name], after.agents[name])
+    return replace(after, agents=agents)
+
+
 def to_restart(before: SupervisorSpec, now: SupervisorSpec, *, admitted: bool) -> Iterator[tuple[str, bool]]:
     """
     Whose spec has changed, in start order, and whether it was there before; `admitted`: others may come in than did.

@@ -13,12 +13,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeGuard
 
 from msgspec import Raw
 
 from regrow.ipc.errors import Backpressure, BadRequest, MessageError, Refused, RemoteError
-from regrow.ipc.wire import Accepted, Answer, Refusal, Reply
+from regrow.ipc.wire import SHUTDOWN, Accepted, Answer, Closing, Refusal, Reply
 
 
 class Awaits(IntEnum):
@@ -36,7 +36,7 @@ class Pending:
     encoded reply. `cycle` is set meanwhile when its receiver waits, over others, for this message's sender.
     """
 
-    __slots__ = ("awaits", "callback", "cycle", "done", "error", "handler", "id", "ledger", "to", "value")
+    __slots__ = ("again", "awaits", "callback", "cycle", "done", "error", "handler", "id", "ledger", "to", "value")
 
     def __init__(self, id: int, awaits: Awaits, to: str, handler: str, ledger: Ledger) -> None:
         self.id = id
@@ -50,9 +50,13 @@ class Pending:
         self.cycle: tuple[str, ...] = ()
         self.callback: Callable[[], None] | None = None
         """Called once, when it becomes done; must neither block nor raise."""
+        self.again: Callable[[Pending, MessageError], bool] | None = None
+        """Whether it is to be sent to somebody else, now that nobody has begun it."""
 
     def settle(self, value: Raw | None, error: MessageError | None) -> None:
         """Only the ledger calls this, after it has let go of the message."""
+        if self.again is not None and is_untouched(error) and self.again(self, error):
+            return
         self.value = value
         self.error = error
         self.done = True
@@ -87,6 +91,18 @@ class Ledger:
         self.open[id] = pending
         return pending
 
+    def take_over(self, pending: Pending, id: int, to: str) -> None:
+        """
+        An open message that another process has not begun goes to this one, under a new id.
+
+        Raises:
+            Backpressure: too many are open.
+        """
+        if len(self.open) >= self.limit:
+            raise Backpressure(to, len(self.open), self.limit, "the way there")
+        pending.id, pending.to, pending.ledger, pending.cycle = id, to, self, ()
+        self.open[id] = pending
+
     def answered(self, answer: Answer) -> int:
         """Take in what the receiver said. Returns how many outcomes came of it."""
         if isinstance(answer, Accepted):
@@ -104,10 +120,20 @@ class Ledger:
                 return 0
             pending.settle(None, refusal_error(pending.to, answer))
             return 1
+        if isinstance(answer, Closing):
+            return self._closing(answer.last)
         pending = self.open.get(answer.id)
         if pending is not None:
             pending.cycle = answer.chain
         return 0
+
+    def _closing(self, last: int) -> int:
+        """What the receiver has not seen it refuses, though it cannot say so of each."""
+        left = [id for id in self.open if id > last]
+        for id in left:
+            pending = self.open.pop(id)
+            pending.settle(None, Refused(SHUTDOWN, f"{pending.to}: it has stopped", {}))
+        return len(left)
 
     def _accepted(self, runs: tuple[int, ...]) -> int:
         open, count = self.open, 0
@@ -133,10 +159,16 @@ class Ledger:
 
     def give_up(self, pending: Pending, error: MessageError) -> bool:
         """Nobody waits for it any more (S190, S192); False when its outcome was there already, and stands (S191)."""
-        if self.open.pop(pending.id, None) is None:
+        if self.open.pop(pending.id, None) is None and pending.done:
             return False
+        pending.again = None
         pending.settle(None, error)
         return True
+
+
+def is_untouched(error: MessageError | None) -> TypeGuard[Refused]:
+    """Whether it says for certain that nobody has begun the message: who stops refuses what it has not begun."""
+    return isinstance(error, Refused) and error.code == SHUTDOWN
 
 
 def _covered(ids: Iterable[int], runs: list[tuple[int, int]]) -> list[int]:

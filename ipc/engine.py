@@ -39,6 +39,9 @@ MBOX = "mbox"
 HEARD_OUT_S = 1.0
 """How long a death waits for the last words of the dead, when something keeps a connection of theirs open."""
 
+MAX_NOTED = 65_536
+"""Connections whose newest message is known to a member of a group; the oldest is forgotten for one more."""
+
 BATCH = 256
 """Messages taken in at once, before anything else is looked at."""
 
@@ -60,6 +63,7 @@ class Engine:
         self.run_dir = os.path.abspath(run_dir)
         self.spec = mailbox
         self.name = mailbox.name if mailbox is not None else ""
+        self.is_member = mailbox is not None and bool(mailbox.group)
         self.limit = limit
         self.stats = Stats()
         self.names = Names(self.run_dir)
@@ -96,6 +100,10 @@ class Engine:
         self._recall_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._followers: set[threading.Event] = set()
         self._ids = itertools.count(1)
+        self._taken: dict[bytes, int] = {}
+        """Of a member of a group: the newest id that each connection has brought."""
+        self._strays: list[tuple[Pending, MessageError]] = []
+        """Messages to a group that the chosen member has not begun, to be sent to another."""
         self._turns: dict[str, int] = {}
         self._fresh_s = 0.0
 
@@ -155,7 +163,14 @@ class Engine:
                 if link.file.endswith(file):
                     link.came_up()
                     more = self._take_in(until)  # what it has sent may have used up the sign of what has come
+        while self._strays:
+            self._send_again(*self._strays.pop())
+            more = self._take_in(until)
         return more
+
+    def _send_again(self, pending: Pending, error: MessageError) -> None:
+        """Send to another member of the group what nobody has begun, or let it end with `error`."""
+        raise NotImplementedError
 
     def _bury(self, peer: Peer) -> None:
         record = peer.record
@@ -250,6 +265,8 @@ class Engine:
             if error.id is not None:
                 self._say(routing, wire.encode(Refusal(error.id, wire.BAD_REQUEST, str(error))))
             return
+        if self.is_member and not isinstance(request, wire.Cast):
+            self._note(routing, request.id)
         refusal = self.mailbox.take(routing, request, len(frame))
         if refusal is not None:
             if self.mailbox.refused_in_a_row == 1 and refusal.code == wire.BACKPRESSURE and self.on_full is not None:
@@ -258,6 +275,11 @@ class Engine:
                 self._say(routing, wire.encode(refusal))
         elif type(request) is wire.Send:
             _add(accepted.setdefault(routing, []), request.id)
+
+    def _note(self, routing: bytes, id: int) -> None:
+        if routing not in self._taken and len(self._taken) >= MAX_NOTED:
+            del self._taken[next(iter(self._taken))]
+        self._taken[routing] = id
 
     def _say(self, routing: bytes, frame: bytes) -> None:
         """Answer; who is gone, or does not listen, gets none."""

@@ -10,6 +10,7 @@ Source: otp-rules S167-S174.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -70,9 +71,10 @@ def partition(key: Any, partitions: int) -> int:
     return int.from_bytes(digest, "little") % partitions
 
 
-def choose(node: Seeker, to: str | Address, turns: dict[str, int]) -> str | None:
+def choose(node: Seeker, to: str | Address, turns: dict[str, int], tried: Collection[str] = ()) -> str | None:
     """
-    The name of the member; None where the group has nobody that it could be. `turns` counts rounds by group.
+    The name of the member; None where the group has nobody that it could be. `turns` counts rounds by group; `tried`
+    are mailboxes of processes that have refused.
 
     Raises:
         BadRequest: the key cannot be encoded; OSError: of no member it can be told whether it lives.
@@ -80,7 +82,7 @@ def choose(node: Seeker, to: str | Address, turns: dict[str, int]) -> str | None
     if isinstance(to, ByKey):
         return _by_key(node, to)
     group = to if isinstance(to, str) else to.group
-    members = [name for name in node.reachable(group) if name != node.name]
+    members = [name for name in node.reachable(group) if name != node.name and node.mailbox_of(name) not in tried]
     if not members:
         return None
     if isinstance(to, LeastOutstanding):

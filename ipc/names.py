@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from regrow.ipc.errors import Refused, Unreachable
 from regrow.ipc.inherited import LOCK_FILE, close_inherited
@@ -163,11 +164,25 @@ class Names:
             text = f"{name} is the name of {holder.name} (pid {holder.pid})"
             raise Refused("already_registered", text, {"pid": holder.pid, "name": holder.name})
 
+    def resize(self, group: str, replicas: int) -> None:
+        """Whoever is in the group was started when it had another number of members."""
+        members = self.members(group)
+
+        def tell(txn: Any) -> None:
+            for name in members:
+                found = txn.get(_key(name))
+                record = _decode(found) if found is not None else None
+                if record is not None and record.replicas != replicas:
+                    txn.put(_key(name), _encode(replace(record, replicas=replicas)))
+
+        if members:
+            self._write(tell)
+
     def withdraw(self, name: str, record: Record) -> bool:
         """Remove the name if it is this process's; False when it was not (S225)."""
         def take(txn: Any) -> bool:
             found = txn.get(_key(name))
-            if found is None or _decode(found) != record:
+            if found is None or _decode(found).mailbox != record.mailbox:
                 return False
             txn.delete(_key(name))
             return True

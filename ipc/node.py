@@ -19,7 +19,7 @@ from regrow.ipc.awaited import MailboxSpec as MailboxSpec
 from regrow.ipc.awaited import Watcher as Watcher
 from regrow.ipc.delivery import Awaits, Pending
 from regrow.ipc.errors import Backpressure, BadRequest, CallingSelf, MessageError, NoProcess
-from regrow.ipc.groups import Address
+from regrow.ipc.groups import Address, ByKey
 from regrow.ipc.link import Link
 from regrow.ipc.peers import Peer
 from regrow.ipc.receiver import Receiver
@@ -27,6 +27,35 @@ from regrow.ipc.transport import SEND_HWM, Full, Gone
 
 CHAIN: ContextVar[tuple[str, ...]] = ContextVar("chain", default=())
 """The agents that wait for what runs now: it goes with every call made meanwhile."""
+
+
+class Elsewhere:
+    """
+    How a message to a group is sent to another member when the chosen one has not begun it.
+
+    `tried` are the mailboxes of those who were asked.
+    """
+
+    __slots__ = ("_strays", "chain", "said", "to", "tried")
+
+    def __init__(
+        self,
+        strays: list[tuple[Pending, MessageError]],
+        to: str | Address,
+        said: tuple[str, Any, Any],
+        chain: tuple[str, ...],
+        peer: Peer,
+    ) -> None:
+        self._strays = strays
+        self.to = to
+        self.said = said
+        self.chain = chain
+        self.tried = {peer.record.mailbox}
+
+    def __call__(self, pending: Pending, error: MessageError) -> bool:
+        """Have it sent again at the next opportunity."""
+        self._strays.append((pending, error))
+        return True
 
 
 class Node(Receiver):
@@ -51,20 +80,57 @@ class Node(Receiver):
             if awaits is Awaits.REPLY:
                 if name == self.name:
                     raise CallingSelf(name)
-                frame = self._encode(name, handler, (0x12, id, handler, args, kwargs, CHAIN.get()))
+                chain = CHAIN.get()
+                frame = self._encode(name, handler, (0x12, id, handler, args, kwargs, chain))
             else:
+                chain = ()
                 frame = self._encode(name, handler, (0x11, id, handler, args, kwargs))
             if len(ledger.open) >= self.limit:
                 self._turn()
             pending = ledger.sent(id, awaits, name, handler)
+            if to != name and not isinstance(to, ByKey):
+                pending.again = Elsewhere(self._strays, to, (handler, args, kwargs), chain, peer)
             try:
-                self._hand_over(peer, frame)
+                try:
+                    self._hand_over(peer, frame)
+                except NoProcess as error:  # its mailbox has just been closed
+                    ledger.open.pop(id, None)
+                    if pending.again is None or not pending.again(pending, error):
+                        raise
+                    self._turn()
                 if self._leading or self._attending or self.by_loop:
                     self._take_in()  # sending may have used up the sign that something has come
             except BaseException:
                 ledger.open.pop(id, None)
                 raise
             return pending
+
+    def _send_again(self, pending: Pending, error: MessageError) -> None:
+        elsewhere = pending.again
+        assert isinstance(elsewhere, Elsewhere)
+        try:
+            if self.names.get(str(elsewhere.to)) is not None:
+                raise NoProcess(str(elsewhere.to), "it is a name, and not that of a group")
+            peer = self._member(elsewhere.to, elsewhere.tried)
+            if peer.record.name == self.name:
+                raise CallingSelf(self.name)
+            elsewhere.tried.add(peer.record.mailbox)
+            id = next(self._ids)
+            kind = 0x12 if pending.awaits is Awaits.REPLY else 0x11
+            chain = (elsewhere.chain,) if pending.awaits is Awaits.REPLY else ()
+            frame = self._encode(peer.record.name, pending.handler, (kind, id, *elsewhere.said, *chain))
+            peer.ledger.take_over(pending, id, peer.record.name)
+            try:
+                self._hand_over(peer, frame)
+            except BaseException:
+                peer.ledger.open.pop(id, None)
+                raise
+        except NoProcess:  # nobody else is there: it stands as the first has said
+            pending.again = None
+            pending.settle(None, error)
+        except (MessageError, OSError) as found:
+            pending.again = None
+            pending.settle(None, found if isinstance(found, MessageError) else error)
 
     def cast(self, to: str | Address, handler: str, args: Any, kwargs: Any) -> bool:
         """

@@ -10,6 +10,8 @@ import os
 import time
 from typing import Any
 
+from msgspec.structs import replace
+
 from regrow.ipc import wire
 from regrow.ipc.bell import SUFFIX
 from regrow.ipc.down import Down
@@ -53,12 +55,25 @@ class Receiver(Seeker):
             _remove(os.path.join(self.run_dir, MBOX, before.mailbox))
             _remove(os.path.join(self.run_dir, MBOX, before.mailbox + SUFFIX))
 
+    def leave_group(self) -> None:
+        """From now on nobody finds this process by the name of its group; by its own name it is found."""
+        if self.is_member and self.record is not None:
+            self.names.announce(self.record.name, replace(self.record, group=""))
+
     def withdraw(self) -> None:
         """From now on nobody finds this process; what comes still comes."""
         record, self.record = self.record, None
         if record is not None:
             for name in (record.name, *self._own_names):
                 self.names.withdraw(name, record)
+
+    def last_word(self) -> None:
+        """Tell all who have sent something what was never taken: the mailbox is not looked into any more."""
+        with self._lock:
+            self._turn()
+            taken, self._taken = self._taken, {}
+            for routing, id in taken.items():
+                self._say(routing, wire.encode(wire.Closing(id)))
 
     def register(self, name: str) -> None:
         """

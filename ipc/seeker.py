@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Collection
 
 from regrow.ipc.down import NOPROC, Down
 from regrow.ipc.engine import MBOX
 from regrow.ipc.errors import NoProcess, Unreachable
 from regrow.ipc.explain import process_of
-from regrow.ipc.groups import Address, choose
+from regrow.ipc.groups import Address, ByKey, choose
 from regrow.ipc.monitor import Monitor
 from regrow.ipc.names import Record
 from regrow.ipc.peers import Peer
 from regrow.ipc.process import cannot_tell
 from regrow.ipc.waits import Waits
+
+MEETINGS = 4
+"""How often another member of a group is looked for, when the one that was chosen has just died."""
 
 
 class Seeker(Waits):
@@ -40,13 +44,21 @@ class Seeker(Waits):
             found = self._find(to)
             if found is not None:
                 return found
-        name = choose(self, to, self._turns)
-        if name is None:
-            raise NoProcess(str(to))
-        found = self._find(name)
-        if found is None:
-            raise NoProcess(name)
-        return found
+        return self._member(to)
+
+    def _member(self, to: str | Address, tried: Collection[str] = ()) -> Peer:
+        """One of a group that lives; raises as `_seek`."""
+        name = None
+        for _ in range(MEETINGS):
+            name = choose(self, to, self._turns, tried)
+            if name is None:
+                break
+            found = self._find(name)
+            if found is not None and found.record.mailbox not in tried:
+                return found
+            if isinstance(to, ByKey):  # another one would not have what belongs to the key
+                break
+        raise NoProcess(name or str(to))
 
     def _find(self, name: str) -> Peer | None:
         """The living process that has the name now."""
@@ -166,6 +178,11 @@ class Seeker(Waits):
             if record is not None:
                 return max(record.replicas, 1)
         return 0
+
+    def mailbox_of(self, name: str) -> str:
+        """That of the process which was met last under this name; "" for none."""
+        peer = self.peers.by_name.get(name)
+        return peer.record.mailbox if peer is not None else ""
 
     def _is_up(self, name: str) -> bool:
         peer = self.peers.by_name.get(name)

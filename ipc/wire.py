@@ -81,8 +81,14 @@ class Waiting(Struct, frozen=True, array_like=True, tag=0x23):
     chain: tuple[str, ...]
 
 
+class Closing(Struct, frozen=True, array_like=True, tag=0x24):
+    """The last word of a mailbox on one connection: what came there after `last` was never taken, and never will be."""
+
+    last: int
+
+
 Request: TypeAlias = Cast | Send | Call
-Answer: TypeAlias = Accepted | Reply | Refusal | Waiting
+Answer: TypeAlias = Accepted | Reply | Refusal | Waiting | Closing
 
 BACKPRESSURE, BAD_REQUEST, REMOTE_ERROR, SHUTDOWN = "backpressure", "bad_request", "remote_error", "shutdown"
 REFUSALS = frozenset({BACKPRESSURE, BAD_REQUEST, REMOTE_ERROR, SHUTDOWN})

@@ -284,13 +284,14 @@ class Runtime:
         """Take nothing more in."""
         assert self.ending is not None
         stopping()
+        self.node.leave_group()
         self.node.refuse_all(SHUTDOWN, f"{self.name} stops ({self.ending.reason})")
 
     def leave(self) -> None:
         """Give the name back, and answer what was held back."""
         self.node.withdraw()
         self.answers.release()
-        self.node.accept()
+        self.node.last_word()
 
     # what the agent asks for
 

@@ -22,7 +22,7 @@ from regrow.ipc.errors import (
     Refused,
     RemoteError,
 )
-from regrow.ipc.wire import MAX_ID, Accepted, Refusal, Reply, Waiting
+from regrow.ipc.wire import MAX_ID, SHUTDOWN, Accepted, Closing, Refusal, Reply, Waiting
 
 LIMIT = 6
 forged = st.integers(-5, 40) | st.integers(0, MAX_ID)
@@ -190,3 +190,70 @@ def test_errors_of_refusals(refusal: Refusal, expected: tuple[type[MessageError]
     kind, fields = expected
     assert type(error) is kind
     assert {name: getattr(error, name) for name in fields} == fields
+
+
+def asked_again(ledger: Ledger, id: int) -> tuple[Pending, list[MessageError]]:
+    """A call to a group, and why it was to be sent to somebody else."""
+    pending, why = ledger.sent(id, Awaits.REPLY, "g.0", "h"), list[MessageError]()
+    pending.again = lambda _pending, error: why.append(error) is None
+    return pending, why
+
+
+def test_who_stops_has_begun_nothing_that_it_refuses() -> None:
+    """A refusal of one that stops is no outcome yet where another may be asked; its answer there is."""
+    first, second = Ledger(LIMIT), Ledger(LIMIT)
+    pending, why = asked_again(first, 1)
+    assert first.answered(Refusal(1, SHUTDOWN, "stops")) == 1
+    assert (pending.done, len(why), first.open) == (False, 1, {})
+    second.take_over(pending, 2, "g.1")
+    assert second.answered(Reply(1, Raw(b"\x07"))) == 0
+    assert second.answered(Reply(2, Raw(b"\x08"))) == 1
+    assert (pending.done, pending.value, pending.to) == (True, Raw(b"\x08"), "g.1")
+
+
+@pytest.mark.parametrize("code", ["backpressure", "bad_request", "remote_error", "forbidden"])
+def test_other_refusals_are_outcomes(code: str) -> None:
+    """The work's own answers, and a full mailbox, are what the caller is told."""
+    ledger = Ledger(LIMIT)
+    pending, why = asked_again(ledger, 1)
+    ledger.answered(Refusal(1, code, "no"))
+    assert (pending.done, why) == (True, [])
+
+
+def test_a_death_is_an_outcome() -> None:
+    """Nobody knows how far it had come."""
+    ledger = Ledger(LIMIT)
+    pending, why = asked_again(ledger, 1)
+    ledger.down(lambda _pending: ProcessDown(Down("g.0", 1, reason="killed")))
+    assert (pending.done, why) == (True, [])
+
+
+def test_the_last_word_of_a_mailbox() -> None:
+    """What came after it was never taken; what came before is still answered."""
+    ledger = Ledger(LIMIT)
+    before, _ = asked_again(ledger, 3)
+    (after, why), alone = asked_again(ledger, 4), ledger.sent(5, Awaits.ACCEPTANCE, "g.0", "h")
+    assert ledger.answered(Closing(3)) == 2
+    assert (before.done, after.done, len(why)) == (False, False, 1)
+    assert isinstance(alone.error, Refused)
+    assert ledger.answered(Reply(3, Raw(b"\x07"))) == 1
+    assert before.done
+
+
+def test_who_waits_no_more_is_not_sent_again() -> None:
+    """Given up between two members, it is over."""
+    ledger = Ledger(LIMIT)
+    pending, _ = asked_again(ledger, 1)
+    ledger.answered(Refusal(1, SHUTDOWN, ""))
+    assert ledger.give_up(pending, CallTimeout("g", "h", 1.0))
+    assert isinstance(pending.error, CallTimeout)
+    assert not ledger.give_up(pending, CallTimeout("g", "h", 1.0))
+
+
+def test_a_full_ledger_takes_nothing_over() -> None:
+    """The way to the other one may be full."""
+    full = Ledger(1)
+    full.sent(1, Awaits.REPLY, "g.1", "h")
+    pending, _ = asked_again(Ledger(LIMIT), 2)
+    with pytest.raises(Backpressure):
+        full.take_over(pending, 3, "g.1")

@@ -25,6 +25,7 @@ from regrow.ipc.bell import MBOX, Bell
 from regrow.ipc.errors import StoreError, StoreUnusable, Unreachable
 from regrow.ipc.levels import LOCK, get_meta, put_meta, read_owner, sync_file, write_info, write_owner
 from regrow.ipc.meta_page import BadMeta
+from regrow.ipc.names import Names
 from regrow.ipc.store import INFO, KEEPER_BELL, Store, StoreInfo, Txn
 from regrow.workers.notify import notify, ready
 from regrow.workers.system.hub_timers import Timers
@@ -59,6 +60,17 @@ def run(run_dir: str, state_dir: str, durability: str, daemon: str, agents: Mapp
     if not keeper.close():
         sys.stderr.flush()
         os._exit(0)
+
+
+def resize(run_dir: str, agents: Mapping[str, int]) -> None:
+    """Whoever has outlived a change of `replicas` says the new number from now on: keys go by it."""
+    names = Names(run_dir)
+    try:
+        for group, replicas in agents.items():
+            if replicas:
+                names.resize(group, replicas)
+    finally:
+        names.close()
 
 
 class Keeper:
@@ -113,6 +125,7 @@ class Keeper:
         for fd, call in ((self._signals, self._on_signals), (self._bell, self._on_ring), (self.due, self.due.due)):
             self.watch.add(fd.fileno(), call)
         write_info(place.run_dir, StoreInfo(place.folder, place.durability))
+        resize(place.run_dir, agents)
 
     def _know(self, txn: Txn, agents: Mapping[str, int]) -> None:
         put_meta(txn, self.store.meta, "agents", dict(agents))
