@@ -346,6 +346,9 @@ class Engine:
                 peer.ledger.down(lambda pending: NoProcess(pending.to, "this side was closed"))
                 for monitor in peer.monitors:
                     monitor.settle(None)
+            for pending, error in self._strays:
+                pending.again = None
+                pending.settle(None, error)
             for watcher in set(self._watchers.values()):
                 watcher.dropped()
             self._dismiss()

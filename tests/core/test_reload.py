@@ -121,3 +121,35 @@ def test_waiting_child_keeps_its_turn() -> None:
     bench.advance(1.0)
     assert bench.incarnations() == {"a": 2}
     assert bench.state.slots["a"].spec == new
+
+
+def test_numbers_of_names_that_were_elsewhere_go_on() -> None:
+    """A child that comes from another supervisor is no other's incarnation."""
+    bench = Bench(supervisor("a")).start()
+    bench.call(ev.PlanChanged, supervisor("a b"), {"a": 9, "b": 7})
+    bench.call(ev.RestartChild, "b")
+    assert bench.incarnations() == {"a": 1, "b": 8}
+
+
+def test_on_probation_an_end_is_no_restart() -> None:
+    """What an apply watches ends once, is told, and uses up no limit; afterwards it is a child like others."""
+    bench = Bench(supervisor("a b", intensity=0)).start()
+    bench.call(ev.TerminateChild, "a")
+    bench.call(ev.RestartChild, "a", True)
+    bench.exits("a")
+    assert bench.which()["a"] == "undefined"
+    assert bench.end is None
+    bench.call(ev.RestartChild, "a", True)
+    assert bench.call(ev.ProbationOver) == {}
+    bench.exits("a")
+    assert bench.end is not None
+
+
+def test_a_group_is_not_restarted_for_one_on_probation() -> None:
+    """Its siblings stay."""
+    bench = Bench(supervisor("a b", strategy=ONE_FOR_ALL)).start()
+    bench.call(ev.TerminateChild, "a")
+    bench.call(ev.RestartChild, "a", True)
+    bench.exits("a")
+    assert bench.which() == {"b": "running", "a": "undefined"}
+    assert bench.incarnations()["b"] == 1

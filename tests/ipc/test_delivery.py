@@ -195,7 +195,12 @@ def test_errors_of_refusals(refusal: Refusal, expected: tuple[type[MessageError]
 def asked_again(ledger: Ledger, id: int) -> tuple[Pending, list[MessageError]]:
     """A call to a group, and why it was to be sent to somebody else."""
     pending, why = ledger.sent(id, Awaits.REPLY, "g.0", "h"), list[MessageError]()
-    pending.again = lambda _pending, error: why.append(error) is None
+
+    def again(_pending: Pending, error: MessageError) -> bool:
+        why.append(error)
+        return True
+
+    pending.again = again
     return pending, why
 
 

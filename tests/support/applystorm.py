@@ -201,7 +201,7 @@ def bad(storm: Storm, calls: int, kind: str) -> tuple[Seen, dict[str, Any]]:
     answers = []
 
     def meanwhile() -> None:
-        storm.write(**BAD[kind], canary=1)  # type: ignore[arg-type]
+        storm.write(**BAD[kind], canary=1)
         answers.append(storm.apply())
 
     seen = together(storm.called(calls, meanwhile))
