@@ -5,6 +5,7 @@ From a running supervisor to the value that goes through an exec, and back.
 from __future__ import annotations
 
 import gc
+import signal
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -106,14 +107,42 @@ def resume(runtime: Runtime, carried: Supervisor) -> None:
     """Be the supervisor that was gathered, and hear of what has happened meanwhile."""
     runtime.listen()
     take_up(runtime, carried)
-    execute.listen()
-    if failure := forked.preload(runtime.spec):
+    if failure := _preload(runtime):
         runtime.note("fault", "", 0, f"{failure}; each child imports it by itself")
     runtime.loop.listen_again()
     gc.collect()
     gc.freeze()  # what has been loaded since, forks are to share too
     if carried.state.phase is Phase.RUNNING:
         runtime.standby.begin()
+
+
+class _Stopped(BaseException):
+    """The supervisor was told to stop while it imported something."""
+
+
+def _preload(runtime: Runtime) -> str:
+    """
+    Hear of signals from now on, and import what children share; a stop does not wait for that.
+
+    Returns what went wrong.
+    """
+    importing = True
+
+    def stopped(_number: int, _frame: object) -> None:
+        nonlocal importing
+        if importing:
+            importing = False
+            raise _Stopped  # the loop has it too, by its wakeup descriptor
+
+    if runtime.spec.preload:
+        signal.signal(signal.SIGTERM, stopped)
+    try:
+        execute.listen()
+        failure = forked.preload(runtime.spec)
+        importing = False
+    except _Stopped:
+        failure = ""
+    return failure
 
 
 def _take_up(runtime: Runtime, child: Child) -> None:
