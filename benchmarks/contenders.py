@@ -176,7 +176,7 @@ def await_spare(daemon: Daemon, name: str) -> None:
     Raises:
         RuntimeError: there is none within `TIMEOUT_S`.
     """
-    deadline_s = time.monotonic() + TIMEOUT_S
+    deadline_s, entry = time.monotonic() + TIMEOUT_S, {}
     while time.monotonic() < deadline_s:
         entry = daemon.call("status", names=[name])[0]
         if entry["ready"] and entry["standby"]["ready"]:

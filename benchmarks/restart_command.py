@@ -26,7 +26,7 @@ def measure(size: Size) -> list[Row]:
             + command("parallel", program, heard["parallel"].path)
         )
         with Floor("spawn", 1, program, heard["floor"].path), Daemon(directory, tables):
-            contenders = {kind: killing(heard[kind]) for kind in kinds}
+            contenders = {kind: killing(heard[kind], lambda: None) for kind in kinds}
             found = interleave(contenders, size.of(400, 20), warm_up=size.of(20, 3))
     return [
         ratio_row("command killed → successor's first instruction", "µs", found["floor"], found["sequential"], 1.7),
