@@ -138,7 +138,7 @@ def earlier(state_dir: str, id: int | None, present: Plan) -> Record:
 
 def same(one: Plan, other: Plan) -> bool:
     """Whether two plans are the same tree, whatever files they are from."""
-    keys = ("root", "access", "commands", "hub")
+    keys = ("root", "access", "commands", "hub", "sockets")
     return all(getattr(one, key) == getattr(other, key) for key in keys)
 
 

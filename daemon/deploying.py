@@ -108,8 +108,10 @@ class Deploying:
         self.apply: Apply | None = None
         self._reading_for = ""
         self._answer: Done = lambda _told: None
+        self._serial = 0
         self._tells = 0
         self._began: dict[str, int] = {}
+        """Who was started since the apply has begun, with how often the supervisors had been told of a tree by then."""
         self._unwritten: deque[Record] = deque()
         self._writing = False
 
@@ -280,7 +282,7 @@ class Deploying:
         if found.back_to is not None:
             text = f"apply {record.id} by {by} brings apply {found.back_to} back: {in_short(difference)}"
         cause = root.books.apply_event("apply_started", text)
-        state = deploy.begin(self.base.root, plan.root, self._down(), frozenset(difference.again))
+        state = deploy.begin(self.base.root, plan.root, self._down(), frozenset(difference.again), self._serial)
         self.apply = Apply(record, self.base, state, cause, root.loop.now())
         self._answer = done
         root.hold_to(replace(plan, root=self.base.root), plan, on_the_way=True)
@@ -305,7 +307,14 @@ class Deploying:
             return
         state, effects = deploy.step(self.apply.state, event)
         self.apply = replace(self.apply, state=state)
-        for effect in effects:
+        self._do_all(effects)
+
+    def _do_all(self, effects: Sequence[deploy.Effect]) -> None:
+        """In order; what comes after the decision to go back waits for the sockets of before."""
+        for number, effect in enumerate(effects, 1):
+            if isinstance(effect, deploy.RollBack):
+                self._rolling_back(effect, effects[number:])
+                return
             self._do(effect)
 
     def _do(self, effect: deploy.Effect) -> None:
@@ -324,8 +333,6 @@ class Deploying:
             case deploy.Hold():
                 text = f"{', '.join(effect.names)} watched for {effect.hold_s:g} s"
                 self._say("apply_holding", text)
-            case deploy.RollBack():
-                self._rolling_back(effect)
             case deploy.Finish():
                 self._finish(effect)
 
@@ -378,18 +385,21 @@ class Deploying:
             event, f"apply {record.id}: {text}", self.apply.cause if cause is None else cause
         )
 
-    def _rolling_back(self, effect: deploy.RollBack) -> None:
+    def _rolling_back(self, effect: deploy.RollBack, then: Sequence[deploy.Effect]) -> None:
         assert self.apply is not None
         cause = self._say("apply_rollback", f"the plan of before comes back, because {effect.reason}", self._failed_at)
         self.apply = replace(self.apply, cause=cause)
-        before = self.apply.before
-        self._root.sockets.take_over(before.sockets, self._listening_again)
+        before, id = self.apply.before, self.apply.record.id
         self._root.hold_to(replace(before, root=self._root.plan.root), before, on_the_way=True)
 
-    def _listening_again(self, fault: str) -> None:
-        """The sockets of before are held until the end, but for those whose addresses had been changed."""
-        if fault:
-            self._root.books.daemon_event("fault", fault)
+        def listening_again(fault: str) -> None:
+            """Most were held all the while, but for those whose addresses had been changed."""
+            if fault:
+                self._root.books.daemon_event("fault", fault)
+            if self._is_under_way(id):  # unless the daemon ends meanwhile
+                self._do_all(then)
+
+        self._root.sockets.take_over(before.sockets, listening_again)
 
     _failed_at: int | None = None
     """The event of the failure that is being handled."""
@@ -408,7 +418,8 @@ class Deploying:
             self._held = replace(self._held, base=record.plan, present=record.id, back_to=record.back_to)
         if effect.outcome is not Outcome.INTERRUPTED:
             self._root.hold_to(self.base, self.base)
-        self.apply = None
+        self.apply, self._serial = None, apply.state.serial  # what it has asked and armed may still be answered
+        self._began.clear()
         self._root.release_sockets()
         self._keep(record)
         self._answer(result_of(record, told_of(record)))
@@ -417,10 +428,10 @@ class Deploying:
 
     def heard(self, report: Report, name: str, event: dict[str, Any]) -> None:
         """A supervisor has told of a child: it may be one that was to be better."""
-        if report.event == "starting":
-            self._began[name] = self._tells
         if self.apply is None or not report.child:
             return
+        if report.event == "starting":
+            self._began[name] = self._tells
         node = self._root.tree.nodes.get(name)
         if report.event == "ready" and node is not None and node.kind is Kind.SUPERVISOR:
             self._feed(deploy.SupervisorUp(name))

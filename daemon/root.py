@@ -301,8 +301,8 @@ class Root:
         self.deploying.load((), loaded, failed)
 
     def release_sockets(self) -> None:
-        """Close what is in the file no more, and in no table of a worker that runs or is to run."""
-        if self.sockets.retired:
+        """Close what is in the file no more, and in no table of a worker that runs, is to run, or may come back."""
+        if self.sockets.retired and self.deploying.apply is None:
             self.sockets.release(self.tree.sockets_in_use())
 
     def _take_over(self, plan: Plan, done: Callable[[Any], None]) -> None:

@@ -15,6 +15,7 @@ from configs import Config
 from tree import Held, Tree, short_directory
 from wire import TIMEOUT_S
 
+from regrow.daemon.core import deploy
 from regrow.ipc.control import ControlClient
 
 
@@ -346,6 +347,17 @@ def test_a_bad_version_is_rolled_back(tree: Tree, config: Config, plan: str) -> 
     done = cli.regrow("apply", "--run-dir", tree.directory / "run")
     assert done.returncode == 1
     assert "was rolled back: " in done.stderr
+
+
+def test_what_an_earlier_apply_has_armed(tree: Tree, config: Config) -> None:
+    """The hold of an apply that has failed does not end that of the next one, which watches for as long as it says."""
+    small(tree, config, "a:P")
+    config.workers["a"] |= {"update": {"canary": 1, "hold": "500ms"}}
+    good = list(config.workers["a"]["command"])
+    bad(config, "a", "crash:50")
+    apply(tree, "rolled_back")
+    config.workers["a"] |= {"update": {"canary": 1, "hold": "1s"}, "command": [*good, "changed"]}
+    assert apply(tree)["seconds"] >= 1 + deploy.SETTLE_S
 
 
 def test_never_ready(tree: Tree, config: Config) -> None:

@@ -371,6 +371,32 @@ def test_nobody_is_refused_during_an_apply(tree: Tree, config: Config, web: str)
     tree.wait("listening_ended", "", text=f"api: {web}.api")
 
 
+@pytest.mark.parametrize("change", ["gone", "moved"])
+def test_sockets_of_a_plan_that_comes_back(tree: Tree, config: Config, web: str, change: str) -> None:
+    """One that leaves the file is held until the apply is done; one that has moved is back before its worker is."""
+    tree.grow()
+    inode = os.stat(web).st_ino
+    config.sections["socket.web"] = {"unix": f"{web}.2"}
+    config.workers["serve"] = {"command": ["/bin/false"], "ready": "notify", "sockets": ["web"]}
+    if change == "gone":
+        del config.sections["socket.web"], config.workers["serve"]["sockets"]
+    config.write()
+    assert tree.call("apply")["outcome"] == "rolled_back"
+    assert ask(web) == {**ask(web), "name": "serve", "pid": tree.pid("serve")}
+    assert (os.stat(web).st_ino == inode) is (change == "gone")
+    assert events(tree, "fault") == []
+
+
+def test_rollback_to_other_sockets(tree: Tree, config: Config, web: str) -> None:
+    """A plan that differs in nothing but where it listens is another one, to which there is a way back."""
+    tree.grow()
+    config.sections["socket.web"] = {"unix": f"{web}.2"}
+    config.write()
+    assert tree.call("apply")["outcome"] == "done"
+    assert tree.call("rollback")["outcome"] == "done"
+    assert ask(web)["pid"] == tree.pid("serve")
+
+
 def test_names_that_change_places(tree: Tree, config: Config, web: str) -> None:
     """Two sockets swap their names, twice: each name is the other address."""
     one, two = web, f"{web}.2"
