@@ -51,9 +51,11 @@ BATCHES = 16
 
 class Engine:
     """
+    It only asks, until it is bound to a mailbox.
+
     Args:
         run_dir: the daemon's.
-        mailbox: what others send to; None for a process that only asks.
+        mailbox: what it is bound to at once; None: to nothing, or later, by `bind`.
         limit: how many messages may be on their way to one receiver.
     Raises:
         Unreachable: there is no daemon; OSError: the mailbox cannot be made.
@@ -61,16 +63,16 @@ class Engine:
 
     def __init__(self, run_dir: str, mailbox: MailboxSpec | None = None, *, limit: int = LIMIT) -> None:
         self.run_dir = os.path.abspath(run_dir)
-        self.spec = mailbox
-        self.name = mailbox.name if mailbox is not None else ""
-        self.is_member = mailbox is not None and bool(mailbox.group)
+        self.spec: MailboxSpec | None = None
+        self.name = ""
+        self.is_member = False
         self.limit = limit
         self.stats = Stats()
         self.names = Names(self.run_dir)
-        self.mailbox = Mailbox(mailbox.limit if mailbox is not None else LIMIT)
+        self.mailbox = Mailbox(LIMIT)
         self.record: Record | None = None
         self._own_names: list[str] = []
-        self._file = f"{self.name}.{mailbox.incarnation}.{os.urandom(4).hex()}" if mailbox is not None else ""
+        self._file = ""
         self._lock = threading.RLock()
         try:
             self._begin()
@@ -78,10 +80,28 @@ class Engine:
             self.names.close()
             raise
         _nodes.add(self)
+        if mailbox is not None:
+            try:
+                self.bind(mailbox)
+            except BaseException:
+                self.close(0.0)
+                raise
+
+    def bind(self, mailbox: MailboxSpec) -> None:
+        """
+        Be the one to whom others send, once; they find it when it has been announced.
+
+        Raises:
+            OSError: the mailbox cannot be made.
+        """
+        file = f"{mailbox.name}.{mailbox.incarnation}.{os.urandom(4).hex()}"
+        self.transport.bind(file, mailbox.admit)
+        self.spec, self.name, self._file = mailbox, mailbox.name, file
+        self.is_member = bool(mailbox.group)
+        self.mailbox.limit = mailbox.limit
 
     def _begin(self) -> None:
-        admit = self.spec.admit if self.spec is not None else ((), ())
-        self.transport = Transport(os.path.join(self.run_dir, MBOX), self._file, admit)
+        self.transport = Transport(os.path.join(self.run_dir, MBOX))
         self.peers = Peers(self.limit)
         self.links: dict[bytes, Link] = {}
         self._watchers: dict[int, Watcher] = {}

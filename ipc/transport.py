@@ -1,8 +1,8 @@
 """
 One ZeroMQ socket for all that a process says and hears, and the kernel's word on who is at the other end.
 
-A ROUTER that binds the process's own mailbox, if it has one, and connects to those of others. Not thread-safe:
-whoever uses it holds the lock of the node that owns it; only `epoll` may be waited for without.
+A ROUTER that connects to the mailboxes of others, and is bound to the process's own one, if it has any. Not
+thread-safe: whoever uses it holds the lock of the node that owns it; only `epoll` may be waited for without.
 
 Source: zmq_socket(3), zmq_socket_monitor(3), zmq_setsockopt(3), unix(7) for SO_PEERCRED.
 """
@@ -57,26 +57,16 @@ class Transport:
     """
     Args:
         folder: where mailboxes lie; addresses are file names in it.
-        bind: the file name of the own mailbox, "" for none.
-        admit: (user ids, group ids) that may connect to it; empty: everybody whom the folder lets in.
     Raises:
-        OSError: the mailbox cannot be made.
+        OSError: there is no such folder.
     """
 
-    def __init__(self, folder: str, bind: str = "", admit: tuple[Iterable[int], Iterable[int]] = ((), ())) -> None:
+    def __init__(self, folder: str) -> None:
         self._folder_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._context = zmq.Context(io_threads=1)
         self._context.max_sockets = 1024
-        self._router = self._new_router(admit)
+        self._router = self._new_router()
         self._monitor = self._new_monitor()
-        if bind:
-            try:
-                self._router.bind(self._address(bind))
-                # Who may connect is decided by the folder and by `admit`; bind(2) takes the umask into account.
-                os.chmod(f"/proc/self/fd/{self._folder_fd}/{bind}", 0o777)
-            except zmq.ZMQError as error:
-                self.close()
-                raise OSError(error.errno, f"{error} at {folder}/{bind}") from None
         self._peers: dict[int, int] = {}
         self._large_bytes = memory.LARGE_BYTES
         self.met: list[str] = []
@@ -92,7 +82,27 @@ class Transport:
         self._get = base.get.__get__(self._router)
         self.watch_connections()  # a socket whose reader has never found it empty is not announced by its descriptor
 
-    def _new_router(self, admit: tuple[Iterable[int], Iterable[int]]) -> zmq.Socket[bytes]:
+    def bind(self, file: str, admit: tuple[Iterable[int], Iterable[int]] = ((), ())) -> None:
+        """
+        Have the mailbox `file` from now on.
+
+        Args:
+            admit: (user ids, group ids) that may connect to it; empty: everybody whom the folder lets in.
+        Raises:
+            OSError: it cannot be made.
+        """
+        for option, ids in zip((IPC_FILTER_UID, IPC_FILTER_GID), admit, strict=True):
+            for id in ids:
+                self._router.setsockopt(option, id)
+        try:
+            self._router.bind(self._address(file))
+        except zmq.ZMQError as error:
+            folder = os.readlink(f"/proc/self/fd/{self._folder_fd}")
+            raise OSError(error.errno, f"{error} at {folder}/{file}") from None
+        # Who may connect is decided by the folder and by `admit`; bind(2) takes the umask into account.
+        os.chmod(f"/proc/self/fd/{self._folder_fd}/{file}", 0o777)
+
+    def _new_router(self) -> zmq.Socket[bytes]:
         router = self._context.socket(zmq.ROUTER)
         router.setsockopt(zmq.LINGER, 0)
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -102,9 +112,6 @@ class Transport:
         router.setsockopt(zmq.BACKLOG, BACKLOG)
         router.setsockopt(zmq.RECONNECT_IVL, 10)
         router.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-        for option, ids in zip((IPC_FILTER_UID, IPC_FILTER_GID), admit, strict=True):
-            for id in ids:
-                router.setsockopt(option, id)
         return router
 
     def _new_monitor(self) -> zmq.Socket[bytes]:
@@ -241,9 +248,8 @@ class Transport:
         self._monitor.close(0)
         self._router.close(int(linger_s * 1000))
         self._context.term()
-        if hasattr(self, "epoll"):
-            self.epoll.close()
-            os.close(self.wake_fd)
+        self.epoll.close()
+        os.close(self.wake_fd)
         os.close(self._folder_fd)
 
     def forget(self) -> None:

@@ -21,13 +21,12 @@ from typing import Any
 from regrow.ipc.down import Down
 from regrow.ipc.errors import StoreError
 from regrow.ipc.mailbox import Envelope, Item, Signal
-from regrow.ipc.node import CHAIN
+from regrow.ipc.node import CHAIN, MailboxSpec
 from regrow.ipc.transaction import Overtaken
 from regrow.workers.agent import Agent
 from regrow.workers.agent_aio import AgentVerbs
 from regrow.workers.doorkeeper import Doorkeeper
 from regrow.workers.handlers import Handler
-from regrow.workers.place import Place
 from regrow.workers.runtime import Runtime
 from regrow.workers.unit import UNIT, Unit
 
@@ -41,8 +40,8 @@ CANCEL_S = 1.0
 class AsyncRuntime(Runtime):
     """One agent in its process, with an event loop."""
 
-    def __init__(self, agent: type[Agent], where: Place) -> None:
-        super().__init__(agent, where)
+    def __init__(self, agent: type[Agent], run_dir: str) -> None:
+        super().__init__(agent, run_dir)
         self.loop = asyncio.SelectorEventLoop(_Selector(self.keeper, self.node.wake))
         asyncio.set_event_loop(self.loop)
         self.loop.set_exception_handler(self._on_loop_exception)
@@ -50,11 +49,14 @@ class AsyncRuntime(Runtime):
         self._running: set[asyncio.Task[None]] = set()
         self._over: asyncio.Future[None] = self.loop.create_future()
         self._thread = get_ident()
-        self._aio = AgentVerbs(self.agent, self.node, self.signals)
         self._pumps = False
         self._progressed = False
         self._posts_run = False
         self._is_turn_of_posts = True
+
+    def bind(self, mailbox: MailboxSpec) -> None:
+        super().bind(mailbox)
+        self._aio = AgentVerbs(self.agent, self.node, self.signals)
 
     # the life of an agent
 

@@ -22,13 +22,14 @@ from regrow.config import exits
 from regrow.ipc.down import Down
 from regrow.ipc.errors import StoreError
 from regrow.ipc.mailbox import Envelope, Item, Signal, unknown_handler
-from regrow.ipc.node import CHAIN, Node
+from regrow.ipc.node import CHAIN, MailboxSpec, Node
 from regrow.ipc.points import Point, hit
 from regrow.ipc.posting import Posting
 from regrow.ipc.signals import Signals
 from regrow.ipc.statekeys import limit_of
 from regrow.ipc.transaction import Overtaken
 from regrow.ipc.wire import SHUTDOWN
+from regrow.workers import place
 from regrow.workers.agent import Agent, handlers_of, is_async
 from regrow.workers.answers import Answers, Complaints
 from regrow.workers.box import PostBox
@@ -41,7 +42,6 @@ from regrow.workers.handlers import Arguments, Handler
 from regrow.workers.mismatch import BadArguments
 from regrow.workers.news import News
 from regrow.workers.notify import notify, ready, stopping
-from regrow.workers.place import Place, place
 from regrow.workers.posthandling import PostHandling
 from regrow.workers.state_type import declared_state
 from regrow.workers.stop_signals import StopSignals
@@ -64,7 +64,7 @@ def run(
     """
     Import `target`, run it as the agent `name` until it ends, and return the exit status.
 
-    `named`, where given, is waited for when the target is imported: it has the name then, and the arguments.
+    `named`, where given, is waited for when all is there that needs no name: it has the name then, and the arguments.
 
     `started()` and READY=1 are said when `init` has returned and others can find the agent. An exception is reported
     to the supervisor with its traceback, printed, and ends the process with status 1; `Ignore` in `init` says that
@@ -74,12 +74,16 @@ def run(
     def body() -> None:
         try:
             agent = load_agent(target, import_path)
-            make = runtime_of(agent)
-            mine, arguments = name, args_json
-            if named is not None:
-                init_of(agent)
-                mine, arguments = take_name(named)
-            runtime = make(agent, place(mine))
+            runtime = runtime_of(agent)(agent, place.run_dir())
+            try:
+                mine, arguments = name, args_json
+                if named is not None:
+                    init_of(agent)
+                    mine, arguments = take_name(named)
+                runtime.bind(place.mailbox(mine))
+            except BaseException:
+                runtime.node.close()
+                raise
         except Exception:
             report_exception()
             raise
@@ -132,27 +136,37 @@ def runtime_of(agent: type[Agent]) -> type[Runtime]:
 
 
 class Runtime:
-    """One agent in its process."""
+    """One agent in its process: it is made, bound to its name, and run."""
 
-    def __init__(self, agent: type[Agent], where: Place) -> None:
-        self.name = where.mailbox.name
-        self.incarnation = where.mailbox.incarnation
+    def __init__(self, agent: type[Agent], run_dir: str) -> None:
+        self.kind = agent
         self.handlers = handlers_of(agent)
-        self.node = Node(where.run_dir, where.mailbox)
+        self.node = Node(run_dir)
         self.node.mailbox.handlers, self.node.mailbox.owner = self.handlers, agent.__name__
         self.node.on_full = self._tell_full
         self.signals = Signals(self.node, self.node.deliver)
         self.ending: Ending | None = None
         self._pid = os.getpid()
-        self.watchdog = Watchdog()
         self.keeper = Doorkeeper(self.node, Circles(self.node).look, self.relieved)
+        self._foreseen: tuple[type[BaseException], ...] = (Overtaken, StoreError, SystemExit, *agent.replies)
+
+    def bind(self, mailbox: MailboxSpec) -> None:
+        """
+        Be the agent that has this mailbox.
+
+        Raises:
+            OSError: the mailbox cannot be made.
+        """
+        agent = self.kind
+        self.name, self.incarnation = mailbox.name, mailbox.incarnation
+        self.node.bind(mailbox)
+        self.watchdog = Watchdog()
         self.complaints = Complaints(self.name)
         self.answers = Answers(self.node, self.complaints)
         self.posting = Posting(self.node, self.name)
-        self.owner = Owner(self.name, where.mailbox.group, self.posting, concurrent=agent.concurrency > 1)
+        self.owner = Owner(self.name, mailbox.group, self.posting, concurrent=agent.concurrency > 1)
         self.unit = Unit(self.owner)
         self.posts = PostBox(self.node, self.posting, self.incarnation, agent.max_attempts, self.complaints.make)
-        self._foreseen: tuple[type[BaseException], ...] = (Overtaken, StoreError, SystemExit, *agent.replies)
         self.agent = agent.__new__(agent)
         self.agent._host = self
         self.news = News(self.agent, self.signals, self.complaints)

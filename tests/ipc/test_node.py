@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from boxes import Box, NewBox, make_run_dir
 from siblings import TIMEOUT_S, Line, Sibling, line_has
 
 from regrow.ipc import Client, by_key, least_outstanding
+from regrow.ipc.delivery import Awaits
 from regrow.ipc.engine import MBOX
 from regrow.ipc.errors import (
     Backpressure,
@@ -25,8 +27,9 @@ from regrow.ipc.errors import (
     Refused,
     RemoteError,
 )
+from regrow.ipc.mailbox import Envelope
 from regrow.ipc.names import FOLDER
-from regrow.ipc.node import Node
+from regrow.ipc.node import MailboxSpec, Node
 from regrow.ipc.verbs import Verbs
 
 
@@ -67,6 +70,25 @@ def test_verbs(box: Box, client: Client) -> None:
     where = client.whereis("box")
     assert where is not None
     assert (where.name, where.incarnation, where.pid) == ("box", 1, box.pid)
+
+
+def test_a_node_is_bound_after_it_was_made(run_dir: Path, box: Box, client: Client) -> None:
+    """It asks from the beginning, has a mailbox when it is bound, and a name when it is announced."""
+    with closing(Node(str(run_dir))) as node:
+        pending = node.submit(Awaits.REPLY, "box", "echo", [1], {})
+        assert node.wait(pending, time.monotonic() + TIMEOUT_S)
+        assert not list((run_dir / MBOX).glob("late.*"))
+        node.bind(MailboxSpec("late", 3, limit=1))
+        assert [file.name for file in (run_dir / MBOX).glob("late.*")] == [node.mailbox_file]
+        assert client.whereis("late") is None
+        node.announce()
+        first = client.send("late", "note", 1)
+        item = node.receive(TIMEOUT_S)
+        assert isinstance(item, Envelope)
+        assert (item.handler, node.name) == ("note", "late")
+        first.wait()
+        assert node.mailbox.limit == 1
+    assert not list((run_dir / MBOX).glob("late.*"))
 
 
 def test_nobody(client: Client) -> None:

@@ -73,9 +73,11 @@ class Worker(Agent):
 class Garden(Tree):
     """One supervisor, `sup`, with workers of the module; `wish(word)` says what its next import does."""
 
-    def plant(self, *names: str, supervisor: dict[str, Any] | None = None, **keys: Any) -> Garden:
+    def plant(
+        self, *names: str, supervisor: dict[str, Any] | None = None, module: str = MODULE, **keys: Any
+    ) -> Garden:
         """Functions with a spare each, unless `keys` say otherwise; they run when this returns."""
-        self.write_module()
+        self.write_module(module)
         for name in names:
             self.config.workers[name] = {"standby": 1, "shutdown": "1s", **keys}
             if "agent" not in keys:

@@ -15,7 +15,7 @@ from msgspec import Raw
 from regrow.ipc.mailbox import Envelope, Item
 from regrow.ipc.wire import Call, Send
 from regrow.workers.doorkeeper import Doorkeeper
-from regrow.workers.place import place
+from regrow.workers.place import mailbox
 from regrow.workers.runtime import Runtime, load_agent
 
 ROUNDS, MESSAGES = 5, 20_000
@@ -27,7 +27,8 @@ def runtime(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
     """An agent in this process, whose answers go nowhere."""
     monkeypatch.setattr(sys, "path", [str(PROGRAMS), *sys.path])
     agent = load_agent("fleet:Pricer", str(PROGRAMS))
-    made = Runtime(agent, place("pricer", {"REGROW_RUN_DIR": str(house.run_dir)}))
+    made = Runtime(agent, str(house.run_dir))
+    made.bind(mailbox("pricer", {}))
     made.begin("{}")
     monkeypatch.setattr(made.node, "reply", lambda envelope, value: None)
     yield made
