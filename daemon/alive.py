@@ -85,7 +85,7 @@ class Alive:
         ]
         self._unheard, self._age = set(asked), 0
         for name in asked:
-            self._root.ask(name, CountChildren, partial(self._heard, name))
+            self._root.asking.ask(name, CountChildren, partial(self._heard, name))
         if not asked:
             self._feed()
 

@@ -92,7 +92,7 @@ class Books:
                 for report in message.reports:
                     self._report(report)
             case ReplyUp():
-                self._root.answered(message)
+                self._root.asking.answered(message)
             case DetailUp():
                 self._detail(message)
             case NoteUp():
@@ -110,7 +110,7 @@ class Books:
 
     def _take_stock(self, message: SnapshotUp) -> None:
         for name in take_stock(self._root.tree, message):
-            self._root.supervisor_ended(name)
+            self._root.asking.ended(name)
 
     def put(self, message: ReportUp) -> None:
         """Take one report of the root's own runtime."""
@@ -193,7 +193,7 @@ class Books:
         if node.kind is not Kind.SUPERVISOR or not report.child:
             return
         if report.event in ("exited", "stopped", "start_failed"):
-            self._root.supervisor_ended(node.name)
+            self._root.asking.ended(node.name)
         if report.event == "exited" and report.exit is not None and report.exit.text and node.parent is not None:
             extra = {"text": f"{node.name} ended: {report.exit.text}"}
             self._root.events.append(

@@ -327,7 +327,7 @@ class Deploying:
                 self._restart(effect)
             case deploy.Trust():
                 above = [(name or None, ProbationOver) for name in effect.supervisors]
-                self._root.ask_all(above, lambda _refused: self._feed(deploy.Answered(effect.serial)))
+                self._root.asking.all_of(above, lambda _refused: self._feed(deploy.Answered(effect.serial)))
             case deploy.Arm():
                 self._root.loop.call_later(effect.after_s, lambda: self._feed(deploy.Elapsed(effect.serial)))
             case deploy.Hold():
@@ -341,7 +341,7 @@ class Deploying:
     ) -> None:
         assert self.apply is not None
         by, cause = f"apply {self.apply.record.id}", self.apply.cause
-        self._root.ask(
+        self._root.asking.ask(
             supervisor or None, lambda number: kind(number, name), answer, by=by, about=name, cause=cause
         )
 

@@ -14,23 +14,23 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from regrow.config import exits
 from regrow.config.diff import diff
-from regrow.config.spec import Kind, Plan, SupervisorSpec, WorkerSpec
+from regrow.config.spec import Plan, SupervisorSpec, WorkerSpec
 from regrow.daemon import commons, errand, forked, nested, reload, system
+from regrow.daemon.additions import Additions
 from regrow.daemon.alive import Alive
+from regrow.daemon.asking import Asking
 from regrow.daemon.books import Books
-from regrow.daemon.channel import AdmitDown, MatchedDown, ReexecDown, ReplyUp, RequestDown
-from regrow.daemon.checked import Checked, key_of
+from regrow.daemon.channel import AdmitDown, MatchedDown
 from regrow.daemon.control import ControlError, ControlServer
-from regrow.daemon.core.effects import Code, Outcome
-from regrow.daemon.core.events import PlanChanged, Request, RestartChild, StartChild, TerminateChild
+from regrow.daemon.core.effects import Outcome
+from regrow.daemon.core.events import PlanChanged, RestartChild, TerminateChild
 from regrow.daemon.deploying import Deploying, Loaded
 from regrow.daemon.events import EventLog
 from regrow.daemon.footing import Footing
@@ -44,8 +44,8 @@ from regrow.daemon.runtime import Runtime
 from regrow.daemon.sockets import Sockets, differing
 from regrow.daemon.streams import Streams
 from regrow.daemon.tell import complain
-from regrow.daemon.tree import ROOT, Tree
-from regrow.daemon.verbs import Answer, Verbs
+from regrow.daemon.tree import Tree
+from regrow.daemon.verbs import Verbs
 
 
 class Root:
@@ -63,11 +63,10 @@ class Root:
         self.lock_fd = on.lock_fd
         self._alive = Alive(self, self.tell_systemd, on.watchdog_s)
         self.errands = errand.Errands(self.loop)
-        self._asked: dict[int, tuple[str, Answer, str]] = {}
-        self.requests = 0
+        self.asking = Asking(self)
+        self.additions = Additions(self)
         self._interrupted = False
         self._hung_up = False
-        self._checked = Checked()
         self.deploying = Deploying(self)
         self.members = on.members
         books = Books(self)
@@ -99,11 +98,6 @@ class Root:
     def specs(self) -> tuple[SupervisorSpec, SupervisorSpec]:
         """Regrow's own part of the tree, and the root's own supervisor."""
         return self._own, self._top
-
-    @property
-    def asking(self) -> int:
-        """How many requests to supervisors have no answer yet."""
-        return len(self._asked)
 
     def tell(self, taken: Taken, unshared: str) -> None:
         """Write down what the start of the daemon has found."""
@@ -158,117 +152,9 @@ class Root:
         if self.notify:
             notify(self.notify, text, fd)
 
-    # asking supervisors
-
-    def ask(
-        self,
-        supervisor: str | None,
-        make: Callable[[int], Request],
-        answer: Answer,
-        *,
-        by: str = "",
-        about: str = "",
-        cause: int | None = None,
-    ) -> None:
-        """
-        Send a request to `supervisor` (None: the root's own); `answer` is called exactly once.
-
-        What is then told of `about` was asked for `by` somebody, and comes of the event `cause`.
-        """
-        if by and about:
-            self.books.asked(about, by, cause)
-        self.send_down(supervisor, lambda route, number: RequestDown(route, make(number)), answer, about=about)
-
-    def send_down(
-        self,
-        supervisor: str | None,
-        make: Callable[[tuple[str, ...], int], RequestDown | ReexecDown],
-        answer: Answer,
-        *,
-        about: str = "",
-    ) -> None:
-        """Send what is to be answered to `supervisor`, by its route and a number; `answer` is called exactly once."""
-        self.requests += 1
-        number = self.requests
-        self._asked[number] = (supervisor or ROOT, answer, about)
-        if supervisor and supervisor not in self.tree.nodes:
-            self.answered(ReplyUp(number, code=Code.NOPROC, message=f"{supervisor} is gone"))
-            return
-        route = self.tree.route(supervisor) if supervisor else ()
-        self.runtime.relay.from_parent(make(route, number))
-
-    def answered(self, reply: ReplyUp) -> None:
-        """The answer to a request has come up."""
-        asked = self._asked.pop(reply.request, None)
-        self.tree.announced.pop(reply.request, None)
-        if asked is not None:
-            _, answer, about = asked
-            if reply.code is not None:
-                self.books.not_done(about)
-            answer(reply)
-
-    def supervisor_ended(self, name: str) -> None:
-        """Whoever still waits for it, or for one below it, is told."""
-        below = {node.name for node in self.tree.subtree(name)}
-        for number, (supervisor, answer, _) in list(self._asked.items()):
-            if supervisor in below:
-                del self._asked[number]
-                self.tree.announced.pop(number, None)
-                answer(ReplyUp(number, code=Code.SHUTDOWN, message=f"{supervisor} ended"))
-
     def matched(self, supervisor: str, child: str, incarnation: int) -> None:
         if supervisor in self.tree.nodes:
             self.runtime.relay.from_parent(MatchedDown(self.tree.route(supervisor), child, incarnation))
-
-    def start_child(self, supervisor: str, raw: Mapping[str, Any], by: str, answer: Answer) -> None:
-        """Check the spec in a process of its own, unless its like was, then have `supervisor` start it."""
-        above = self.tree.nodes[supervisor].spec
-        assert isinstance(above, SupervisorSpec)
-        key = key_of(raw, above)
-
-        def checked(result: bytes | errand.Failed) -> None:
-            if isinstance(result, errand.Failed):
-                answer(ReplyUp(0, code=Code.BAD_REQUEST, message=str(result)))
-                return
-            spec = msgspec.msgpack.decode(result, type=WorkerSpec)
-            self._checked.keep(key, spec)
-            start(spec)
-
-        def start(spec: WorkerSpec) -> None:
-            refusal = self._refusal(supervisor, spec.name)
-            if refusal is not None:
-                answer(refusal)
-                return
-            if spec.kind is Kind.AGENT:
-                self._provide_for(spec)
-            used = self.books.incarnation_of(spec.name)
-
-            def request(number: int) -> StartChild:
-                self.tree.announced[number] = spec
-                return StartChild(number, spec, used)
-
-            self.ask(supervisor, request, answer, by=by, about=spec.name)
-
-        known = self._checked.like(key, raw)
-        if known is not None:
-            start(known)
-        else:
-            self.errands.run(lambda: reload.worker(self.plan, raw, above), checked)
-
-    def _refusal(self, supervisor: str, name: str) -> ReplyUp | None:
-        """A name is an address in the whole tree; one that is taken elsewhere is refused (S135)."""
-        if supervisor not in self.tree.nodes:
-            return ReplyUp(0, code=Code.NOPROC, message=f"{supervisor} is gone")
-        found = self.tree.find(name)
-        if self.deploying.claims(name):
-            return ReplyUp(0, code=Code.ALREADY_PRESENT, message=f"{name} is in the plan that is being applied")
-        other = self.tree.nodes[found[0]] if found else None
-        if other is None or other.parent == supervisor:
-            return None
-        above = other.parent or ROOT
-        if other.pid is not None:
-            return ReplyUp(0, code=Code.ALREADY_STARTED, message=f"{name} runs under {above}", pid=other.pid)
-        return ReplyUp(0, code=Code.ALREADY_PRESENT, message=f"{name} is a child of {above}")
 
     def reload(self, done: Callable[[Any], None], failed: Callable[[ControlError], None]) -> None:
         """Read the files again; known children keep their processes (S175-S182). Refused by who stops already."""
@@ -317,7 +203,7 @@ class Root:
                 told["refused"] = refused
             done(told)
 
-        self.ask_all(changes, answered)
+        self.asking.all_of(changes, answered)
 
     def hold_to(self, plan: Plan, wanted: Plan, *, on_the_way: bool = False) -> None:
         """From now on this is the plan; regrow's own workers, and who may talk, are those of `wanted`, or will be."""
@@ -339,27 +225,7 @@ class Root:
             numbers = reload.numbers(self.tree, top, used)
             changes.insert(0, (None, lambda number: PlanChanged(number, top, numbers, applied=True)))
         self.tree.replan(tree, self._own)
-        self.ask_all(changes, lambda _refused: done())
-
-    def ask_all(self, requests: Sequence[Asked], done: Callable[[list[str]], None]) -> None:
-        """Ask them all, and go on when each has answered; `done` gets what was refused."""
-        waiting, refused = len(requests), list[str]()
-
-        def answered(name: str) -> Answer:
-            def answer(reply: ReplyUp) -> None:
-                nonlocal waiting
-                waiting -= 1
-                if reply.code is not None:
-                    refused.append(f"{name}: {reply.message}")
-                if not waiting:
-                    done(refused)
-
-            return answer
-
-        for name, make in requests:
-            self.ask(name, make, answered(name or ROOT))
-        if not requests:
-            done(refused)
+        self.asking.all_of(changes, lambda _refused: done())
 
     def _provide(self, wanted: system.Wanted, members: commons.Members) -> None:
         """Have what is wanted now, and let those in who may talk; agents that run do not change their minds."""
@@ -370,19 +236,19 @@ class Root:
         if top != self._top:  # what a crash of a subtree would bring back
             self._top = top
             self.tree.replan(self.plan.root, own)
-            self._tell(None, lambda number: PlanChanged(number, top))
+            self.asking.tell(None, lambda number: PlanChanged(number, top))
         if own != before:
-            self._tell(nested.SYSTEM, lambda number: PlanChanged(number, own))
+            self.asking.tell(nested.SYSTEM, lambda number: PlanChanged(number, own))
         for name, known in system.to_restart(before, own, admitted=admitted):
             self._start_anew(name, known)
 
     def _start_anew(self, name: str, known: bool) -> None:
         """Have one of regrow's own workers begin with what holds now."""
         if known:
-            self._tell(nested.SYSTEM, lambda number: TerminateChild(number, name))
-        self._tell(nested.SYSTEM, lambda number: RestartChild(number, name))
+            self.asking.tell(nested.SYSTEM, lambda number: TerminateChild(number, name))
+        self.asking.tell(nested.SYSTEM, lambda number: RestartChild(number, name))
 
-    def _provide_for(self, agent: WorkerSpec) -> None:
+    def provide_for(self, agent: WorkerSpec) -> None:
         """The first agent of a tree, or of its user, may be one that comes at run time."""
         wanted, members = system.with_agents(self.wanted), self.members.with_agent(agent)
         if wanted != self.wanted or members != self.members:
@@ -398,10 +264,6 @@ class Root:
             self.books.daemon_event("fault", fault)
         self.runtime.relay.from_parent(AdmitDown(members.listed()))
         return True
-
-    def _tell(self, supervisor: str | None, make: Callable[[int], Request]) -> None:
-        """A request of the root's own, whose answer changes nothing."""
-        self.ask(supervisor, make, lambda _reply: None)
 
     # ending
 
@@ -460,10 +322,6 @@ class Root:
 
         self.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
         self.deploying.start((), "SIGHUP", done, failed)
-
-
-Asked = tuple[str | None, Callable[[int], Request]]
-"""Whom to ask, None for the root's own supervisor, and for what."""
 
 
 def one_line(text: str) -> str:

@@ -235,7 +235,8 @@ class Verbs:
             else:
                 done({"result": "refused", "pid": None, "error": _error(reply)})
 
-        self._root.ask(self._parent(name), lambda number: RestartChild(number, name), answered, by=by, about=name)
+        parent = self._parent(name)
+        self._root.asking.ask(parent, lambda number: RestartChild(number, name), answered, by=by, about=name)
 
     def _terminate(self, name: str, by: str, done: Callable[[dict[str, Any]], None]) -> None:
         node = self._root.tree.nodes.get(name)
@@ -248,7 +249,8 @@ class Verbs:
             else:
                 done({"result": "refused", "pid": None, "error": _error(reply)})
 
-        self._root.ask(self._parent(name), lambda number: TerminateChild(number, name), answered, by=by, about=name)
+        parent = self._parent(name)
+        self._root.asking.ask(parent, lambda number: TerminateChild(number, name), answered, by=by, about=name)
 
     def _parent(self, name: str) -> str | None:
         node = self._root.tree.nodes.get(name)
@@ -273,19 +275,20 @@ class Verbs:
                 self._root.books.wanted(about, "down")
             answer(reply)
 
-        self._root.ask(supervisor, lambda number: kind(number, child), answered, by=connection.identity, about=about)
+        by = connection.identity
+        self._root.asking.ask(supervisor, lambda number: kind(number, child), answered, by=by, about=about)
 
     def _look_into(
         self, kind: Callable[[int], Request], connection: Connection, id: Any, request: Mapping[str, Any]
     ) -> None:
-        self._root.ask(self._supervisor(request), kind, _to(connection, id))
+        self._root.asking.ask(self._supervisor(request), kind, _to(connection, id))
 
     def _start_child(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
         supervisor = self._supervisor(request)
         raw = request.get("spec")
         if not isinstance(raw, dict):
             raise ControlError("bad_request", '"spec" is an object with "id" and the keys of a [worker.X] table')
-        self._root.start_child(supervisor, raw, connection.identity, _to(connection, id))
+        self._root.additions.start_child(supervisor, raw, connection.identity, _to(connection, id))
 
     def _supervisor(self, request: Mapping[str, Any]) -> str:
         name = _text(request, "supervisor")

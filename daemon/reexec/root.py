@@ -133,7 +133,7 @@ class Reexec:
 
         late = self._root.loop.call_later(ASK_S, is_late)
         for name in progress.left:
-            self._root.send_down(name, ReexecDown, answered(name))
+            self._root.asking.send_down(name, ReexecDown, answered(name))
 
     def _check(self, progress: Progress, values: list[bytes]) -> None:
         try:
@@ -240,7 +240,7 @@ class Reexec:
         text = f"it has not answered within {FOLLOW_S:g} s"
         late = self._root.loop.call_later(FOLLOW_S, lambda: answer(ReplyUp(0, code=Code.BUSY, message=text)))
         program = progress.program
-        self._root.send_down(name, lambda route, number: ReexecDown(route, number, program), answer)
+        self._root.asking.send_down(name, lambda route, number: ReexecDown(route, number, program), answer)
 
     def _followed(self, name: str, reply: ReplyUp) -> None:
         assert self._progress is not None
@@ -287,7 +287,7 @@ def _busy(root: Root) -> str:
     """Why the root cannot exec itself at this moment; empty when it can."""
     if root.deploying.busy:
         return root.deploying.busy
-    if root.asking:
+    if len(root.asking):
         return "a request is not answered yet"
     if root.errands.busy:
         return "files are being read"
@@ -317,7 +317,7 @@ def gather(root: Root, progress: Progress) -> tuple[carried.Supervisor, carried_
         awaited=root.verbs.exit_reason.carried(),
         listening=root.sockets.carried(),
         deployed=root.deploying.carried(),
-        requests=root.requests,
+        requests=root.asking.newest,
         notify=root.notify,
         watchdog_s=root.watchdog_s,
         progress=progress,
@@ -336,7 +336,7 @@ def take_up(root: Root, found: carried_root.Root) -> None:
     root.books.take_up(found.written)
     root.streams.take_up(found.streams)
     root.deploying.take_up(found.deployed)
-    root.requests = found.requests
+    root.asking.newest = found.requests
     connections = {client.fd: root.server.take_up(client) for client in found.clients}
     for client in found.clients:
         if connections[client.fd].closed:

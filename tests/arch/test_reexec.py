@@ -9,8 +9,9 @@ import inspect
 import pytest
 
 CARRIED: dict[str, str] = {
-    "root.Root": "plan state events tree lock_fd requests deploying members books streams outputs runtime sockets "
+    "root.Root": "plan state events tree lock_fd asking deploying members books streams outputs runtime sockets "
     "verbs server reexec wanted _own _top notify watchdog_s",
+    "asking.Asking": "newest",
     "runtime.Runtime": "context spec path upward state processes own group hearing reaper relay timers "
     "standby recording",
     "reaping.Reaper": "_by_pid _supervisors _leftovers",
@@ -42,7 +43,9 @@ CARRIED: dict[str, str] = {
 """What goes through: in the value itself, or with it."""
 
 ANEW: dict[str, str] = {
-    "root.Root": "loop _alive _checked",
+    "root.Root": "loop _alive additions",
+    "asking.Asking": "_root",
+    "additions.Additions": "_root _checked",
     "runtime.Runtime": "loop probes pipes spawner signaller renewal _pid _telling _do",
     "reaping.Reaper": "_runtime",
     "linux.leftovers.Leftovers": "_marked _watcher _changed _children _in_exec _looking_again",
@@ -71,7 +74,8 @@ ANEW: dict[str, str] = {
 """What the new program makes for itself, because nothing is lost with it."""
 
 EMPTY: dict[str, str] = {
-    "root.Root": "errands _asked _interrupted _hung_up",
+    "asking.Asking": "_asked",
+    "root.Root": "errands _interrupted _hung_up",
     "runtime.Runtime": "end _inbox _stepping _applied",
     "reaping.Reaper": "_lingering _finished",
     "linux.leftovers.Leftovers": "_waiting _ending",
