@@ -249,6 +249,8 @@ class Engine:
                 break
         if more and (self._leading or self.by_loop):
             self.transport.wake()
+        if self._strays:
+            self.touched()  # whoever waits sends them again, for not everybody who takes in does
         inbox = self.inbox
         if inbox.callback is not None and self.mailbox.waiting:
             inbox.callback()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import threading
@@ -57,6 +58,29 @@ class Limited(Verbs):
 
 
 # what goes well
+
+
+def test_who_only_sends_has_others_send_again(new_box: NewBox, run_dir: Path) -> None:
+    """A refusal that is taken in beside a cast wakes whoever waits, and the call goes to the other of the group."""
+    stopped, lives = (new_box(f"g.{number}", group="g", replicas=2) for number in range(2))
+    with Client(run_dir) as client:
+        client.call(stopped.name, "stop")
+        node = client._node
+        node.by_loop = True  # as with an event loop that is at something else: nobody takes in but who sends
+        asked = next(
+            sent for sent in (node.submit(Awaits.REPLY, "g", "whoami", (), {}) for _ in range(2)) if sent.to != lives.name
+        )
+        until_s = time.monotonic() + TIMEOUT_S
+        while not node._strays and time.monotonic() < until_s:
+            if select.select([node.transport.wake_fd], [], [], 0)[0]:
+                os.eventfd_read(node.transport.wake_fd)
+            node.cast(lives.name, "note", (), {})
+        assert asked.done is False
+        assert select.select([node.transport.wake_fd], [], [], 0)[0]
+        node.by_loop = False
+        assert node.wait(asked, until_s)
+        assert asked.to == lives.name
+        assert asked.error is None
 
 
 def test_verbs(box: Box, client: Client) -> None:
