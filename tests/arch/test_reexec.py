@@ -64,7 +64,7 @@ ANEW: dict[str, str] = {
     "control.Connection": "_server",
     "control.ControlServer": "loop serve _paused",
     "standby.Standby": "_runtime _on _timer _due_s _groups",
-    "deploying.Deploying": "_root _tells",
+    "deploying.Deploying": "_root _serial _tells",
     "sockets.Sockets": "_root",
     "recording.Recording": "_loop _timer _full",
     "process.Process": "event_s health",

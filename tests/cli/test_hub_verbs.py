@@ -41,7 +41,8 @@ def tree() -> Iterator[Tree]:
         made = Tree(directory, config)
         try:
             made.grow()
-            made.wait("ready", HUB)
+            with Client(made.run_dir) as client:
+                assert client.subscribe(follow.EVENTS, timeout=TIMEOUT_S)  # its process runs before it serves
             yield made
         finally:
             made.finish()
