@@ -102,11 +102,11 @@ class Sockets:
 
         `then` is called exactly once: at once, or when a process of its own has done what touches the disk.
         """
+        if self._changing:  # also for who wants what there is: it may be gone in a moment
+            then("the sockets are being changed already: try again")
+            return
         if tuple(wanted) == tuple(one.spec for one in self.held.values()):
             then("")
-            return
-        if self._changing:
-            then("the sockets are being changed already: try again")
             return
         planned = change({**self.retired, **self.held}, wanted)
         try:
