@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 
 import processes
@@ -11,8 +12,13 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Adopt every orphan that a test makes, so that it is seen."""
+    """
+    Adopt every orphan that a test makes, so that it is seen; and let SIGINT end what tests start.
+
+    A shell that runs us in the background has it ignored, and so would all that we start.
+    """
     processes.become_subreaper()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
