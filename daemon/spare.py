@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from regrow.config.spec import STANDBY, OutputKind, WorkerSpec
 from regrow.daemon import birth
 from regrow.daemon.core.effects import Spawn
-from regrow.daemon.core.events import Exit, ExitReason
+from regrow.daemon.core.events import ChildExited, Exit, ExitReason
+from regrow.daemon.core.supervisor import step
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.handover import Handover, Way
 from regrow.daemon.linux.identity import Marker
@@ -107,20 +108,27 @@ def end(process: Process) -> None:
             kill_group(process.pid, signal.SIGKILL)
 
 
-def hand_over(runtime: Runtime, process: Process, effect: Spawn, spec: WorkerSpec, env: Mapping[str, str]) -> bool:
-    """Give it the name, the output and the environment of the child. False: it is a spare as before."""
-    spare = process.spare
-    assert spare is not None
+def message_to(spare: Spare, spec: WorkerSpec, env: Mapping[str, str]) -> Handover | None:
+    """What makes it the child that has this environment; None: it has variables that the child must not have."""
     if any(env.get(name) != value for name, value in spare.env.items() if name != "REGROW_CHILD"):
-        return False
+        return None
     kinds = [output.kind for output in birth.streams(spec)]
     logged = tuple(fd for fd, kind in enumerate(kinds, 1) if kind is OutputKind.LOG)
     journals = tuple(fd for fd, kind in enumerate(kinds, 1) if kind is OutputKind.JOURNAL and spec.index is not None)
     added = {name: value for name, value in env.items() if spare.env.get(name) != value}
+    return Handover(spec.name, spec.args_json, added, logged, journals)
+
+
+def hand_over(runtime: Runtime, process: Process, effect: Spawn, spec: WorkerSpec, env: Mapping[str, str]) -> bool:
+    """Give it the name, the output and the environment of the child. False: it is a spare as before."""
+    spare = process.spare
+    assert spare is not None
+    message = message_to(spare, spec, env)
+    if message is None:
+        return False
     output = runtime.spawner.output(spec, effect.incarnation)
     try:
-        message = Handover(spec.name, spec.args_json, added, logged, journals)
-        sent = spare.way.send(message, output.open() if logged else -1)
+        sent = spare.way.send(message, output.open() if message.outputs else -1)
     except SpawnError:
         sent = False
     if not sent:
@@ -130,6 +138,21 @@ def hand_over(runtime: Runtime, process: Process, effect: Spawn, spec: WorkerSpe
     runtime.reaper.rename(process, effect.child, effect.incarnation)
     process.spec, spare.effect, spare.env = spec, effect, env
     return True
+
+
+def rehearse(runtime: Runtime, spare: Spare, group: str) -> None:
+    """
+    Decide on the death of a member, and drop what was decided.
+
+    Since the fork, memory is shared with the spare, and each page is copied when it is first written to, be it for
+    counting references. Pages that a decision writes to are copied now, and not between a death and its successor.
+    """
+    for child, slot in runtime.state.slots.items():
+        if isinstance(slot.spec, WorkerSpec) and slot.spec.group == group and slot.pid is not None:
+            death = ChildExited(child, slot.incarnation, Exit(ExitReason.SIGNAL, signal=signal.SIGKILL))
+            step(runtime.state, death, runtime.loop.now())
+            message_to(spare, slot.spec, birth.environ(runtime.context, slot.spec, slot.incarnation + 1))
+            return
 
 
 def why(spare: Spare, exit: Exit) -> str:

@@ -271,6 +271,7 @@ class Standby:
         group.failure = ""
         self._tell(name, group)
         self._look_after(SETTLE_S)
+        spares.rehearse(self._runtime, spare, name)
 
     def _taken(self, process: Process, spare: Spare) -> None:
         """It is the child from now on."""
