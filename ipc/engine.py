@@ -25,6 +25,7 @@ from regrow.ipc.delivery import Pending
 from regrow.ipc.down import Down
 from regrow.ipc.errors import MessageError, NoProcess, ProcessDown, Unreachable
 from regrow.ipc.explain import last_exit
+from regrow.ipc.forks import from_first_use
 from regrow.ipc.mailbox import LIMIT, Mailbox
 from regrow.ipc.names import Names, Record
 from regrow.ipc.peers import Peer, Peers
@@ -79,6 +80,7 @@ class Engine:
         except BaseException:
             self.names.close()
             raise
+        _heed_forks()
         _nodes.add(self)
         if mailbox is not None:
             try:
@@ -450,4 +452,4 @@ def _forked() -> None:
         node._lock = threading.RLock()  # a thread that is not here may have held it
 
 
-os.register_at_fork(after_in_child=_forked)
+_heed_forks = from_first_use(after_in_child=_forked)

@@ -20,6 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from regrow.ipc.errors import Refused, Unreachable
+from regrow.ipc.forks import from_first_use
 from regrow.ipc.inherited import LOCK_FILE, close_inherited
 from regrow.ipc.process import cannot_tell, open_pidfd
 
@@ -283,7 +284,7 @@ class _Environments:
     def __init__(self) -> None:
         self._open: dict[tuple[int, int], tuple[lmdb.Environment, int, int]] = {}
         self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._forked)
+        self._heed_forks = from_first_use(after_in_child=self._forked)
 
     def _forked(self) -> None:
         self._lock = threading.Lock()  # a thread that is not here may have held it
@@ -295,6 +296,7 @@ class _Environments:
         Raises:
             lmdb.Error.
         """
+        self._heed_forks()
         with self._lock:
             inode = _inode(path)
             env, pid, users = self._open.get(inode, (None, 0, 0))

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from regrow.ipc.forks import from_first_use
 from regrow.ipc.store_env import OpenStore
 from regrow.ipc.store_place import StoreInfo, file_of, read_info
 
@@ -27,7 +28,9 @@ class StoreUsers(Generic[S]):
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._held: dict[int, list[Any]] = {}
-        os.register_at_fork(before=self._hold, after_in_parent=self._let_go, after_in_child=self._forked)
+        self._heed_forks = from_first_use(
+            before=self._hold, after_in_parent=self._let_go, after_in_child=self._forked
+        )
 
     def _hold(self) -> None:
         """
@@ -49,6 +52,7 @@ class StoreUsers(Generic[S]):
     def take(self, run_dir: str) -> S:
         """The one of that daemon; counts one user more. Raises StoreUnusable."""
         info, run_dir = read_info(run_dir), os.path.abspath(run_dir)
+        self._heed_forks()
         with self._lock:
             if self._pid != os.getpid():
                 self._leave_to_parent()

@@ -14,6 +14,8 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from regrow.ipc.forks import from_first_use
+
 if TYPE_CHECKING:
     from regrow.ipc.node import Node
 
@@ -30,6 +32,7 @@ class StopSignals:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> None:
+        _heed_forks()
         self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._node.watch(self._read_fd, self)
         signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
@@ -86,4 +89,4 @@ def _in_child() -> None:
     _after_fork()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
+_heed_forks = from_first_use(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)

@@ -6,13 +6,13 @@ Source: architecture section 7.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
 from regrow.ipc.errors import StoreError
+from regrow.ipc.forks import from_first_use
 from regrow.ipc.posting import Posting, process
 from regrow.ipc.statekeys import limit_of
 from regrow.ipc.transaction import Transaction
@@ -91,6 +91,7 @@ class Unit:
     )  # fmt: skip
 
     def __init__(self, owner: Owner) -> None:
+        _heed_forks()
         self.owner = owner
         self.posting = owner.posting
         self.transaction = Transaction()
@@ -247,4 +248,4 @@ def current(what: str) -> Unit:
     return unit
 
 
-os.register_at_fork(after_in_child=lambda: UNIT.set(None))
+_heed_forks = from_first_use(after_in_child=lambda: UNIT.set(None))
