@@ -112,7 +112,7 @@ class Deploying:
         self._tells = 0
         self._began: dict[str, int] = {}
         """Who was started since the apply has begun, with how often the supervisors had been told of a tree by then."""
-        self._unwritten: deque[Record] = deque()
+        self._unwritten: deque[tuple[Record, Callable[[str], None]]] = deque()
         self._writing = False
 
     def carried(self) -> Deployed:
@@ -200,15 +200,15 @@ class Deploying:
     def start(self, files: Sequence[str], by: str, done: Done, refuse: Refuse) -> None:
         """Apply these files, the daemon's own where there are none. `done` gets what came of it."""
         chosen, state_dir = tuple(files) or self._root.plan.files, self._root.plan.daemon.state_dir
-        self._start(lambda: load(chosen, state_dir), by, done, refuse)
+        self._start("apply", lambda: load(chosen, state_dir), by, done, refuse)
 
     def go_back(self, id: int | None, by: str, done: Done, refuse: Refuse) -> None:
         """Apply the plan of an earlier apply: that one, or the newest that is another than the present one."""
         present = self.base
-        self._start(lambda: load_earlier(id, present), by, done, refuse)
+        self._start("roll back", lambda: load_earlier(id, present), by, done, refuse)
 
-    def _start(self, work: Callable[[], bytes], by: str, done: Done, refuse: Refuse) -> None:
-        if (refusal := self._not_now()) is not None:
+    def _start(self, what: str, work: Callable[[], bytes], by: str, done: Done, refuse: Refuse) -> None:
+        if (refusal := self._not_now(what)) is not None:
             refuse(refusal)
             return
         self._reading_for = by
@@ -224,7 +224,7 @@ class Deploying:
             self._reading_for = ""
             if fault:
                 refuse(ControlError("bad_request", fault))
-            elif (refusal := self._not_now()) is not None:
+            elif (refusal := self._not_now(what)) is not None:
                 refuse(refusal)
             elif not difference:
                 self._held = replace(self._held, base=replace(self.base, files=found.plan.files))
@@ -239,16 +239,16 @@ class Deploying:
 
         self._read(work, loaded, refused)
 
-    def _not_now(self) -> ControlError | None:
+    def _not_now(self, what: str) -> ControlError | None:
         if self.busy:
             applying = self.apply.record.id if self.apply is not None else None
-            return ControlError("busy", f"cannot apply now: {self.busy}", apply=applying)
+            return ControlError("busy", f"cannot {what} now: {self.busy}", apply=applying)
         if self._root.reexec.under_way:
-            return ControlError("busy", "cannot apply now: the daemon is re-executing itself")
+            return ControlError("busy", f"cannot {what} now: the daemon is re-executing itself")
         if self._root.state == "starting":
-            return ControlError("busy", "cannot apply now: the daemon is starting; wait until it is ready")
+            return ControlError("busy", f"cannot {what} now: the daemon is starting; wait until it is ready")
         if self._root.state != "running":
-            return ControlError("shutdown", "cannot apply now: the daemon is stopping")
+            return ControlError("shutdown", f"cannot {what} now: the daemon is stopping")
         return None
 
     def _fault(self, difference: PlanDiff, plan: Plan) -> str:
@@ -421,8 +421,16 @@ class Deploying:
         self.apply, self._serial = None, apply.state.serial  # what it has asked and armed may still be answered
         self._began.clear()
         self._root.release_sockets()
-        self._keep(record)
-        self._answer(result_of(record, told_of(record)))
+        self._answer_kept(record)
+
+    def _answer_kept(self, record: Record) -> None:
+        """Answer when it is on disk: who asks next, for all applies or for the way back, finds it there."""
+        answer, result = self._answer, result_of(record, told_of(record))
+        if record.outcome == Outcome.INTERRUPTED:  # the daemon ends, and may not come to that
+            self._keep(record)
+            answer(result)
+        else:
+            self._keep(record, lambda fault: answer({**result, "notes": [fault] if fault else []}))
 
     # what happens meanwhile
 
@@ -448,9 +456,13 @@ class Deploying:
 
     # keeping
 
-    def _keep(self, record: Record) -> None:
-        """Write it down, one after the other: the last word about an apply must be the last."""
-        self._unwritten.append(record)
+    def _keep(self, record: Record, kept: Callable[[str], None] = lambda _fault: None) -> None:
+        """
+        Write it down, one after the other: the last word about an apply must be the last.
+
+        `kept` gets the reason why it is not, empty when it is.
+        """
+        self._unwritten.append((record, kept))
         if not self._writing:
             self._write()
 
@@ -458,7 +470,7 @@ class Deploying:
         self._writing = bool(self._unwritten)
         if not self._writing:
             return
-        record = self._unwritten.popleft()
+        record, kept = self._unwritten.popleft()
         state_dir = record.plan.daemon.state_dir
 
         def work() -> bytes:
@@ -466,8 +478,10 @@ class Deploying:
             return b""
 
         def written(result: bytes | errand.Failed) -> None:
-            if isinstance(result, errand.Failed):
-                self._root.books.daemon_event("fault", f"apply {record.id} cannot be kept: {result}")
+            fault = f"apply {record.id} cannot be kept: {result}" if isinstance(result, errand.Failed) else ""
+            if fault:
+                self._root.books.daemon_event("fault", fault)
+            kept(fault)
             self._write()
 
         self._root.errands.run(work, written)
@@ -489,6 +503,7 @@ def told_of(record: Record) -> dict[str, Any]:
 
 def result_of(record: Record | None, summary: dict[str, Any]) -> dict[str, Any]:
     """What an apply answers; None for one that had nothing to do."""
+    summary = {**summary, "notes": []}
     if record is None:
         return {"id": None, "outcome": "unchanged", "reason": "", "failures": [], "seconds": 0.0, **summary}
     told = {"id": record.id, "outcome": record.outcome, "reason": record.reason, "failures": list(record.failures)}

@@ -128,12 +128,17 @@ class Verbs:
         connection.on_close.append(lambda: log.unsubscribe(key))
 
     def _why(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
-        name = self._find(_text(request, "name"))[0]
         tree, log = self._root.tree, self._root.events
+        name = _text(request, "name")
+        left = not tree.find(name) and log.get(log.latest(name)) is not None
+        name = name if left else self._find(name)[0]
         chain = why.chain_of(log.get(log.latest(name)), log.get)
-        entry = tree.entry(tree.nodes[name])
-        answer = {"name": name, "status": entry, "text": why.explain(entry, chain), "chain": chain}
-        connection.answer(id, answer)
+        entry = None if left else tree.entry(tree.nodes[name])
+        if entry is None:
+            text = why.explain_left(name, chain, log.newest(name, ("exited", "start_failed", "stopped")))
+        else:
+            text = why.explain(entry, chain)
+        connection.answer(id, {"name": name, "status": entry, "text": text, "chain": chain})
 
     # acting on many
 
@@ -302,7 +307,9 @@ class Verbs:
     def _find(self, name: str) -> list[str]:
         found = self._root.tree.find(name)
         if not found:
-            raise ControlError("not_found", f"there is no {name} in this tree")
+            left = self._root.events.latest(name) is not None
+            remedy = f" any more; see `regrow why {name}`" if left else ""
+            raise ControlError("not_found", f"there is no {name} in this tree{remedy}")
         return found
 
 

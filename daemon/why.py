@@ -43,6 +43,18 @@ def explain(entry: Mapping[str, Any], chain: list[Event]) -> list[str]:
     return lines
 
 
+def explain_left(name: str, chain: list[Event], last: Event | None) -> list[str]:
+    """The same of a child that is no longer in the tree; `last` is the newest event with an exit of it."""
+    lines = [f"{name} is no longer in this tree"]
+    told = [sentence(event) for event in reversed(chain) if event["event"] != "child_deleted"]
+    lines += [f"  {'because ' if number else ''}{line}" for number, line in enumerate(line for line in told if line)]
+    reason = last["reason"] if last is not None else None
+    if reason is not None and reason.get("text"):
+        lines.append(f"last exit ({words(reason)}) left:")
+        lines += [f"  {line}" for line in reason["text"].splitlines()]
+    return lines
+
+
 def _now(entry: Mapping[str, Any]) -> str:
     process = f", pid {entry['pid']}" if entry["pid"] is not None else ""
     count = entry["restarts"]

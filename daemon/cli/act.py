@@ -13,6 +13,7 @@ from regrow.daemon.cli.options import Function, daemon_options, format_option, n
 from regrow.daemon.cli.output import dumps, json_list
 from regrow.daemon.cli.report import Failed, say
 from regrow.daemon.cli.waiting import Watch, accepted, finished, gone, open_root
+from regrow.daemon.why import STACKS
 from regrow.ipc.control import ControlClient
 from regrow.ipc.errors import Refused, Unreachable
 
@@ -184,9 +185,17 @@ def _message(outcome: Outcome) -> str:
 
 
 def _without_traceback(message: str, name: str) -> str:
-    """An error is one line: of a traceback that is in it, the last one."""
-    head, traceback, lines = message.partition("Traceback (most recent call last):")
-    return f"{head}{lines.rstrip().rpartition(chr(10))[2]}; see `regrow why {name}`" if traceback else message
+    """An error is one line, with the way to the rest of it."""
+    brief = in_brief(message)
+    return message if brief == message else f"{brief}; see `regrow why {name}`"
+
+
+def in_brief(text: str) -> str:
+    """Of a traceback in it the last line; of the stacks of a process that hung nothing."""
+    head, traceback, lines = text.partition("Traceback (most recent call last):")
+    if traceback:
+        return head + lines.rstrip().rpartition("\n")[2]
+    return text.partition(f"; {STACKS}")[0]
 
 
 def bad_files(refusal: Refused, as_json: bool) -> int:

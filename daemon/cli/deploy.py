@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from regrow.config.exits import DONE, REFUSED
-from regrow.daemon.cli.act import bad_files, wait_option
+from regrow.daemon.cli.act import bad_files, in_brief, wait_option
 from regrow.daemon.cli.options import Function, daemon_options, format_option, reach, timeout_option
 from regrow.daemon.cli.output import clock, dumps, json_list, one_line
 from regrow.daemon.cli.report import say
@@ -122,7 +122,10 @@ def carry_out(
         watch = Watch(client)
         request_id = client.submit(verb, **fields)
         try:
-            answer = finished(watch, request_id, f"regrow {verb}", timeout_s) if wait else begun(watch, request_id)
+            if wait:
+                answer = finished(watch, request_id, f"regrow {verb}", timeout_s, "regrow applies")
+            else:
+                answer = begun(watch, request_id)
         except Refused as refusal:
             if "problems" not in refusal.details:
                 raise
@@ -133,6 +136,8 @@ def carry_out(
         click.echo(_summary(answer))
     else:
         say(_summary(answer))
+    for note in () if as_json else answer.get("notes", ()):
+        say(one_line(note))
     return DONE if answer["outcome"] in GOOD else REFUSED
 
 
@@ -149,7 +154,7 @@ def _summary(answer: dict[str, Any]) -> str:
     parts = [*(f"{number} {action}" for action, number in counted.items()), *(f"[{name}]" for name in answer["tables"])]
     if answer["outcome"] == "done":
         return f"apply {answer['id']} is done: {', '.join(parts)} ({answer['seconds']:.2f} s)"
-    why = "; ".join((one_line(answer["reason"]), *map(one_line, answer["failures"])))
+    why = "; ".join((one_line(answer["reason"]), *(one_line(in_brief(failure)) for failure in answer["failures"])))
     return f"apply {answer['id']} {ENDS[answer['outcome']]}: {why}"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from regrow.daemon.cli.output import dumps, screen
 from regrow.daemon.cli.status import ask
+from regrow.ipc.errors import Refused
 from regrow.workers.system.logs import Follower, logged_names, tail_lines
 
 if TYPE_CHECKING:
@@ -42,6 +43,30 @@ class Printer:
             print(text, flush=True)
 
 
+def _chosen(client: ControlClient, names: Sequence[str], log_dir: str) -> list[str]:
+    """
+    Whose logs are meant: children, and those who have left the tree, as long as their logs are there.
+
+    Raises:
+        ControlError: one of `names` is unknown.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        try:
+            found |= dict.fromkeys(entry["name"] for entry in ask(client, [name]) if entry["kind"] != "supervisor")
+        except Refused as error:
+            left = [known for known in logged_names(log_dir) if known == name or _is_replica(known, name)]
+            if error.code != "not_found" or not left:
+                raise
+            found |= dict.fromkeys(left)
+    return list(found)
+
+
+def _is_replica(known: str, name: str) -> bool:
+    group, _, index = known.rpartition(".")
+    return group == name and index.isdecimal()
+
+
 def show_logs(client: ControlClient, names: Sequence[str], *, follow: bool, limit: int, as_json: bool) -> None:
     """
     Print the last `limit` lines of each child, then go on if `follow`.
@@ -51,7 +76,7 @@ def show_logs(client: ControlClient, names: Sequence[str], *, follow: bool, limi
     """
     hello: Hello = client.request("ping")
     log_dir = hello["log_dir"]
-    chosen = [entry["name"] for entry in ask(client, names) if entry["kind"] != "supervisor"] if names else None
+    chosen = _chosen(client, names, log_dir) if names else None
     client.close()
     printer = Printer(screen(), prefixed=chosen is None or len(chosen) > 1, as_json=as_json)
     if not follow:

@@ -99,7 +99,10 @@ def events(
         fields["since"] = since
     with reach(run_dir, daemon) as client:
         if not follow:
-            _print_events(client.request("events", names=list(names), **fields), as_json)
+            found = client.request("events", names=list(names), **fields)
+            if not found and names:
+                ask(client, names)  # refuses who is not there
+            _print_events(found, as_json)
             return
         from regrow.daemon.cli.follow import follow as following
 

@@ -53,6 +53,8 @@ class Misses:
         match error:
             case NoProcess():
                 name, keyed, _ = error.to.partition(" by key ")
+                if self._verb == "run":
+                    return f"cannot run: {self._runs_none(name)}"
                 return f"cannot {TO[self._verb]} {name}: {self._nobody(name, keyed=bool(keyed))}"
             case ProcessDown():
                 return self._death(error)
@@ -77,6 +79,13 @@ class Misses:
         how = exit_words(error.down.exit) or error.down.reason  # type: ignore[arg-type]  # a last_exit, or less
         return f"{name} ended before it {PAST[self._verb]} ({how}){done}; see `regrow why {name}`"
 
+    def _runs_none(self, name: str) -> str:
+        """Why nobody runs commands."""
+        entries: list[Entry] = self._control.request("status", all=True)
+        if any(entry["name"] == name for entry in entries):
+            return f"it is between two processes; see `regrow why {name}`"
+        return "this tree runs no commands; write [commands] into its file, and then `regrow apply`"
+
     def _nobody(self, name: str, *, keyed: bool = False) -> str:
         """Why nobody has the name, and whose name may have been meant."""
         try:
@@ -94,7 +103,7 @@ class Misses:
         return f"no process has that name; {_listed('the agents are', known) or 'there are no agents'}"
 
 
-TO = {"call": "call", "send": "send to", "post": "post to", "run": "run for"}
+TO = {"call": "call", "send": "send to", "post": "post to"}
 PAST = {"call": "answered", "send": "accepted", "post": "took it"}
 
 

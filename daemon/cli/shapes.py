@@ -74,7 +74,7 @@ class Event(TypedDict):
 
 class Why(TypedDict):
     name: str
-    status: Entry
+    status: Entry | None
     text: list[str]
     chain: list[Event]
 

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from regrow.daemon.cli.output import about, screen
-from regrow.daemon.cli.report import Failed
+from regrow.daemon.cli.report import INTERRUPTED, Failed
 from regrow.daemon.cli.status import ask
 from regrow.ipc.control import result_of
 from regrow.ipc.errors import Refused, Unreachable
@@ -121,12 +121,12 @@ class Watch:
             self._shown = False
 
 
-def finished(watch: Watch, request_id: int, what: str, timeout_s: float) -> Any:
+def finished(watch: Watch, request_id: int, what: str, timeout_s: float, look: str = "regrow status") -> Any:
     """
-    Wait for the answer to a request that takes its time.
+    Wait for the answer to a request that takes its time; `look` shows how far it is.
 
     Raises:
-        Failed: not within `timeout_s`; the message names what holds it up.
+        Failed: not within `timeout_s`, or ^C; the message names what holds it up.
         Refused: the daemon said no.
     """
     deadline_s = time.monotonic() + timeout_s + GRACE_S
@@ -144,9 +144,11 @@ def finished(watch: Watch, request_id: int, what: str, timeout_s: float) -> Any:
         if error.code != "timeout":
             raise
         watch.waited_for = ", ".join(error.details.get("waiting", ()))
+    except KeyboardInterrupt:
+        raise interrupted(what, f"look with `{look}`") from None
     finally:
         watch.clear()
-    raise late(watch, what, timeout_s, "it goes on: look with `regrow status`")
+    raise late(watch, what, timeout_s, f"it goes on: look with `{look}`")
 
 
 def accepted(watch: Watch, request_id: int) -> Any:
@@ -188,7 +190,7 @@ def gone(watch: Watch, pidfd: int, what: str, timeout_s: float) -> None:
     Wait until the process behind `pidfd` is no more, following the daemon's events while they last.
 
     Raises:
-        Failed: not within `timeout_s`; the message names what holds it up.
+        Failed: not within `timeout_s`, or ^C; the message names what holds it up.
     """
     deadline_s = time.monotonic() + timeout_s
     poll = select.poll()
@@ -204,6 +206,8 @@ def gone(watch: Watch, pidfd: int, what: str, timeout_s: float) -> None:
                     return
                 if not _took_in_all(watch):
                     poll.unregister(descriptor)
+    except KeyboardInterrupt:
+        raise interrupted(what, "`regrow down --now` kills what is left") from None
     finally:
         watch.clear()
     raise late(watch, what, timeout_s, "it goes on; `regrow down --now` kills what is left")
@@ -224,6 +228,11 @@ def late(watch: Watch, what: str, timeout_s: float, remedy: str) -> Failed:
     held = watch.held_up_by() or watch.waited_for
     waiting = f"still waiting for {held}" if held else "the daemon has not said that it is done"
     return Failed(f"cannot see the end of `{what}` within {about(timeout_s)}: {waiting}; {remedy}")
+
+
+def interrupted(what: str, remedy: str) -> Failed:
+    """^C ends the waiting, not what is waited for."""
+    return Failed(f"interrupted; `{what}` goes on: {remedy}", INTERRUPTED)
 
 
 def _took_in_all(watch: Watch) -> bool:

@@ -141,7 +141,7 @@ def test_no_progress_into_a_pipe(cli: Cli) -> None:
 
 
 def test_interrupted_wait(daemon: FakeDaemon) -> None:
-    """^C during a wait ends the command with one word and status 130; the daemon goes on."""
+    """^C during a wait ends the command with one line and status 130; the daemon goes on, and the line says so."""
     gate = daemon.hold("stop")
     command = OnTerminal([REGROW, "stop", "redis"], environ(daemon.run_dir), on=[2])
     command.until("waiting for the daemon")
@@ -149,7 +149,7 @@ def test_interrupted_wait(daemon: FakeDaemon) -> None:
     status, _ = command.end()
     gate.set()
     assert status == 130
-    assert command.said.endswith("regrow: interrupted\r\n")
+    assert command.said.endswith("regrow: interrupted; `regrow stop redis` goes on: look with `regrow status`\r\n")
 
 
 def test_reload_says_what_changed(cli: Cli, daemon: FakeDaemon) -> None:

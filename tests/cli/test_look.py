@@ -113,6 +113,23 @@ def test_logs_of_several(cli: Cli, daemon: FakeDaemon) -> None:
     assert cli("logs", "pricer").out == cli("logs", "pricing").out == "pricer.0 | zero\npricer.1 | one\n"
 
 
+def test_logs_of_all_are_those_of_children(cli: Cli, daemon: FakeDaemon) -> None:
+    """What supervisors decided is in the same directory, and is not what children printed."""
+    logged(daemon, "app.steps", '{"record": "step"}\n')
+    logged(daemon, "regrow.hub", "internal\n")
+    logged(daemon, "redis", "up\n")
+    assert cli("logs").out == "redis | up\n"
+
+
+def test_logs_of_one_that_has_left(cli: Cli, daemon: FakeDaemon) -> None:
+    """What a child printed that an apply took away, or never came to be, is there as long as its log is."""
+    logged(daemon, "gone", "cannot read my settings\n")
+    assert cli("logs", "gone").out == "cannot read my settings\n"
+    logged(daemon, "many.0", "zero\n")
+    logged(daemon, "redis", "up\n")
+    assert cli("logs", "many", "redis").out == "many.0 | zero\nredis | up\n"
+
+
 def test_logs_as_json(cli: Cli, daemon: FakeDaemon) -> None:
     """As JSON each line is an object with name and line."""
     logged(daemon, "redis", 'said "hello"\n')

@@ -13,7 +13,7 @@ import procs
 import pytest
 from configs import Config
 from tree import Held, Tree, short_directory
-from wire import TIMEOUT_S
+from wire import TIMEOUT_S, CallError
 
 from regrow.daemon.core import deploy
 from regrow.ipc.control import ControlClient
@@ -394,6 +394,40 @@ def test_new_children_of_a_failed_apply_go(tree: Tree, config: Config) -> None:
     assert tree.children() == [("b", "running"), ("a", "running")]
     assert tree.pid("b") == before
     assert {entry["name"] for entry in tree.call("status")} == {"top", "sup", "a", "b"}
+    told = tree.call("why", name="d")  # who never came to be can be asked about all the same
+    assert told["status"] is None
+    assert told["text"][0] == "d is no longer in this tree"
+    assert "a start of d failed" in told["text"][1]
+    with pytest.raises(CallError, match="there is no d in this tree any more; see `regrow why d`"):
+        tree.call("status", names=["d"])
+
+
+def test_what_was_done_is_kept_when_it_is_told(tree: Tree, config: Config) -> None:
+    """Who asks for all applies at once finds the last one there, as it ended."""
+    small(tree, config, "a:P")
+    for intensity in range(1, 6):
+        config.supervisors["sup"]["intensity"] = intensity
+        told = apply(tree)
+        newest = tree.call("applies")[-1]
+        assert (newest["id"], newest["outcome"], newest["present"]) == (told["id"], "done", True)
+
+
+def test_an_apply_that_cannot_be_kept(tree: Tree, config: Config) -> None:
+    """It is done, and says that there will be no way back to it."""
+    small(tree, config, "a:P")
+    (tree.directory / "state").mkdir(exist_ok=True)
+    (tree.directory / "state" / "applies").write_text("in the way")
+    config.supervisors["sup"]["intensity"] = 7
+    (note,) = apply(tree)["notes"]
+    assert note.startswith("apply 2 cannot be kept: ")
+    config.write()
+    done = cli.regrow("apply", "--run-dir", tree.directory / "run")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "nothing has changed\n", "")
+    config.supervisors["sup"]["intensity"] = 8
+    config.write()
+    done = cli.regrow("apply", "--run-dir", tree.directory / "run")
+    assert done.stdout.startswith("apply 3 is done: 1 change")
+    assert done.stderr.startswith("regrow: apply 3 cannot be kept: ")
 
 
 def test_the_old_one_cannot_be_started_either(tree: Tree, config: Config) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 
+import cli
 import procs
 import pytest
 from commanding import WORKER, Desk, desk_of
@@ -74,6 +75,15 @@ def test_mistakes(desk: Desk, words: tuple[str, ...], status: int, said: str) ->
     """One line that says what is wrong."""
     code, out, err = run(desk, *words)
     assert (code, out, err.count("\n"), said in err) == (status, "", 1, True), err
+
+
+def test_where_nobody_runs_commands(tree: Tree, config: Config) -> None:
+    """It is said what the file lacks."""
+    config.supervisor("top", "a:P")
+    tree.grow()
+    done = cli.regrow("run", "--run-dir", tree.run_dir, "--", "true")
+    remedy = "write [commands] into its file, and then `regrow apply`"
+    assert (done.returncode, done.stderr) == (1, f"regrow: cannot run: this tree runs no commands; {remedy}\n")
 
 
 def test_input(desk: Desk) -> None:

@@ -30,6 +30,9 @@ SUFFIX = ".log"
 INTERNAL = "regrow."
 """Children of regrow itself: followed only when named."""
 
+STEPS = ".steps"
+"""What a supervisor decided lies there too, for `regrow replay`; no child has such a name."""
+
 _IN_DIRECTORY = IN_MODIFY | IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR
 _ABOVE_IT = IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR
 
@@ -46,7 +49,11 @@ def logged_names(log_dir: str) -> list[str]:
     except FileNotFoundError:
         return []
     names = (entry.removesuffix(SUFFIX) for entry in entries if entry.endswith(SUFFIX))
-    return sorted(name for name in names if name and not name.startswith(INTERNAL))
+    return sorted(filter(_is_a_child, names))
+
+
+def _is_a_child(name: str) -> bool:
+    return bool(name) and not name.startswith(INTERNAL) and not name.endswith(STEPS)
 
 
 def tail_lines(log_dir: str, name: str, count: int) -> list[str]:
@@ -143,7 +150,7 @@ class Follower:
             return
         if followed := self._followed.get(name):
             self._unread[name] = followed
-        elif self._wanted is None and name and not name.startswith(INTERNAL):
+        elif self._wanted is None and _is_a_child(name):
             self._follow(name)
 
     def _look_everywhere(self, event: Event) -> None:
