@@ -44,7 +44,7 @@ agent = "not_preloaded:Agent"
 
 
 def test_the_init_of_a_preloaded_agent_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its children find it read; an agent with which something is wrong waits for its start, others are not imported."""
+    """Its children find it read; one with a mistake waits for its start, others are not imported."""
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     (tmp_path / "preloaded_agents.py").write_text(MODULE)
     (tmp_path / "not_preloaded.py").write_text("raise RuntimeError")
