@@ -144,7 +144,7 @@ def rehearse(runtime: Runtime, spare: Spare, group: str) -> None:
     """
     Decide on the death of a member, and drop what was decided.
 
-    Since the fork, memory is shared with the spare, and each page is copied when it is first written to, be it for
+    After a fork, memory is shared with the child, and each page is copied when it is first written to, be it for
     counting references. Pages that a decision writes to are copied now, and not between a death and its successor.
     """
     for child, slot in runtime.state.slots.items():

@@ -140,6 +140,8 @@ class Standby:
             slot = state.slots.get(report.child)
             if slot is not None and isinstance(slot.spec, WorkerSpec) and slot.spec.standby:
                 self._changed(report.event, slot.spec.group)
+            elif self._groups:
+                self._look_after(SETTLE_S)  # what was forked shares memory anew: see `spares.rehearse`
 
     def _changed(self, event: str, name: str) -> None:
         """A member of that group has changed."""
@@ -178,7 +180,11 @@ class Standby:
                 if not group.spares:
                     del self._groups[name]
         for name, specs in wanting.items():
-            self._keep(name, specs, self._groups.setdefault(name, Group()))
+            group = self._groups.setdefault(name, Group())
+            self._keep(name, specs, group)
+            standing = [process.spare for process in group.spares if process.spare is not None and process.spare.stands]
+            if standing:
+                spares.rehearse(self._runtime, standing[0], name)
 
     def _keep(self, name: str, specs: list[WorkerSpec], group: Group) -> None:
         """Make one more, if it is time; whatever speaks against it ends with something that is noticed."""
@@ -271,7 +277,6 @@ class Standby:
         group.failure = ""
         self._tell(name, group)
         self._look_after(SETTLE_S)
-        spares.rehearse(self._runtime, spare, name)
 
     def _taken(self, process: Process, spare: Spare) -> None:
         """It is the child from now on."""
