@@ -241,7 +241,8 @@ class Names:
         try:
             return _environments.take(self._path)
         except (lmdb.Error, OSError) as error:
-            what, why = f"cannot reach the daemon at {self._run_dir}", f"its names table {self._path}: {error}"
+            told = str(error).removeprefix(f"{self._path}: ")  # LMDB names the path as well
+            what, why = f"cannot reach the daemon at {self._run_dir}", f"its names table {self._path}: {told}"
             absent = not os.path.isdir(self._path)
             remedy = "start it with `regrow up FILE`" if absent else "see who may: [access] in its file"
             raise Unreachable(what, why, remedy, absent=absent) from None
