@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from regrow.config.diff import PlanDiff, diff, places
-from regrow.config.spec import Kind, Plan, Restart, WorkerSpec
+from regrow.config.spec import Kind, Plan, Restart, SupervisorSpec, WorkerSpec
 from regrow.daemon import applies, errand, why
 from regrow.daemon.applies import Record
 from regrow.daemon.channel import ReplyUp
@@ -25,6 +25,7 @@ from regrow.daemon.core import deploy
 from regrow.daemon.core.deploy import Deploy, Outcome
 from regrow.daemon.core.effects import Report
 from regrow.daemon.core.events import DeleteChild, ProbationOver, RestartChild, TerminateChild
+from regrow.daemon.deployed import Deployed
 
 if TYPE_CHECKING:
     from regrow.daemon.root import Root
@@ -75,20 +76,6 @@ def load_earlier(id: int | None, present: Plan) -> bytes:
     return msgspec.msgpack.encode(Loaded(record.plan, applies.newest_id(state_dir), record.id))
 
 
-class Deployed(Struct, frozen=True):
-    """
-    What holds between two applies. `base` is the plan that the processes were made by: what was started, or applied
-    last; `present` the number of that apply, and `back_to` the earlier one that it brought again. `newest` is the
-    highest number that was given.
-    """
-
-    base: Plan
-    started_at: float
-    present: int | None = None
-    back_to: int | None = None
-    newest: int = 0
-
-
 class Apply(Struct, frozen=True):
     """One that is under way; `cause` is the number of the event that whatever it does now comes of."""
 
@@ -125,8 +112,16 @@ class Deploying:
 
     @property
     def base(self) -> Plan:
-        """The plan that the processes were made by."""
+        """The plan that was started, or applied last."""
         return self._held.base
+
+    def runs(self) -> Plan:
+        """The plan that the processes were made by: another, where some were started after a reload."""
+        return self._held.runs(self._root.tree)
+
+    def reloaded(self) -> None:
+        """Supervisors are told of other files than those that were applied."""
+        self._held = replace(self._held, reloaded=True)
 
     @property
     def busy(self) -> str:
@@ -146,7 +141,7 @@ class Deploying:
         """Say what an apply of these files, of the daemon's own where there are none, would do."""
 
         def loaded(found: Loaded) -> None:
-            difference = diff(self.base, found.plan)
+            difference = diff(self.runs(), found.plan)
             if fault := self._fault(difference, found.plan):
                 refuse(ControlError("bad_request", fault))
             else:
@@ -214,7 +209,7 @@ class Deploying:
         self._reading_for = by
 
         def loaded(found: Loaded) -> None:
-            difference = diff(self.base, found.plan)
+            difference = diff(self.runs(), found.plan)
             if fault := self._fault(difference, found.plan):
                 refused(ControlError("bad_request", fault))
             else:
@@ -227,9 +222,7 @@ class Deploying:
             elif (refusal := self._not_now(what)) is not None:
                 refuse(refusal)
             elif not difference:
-                self._held = replace(self._held, base=replace(self.base, files=found.plan.files))
-                self._root.plan = self.base
-                done(result_of(None, told(difference, found.plan)))
+                self._stay(found.plan.files, lambda: done(result_of(None, told(difference, found.plan))))
             else:
                 self._begin(found, difference, by, done)
 
@@ -238,6 +231,18 @@ class Deploying:
             refuse(error)
 
         self._read(work, loaded, refused)
+
+    def _stay(self, files: tuple[str, ...], done: Callable[[], None]) -> None:
+        """No process is to be another; but a reload may have told the supervisors of what these files do not say."""
+        held, base = self._held, replace(self.base, files=files)
+        self._held = replace(held, base=base, reloaded=False, made={})
+        if held.reloaded:
+            self._root.tell_tree(base.root, (), done)
+            self._root.hold_to(base, base)
+            self._root.release_sockets()
+        else:
+            self._root.plan = base
+            done()
 
     def _not_now(self, what: str) -> ControlError | None:
         if self.busy:
@@ -255,7 +260,7 @@ class Deploying:
         """Why the daemon cannot go there; empty when it can."""
         if difference.refused:
             return difference.refused
-        known = places(self.base.root)
+        known = places(self.runs().root)
         for name in places(plan.root):
             node = self._root.tree.nodes.get(name)
             if node is not None and node.added and name not in known:
@@ -282,20 +287,24 @@ class Deploying:
         if found.back_to is not None:
             text = f"apply {record.id} by {by} brings apply {found.back_to} back: {in_short(difference)}"
         cause = root.books.apply_event("apply_started", text)
-        state = deploy.begin(self.base.root, plan.root, self._down(), frozenset(difference.again), self._serial)
-        self.apply = Apply(record, self.base, state, cause, root.loop.now())
+        before = self.runs()
+        if self._held.reloaded:  # the way begins where the processes are
+            root.tell_tree(before.root, (), lambda: None)
+        down = self._down(before.root)
+        state = deploy.begin(before.root, plan.root, down, frozenset(difference.again), self._serial)
+        self.apply = Apply(record, before, state, cause, root.loop.now())
         self._answer = done
-        root.hold_to(replace(plan, root=self.base.root), plan, on_the_way=True)
+        root.hold_to(replace(plan, root=before.root), plan, on_the_way=True)
         self._feed(deploy.Begun())
 
     def _next_id(self) -> int:
         self._held = replace(self._held, newest=self._held.newest + 1)
         return self._held.newest
 
-    def _down(self) -> frozenset[str]:
+    def _down(self, before: SupervisorSpec) -> frozenset[str]:
         """Who has no process and waits for none: an apply starts nobody whom it does not find running."""
         nodes = self._root.tree.nodes
-        names = (name for name in places(self.base.root) if name in nodes)
+        names = (name for name in places(before) if name in nodes)
         return frozenset(
             name for name in names if nodes[name].pid is None and nodes[name].state in ("stopped", "failed")
         )
@@ -415,9 +424,13 @@ class Deploying:
         what = "; ".join((effect.reason, *effect.failures)) or f"all is changed, in {seconds:.2g} s"
         self._say(ENDED[effect.outcome], what)
         if effect.outcome is Outcome.DONE:
-            self._held = replace(self._held, base=record.plan, present=record.id, back_to=record.back_to)
+            self._held = replace(
+                self._held,
+                base=record.plan, present=record.id, back_to=record.back_to, reloaded=False, made={},
+            )  # fmt: skip
         if effect.outcome is not Outcome.INTERRUPTED:
-            self._root.hold_to(self.base, self.base)
+            now = self.base if effect.outcome is Outcome.DONE else apply.before
+            self._root.hold_to(now, now)
         self.apply, self._serial = None, apply.state.serial  # what it has asked and armed may still be answered
         self._began.clear()
         self._root.release_sockets()
@@ -436,6 +449,8 @@ class Deploying:
 
     def heard(self, report: Report, name: str, event: dict[str, Any]) -> None:
         """A supervisor has told of a child: it may be one that was to be better."""
+        if self.apply is None and report.event == "starting":
+            self._held = self._held.started(self._root.tree, name)
         if self.apply is None or not report.child:
             return
         if report.event == "starting":

@@ -196,6 +196,7 @@ class Root:
         told: dict[str, list[str]] = {"supervisors": [name for name, _ in changes if name]}
         if sockets := differing(self.plan.sockets, plan.sockets):
             told["sockets"] = sockets
+        self.deploying.reloaded()
         self.hold_to(plan, plan)
 
         def answered(refused: list[str]) -> None:

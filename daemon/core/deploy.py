@@ -52,7 +52,7 @@ class Deploy(Struct, frozen=True):
 
     `down` have no process and get none, `again` are restarted although their specs are the same. `watched` are new, and
     if one of them fails, all that was changed is `back` on its way. `serial` is the number of the newest request, of
-    any apply: an answer to another one is late.
+    any apply: an answer to another one is late. `lost` are supervisors that did not come back in time: once is enough.
     """
 
     base: SupervisorSpec
@@ -66,6 +66,7 @@ class Deploy(Struct, frozen=True):
     tries: int = 0
     watched: frozenset[str] = frozenset()
     again: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()
     back: bool = False
     reason: str = ""
     failures: tuple[str, ...] = ()
@@ -273,8 +274,9 @@ def _elapsed(state: Deploy) -> Result:
         return _begin_wave(replace(state, at=state.at + 1, tries=0))
     if state.phase is Phase.SETTLING:
         return _trust(state)
-    member = state.wave.start[state.step]
-    return _not_started(state, f"{member.supervisor} did not come back within {RECOVERY_S:g} s")
+    above = state.wave.start[state.step].supervisor
+    state = replace(state, lost=state.lost | {above})
+    return _not_started(state, f"{above} did not come back within {RECOVERY_S:g} s")
 
 
 def _answered(state: Deploy, event: Answered) -> Result:
@@ -300,7 +302,7 @@ def _start_answered(state: Deploy, event: Answered) -> Result:
             return _start_next(replace(state, step=state.step + 1))
         case Code.RUNNING | Code.RESTARTING if state.tries < TRIES:
             return _begin_wave(replace(state, tries=state.tries + 1))
-        case Code.NOPROC | Code.SHUTDOWN:
+        case Code.NOPROC | Code.SHUTDOWN if member.supervisor not in state.lost:
             serial = state.serial + 1
             return replace(state, phase=Phase.RECOVERING, serial=serial), (Arm(serial, RECOVERY_S),)
     return _not_started(state, event.text)

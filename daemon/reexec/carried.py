@@ -22,7 +22,7 @@ from regrow.daemon.linux.leftovers import Known
 from regrow.daemon.recording import Kept
 from regrow.daemon.timers import Armed
 
-FORMAT = 4
+FORMAT = 5
 """To be raised with every change of a type below, of the messages between supervisors, or of the core's state."""
 
 

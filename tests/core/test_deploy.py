@@ -11,6 +11,7 @@ from regrow.config.diff import needs_restart, places
 from regrow.config.spec import ChildSpec, SupervisorSpec, WorkerSpec
 from regrow.daemon.core import deploy
 from regrow.daemon.core.deploy import Outcome, Phase
+from regrow.daemon.core.effects import Code
 from regrow.daemon.core.waves import waves
 
 NAMES = (*WORKERS, *(f"{name}.{index}" for name in WORKERS for index in range(4)), *SUPERVISORS)
@@ -103,3 +104,24 @@ def worker(name: str, command: str = "old", **keys: object) -> WorkerSpec:
 def tree(*children: ChildSpec, **keys: object) -> SupervisorSpec:
     """A tree of one level."""
     return SupervisorSpec("top", children=children, **keys)  # type: ignore[arg-type]
+
+
+def test_a_supervisor_that_does_not_come_back_is_awaited_once() -> None:
+    """Not by each of those that were to be started below it, on the way there or back."""
+    names = [f"w{number}" for number in range(3)]
+    before, now = (tree(*(worker(name, command) for name in names)) for command in ("old", "new"))
+    state, effects = deploy.step(deploy.begin(before, now, frozenset()), deploy.Begun())
+    todo, waited = list(effects), list[float]()
+    while not isinstance(effect := todo.pop(0), deploy.Finish):
+        event: deploy.Event | None = None
+        match effect:
+            case deploy.Arm():
+                waited.append(effect.after_s)
+                event = deploy.Elapsed(effect.serial)
+            case deploy.StopChild() | deploy.Tell() | deploy.StartChild():
+                event = deploy.Answered(effect.serial, Code.NOPROC, "top is gone")
+        if event is not None:
+            state, more = deploy.step(state, event)
+            todo += more
+    assert effect.outcome is Outcome.FAILED
+    assert waited == [deploy.RECOVERY_S]
