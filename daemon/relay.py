@@ -16,6 +16,7 @@ from regrow.daemon.channel import (
     AdmitDown,
     BatchUp,
     Down,
+    ForgottenUp,
     LastWordUp,
     MatchedDown,
     NumbersUp,
@@ -87,11 +88,17 @@ class Relay:
                         numbers[report.child] = report.incarnation
             case NumbersUp():
                 numbers.update(message.numbers)
+            case ForgottenUp():  # should it come again, the root knows its number and says it
+                numbers.pop(message.child, None)
             case SnapshotUp():
                 for child in message.children:
                     numbers[child.name] = child.incarnation
                     if child.pid is not None:
                         self._runtime.reaper.below(child.pid, gone=False)
+
+    def forget(self, supervisor: str) -> None:
+        """There is no such supervisor below any more."""
+        self._incarnations.pop(supervisor, None)
 
     def incarnations_below(self, supervisor: str) -> Mapping[str, int]:
         """The newest incarnation of each name below a child supervisor, over all its own incarnations."""

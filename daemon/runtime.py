@@ -266,6 +266,7 @@ class Runtime:
 
     def _forget(self, effect: Forget) -> None:
         self.spawner.give_up(effect.child)
+        self.relay.forget(effect.child)
         self.upward.send(ForgottenUp(self.spec.name, effect.child))
 
     def _ready(self, _effect: Ready) -> None:

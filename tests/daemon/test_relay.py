@@ -6,7 +6,7 @@ from typing import cast
 from unittest.mock import MagicMock
 
 from regrow.config.spec import Kind, SupervisorSpec
-from regrow.daemon.channel import BatchUp, ChildNow, NumbersUp, ReportUp, SnapshotUp, TellDown
+from regrow.daemon.channel import BatchUp, ChildNow, ForgottenUp, NumbersUp, ReportUp, SnapshotUp, TellDown
 from regrow.daemon.core.effects import Report
 from regrow.daemon.core.state import SlotState
 from regrow.daemon.process import Process
@@ -29,6 +29,17 @@ def test_numbers_are_known_before_they_are_reported() -> None:
     assert made.incarnations_below("sup") == {"old": 7, "a": 3, "b": 1, "c": 5}
     assert [call.args for call in runtime.reaper.below.call_args_list] == [(11,), (13,)]
     assert runtime.upward.send.call_count == 3
+
+
+def test_what_has_left_is_forgotten() -> None:
+    """Of names that are no longer any child's nothing is kept here, however many there have been."""
+    made, sup = relay(MagicMock()), Process("sup", 1, SupervisorSpec("sup"), 10)
+    for number in range(100):
+        made.from_child(sup, NumbersUp(((f"task-{number}", 1), ("stays", number))))
+        made.from_child(sup, ForgottenUp("sup", f"task-{number}"))
+    assert made.incarnations_below("sup") == {"old": 7, "stays": 99}
+    made.forget("sup")
+    assert made.carried() == ({"old": 7}, {})
 
 
 def test_all_below_are_asked_to_tell() -> None:
