@@ -169,6 +169,8 @@ class Books:
         """A supervisor's word that it is stopping is its parent's event already; causes are led there."""
         if message.report.event not in OWN_END:
             return False
+        if message.supervisor == ROOT and message.report.event == "stopping":
+            self._root.ends()
         log = self._root.events
         latest = log.latest(message.supervisor if message.supervisor != ROOT else "")
         if latest is not None:

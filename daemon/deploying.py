@@ -465,9 +465,14 @@ class Deploying:
                 self._feed(deploy.ChildFailed(name, why.sentence(event)))
                 self._failed_at = None
 
+    def wished(self, name: str, *, up: bool) -> None:
+        """An operator has asked for `name`, and all below it, to be stopped, or to be started."""
+        names = frozenset(node.name for node in self._root.tree.subtree(name))
+        self._feed(deploy.Wish(names, up))
+
     def abandon(self, text: str) -> None:
         """The daemon is ending: so does an apply."""
-        self._feed(deploy.Abandoned(f"the daemon was stopped{f' ({text})' if text else ''}"))
+        self._feed(deploy.Abandoned(text))
 
     # keeping
 

@@ -76,7 +76,11 @@ def _detached(plan: Plan, timeout_s: float | None) -> int:
     pid = os.fork()
     if pid == 0:
         _be_detached(plan, log, socket.address)
-    ready = _await_ready(socket, pid, timeout_s)
+    try:
+        ready = _await_ready(socket, pid, timeout_s)
+    except KeyboardInterrupt:
+        complain(f"{name} goes on starting: see `regrow status --name {name}`")
+        raise
     if ready is None:
         complain(f"{name} is not ready after {timeout_s:g} s and goes on starting: see `regrow status --name {name}`")
         return exits.REFUSED

@@ -268,10 +268,15 @@ class Root:
 
     # ending
 
+    def ends(self) -> None:
+        """The root's own supervisor has begun to stop: asked to, or because the tree has given up."""
+        if self.state != "stopping":
+            self.deploying.abandon("the daemon ends by itself")
+
     def stop(self, *, now: bool = False, text: str = "") -> None:
         """Stop everything in order, then end; `now`: without asking anybody."""
         if self.state != "stopping":
-            self.deploying.abandon(text)
+            self.deploying.abandon(f"the daemon was stopped{f' ({text})' if text else ''}")
             self.state = "stopping"
             self.books.daemon_event("daemon_stopping", text)
             self.tell_systemd("STOPPING=1\nSTATUS=stopping" + (f": {text}" if text else ""))

@@ -241,6 +241,7 @@ class Verbs:
                 done({"result": "refused", "pid": None, "error": _error(reply)})
 
         parent = self._parent(name)
+        self._root.deploying.wished(name, up=True)
         self._root.asking.ask(parent, lambda number: RestartChild(number, name), answered, by=by, about=name)
 
     def _terminate(self, name: str, by: str, done: Callable[[dict[str, Any]], None]) -> None:
@@ -255,6 +256,7 @@ class Verbs:
                 done({"result": "refused", "pid": None, "error": _error(reply)})
 
         parent = self._parent(name)
+        self._root.deploying.wished(name, up=False)
         self._root.asking.ask(parent, lambda number: TerminateChild(number, name), answered, by=by, about=name)
 
     def _parent(self, name: str) -> str | None:
@@ -281,6 +283,8 @@ class Verbs:
             answer(reply)
 
         by = connection.identity
+        if about:
+            self._root.deploying.wished(about, up=kind is RestartChild)
         self._root.asking.ask(supervisor, lambda number: kind(number, child), answered, by=by, about=about)
 
     def _look_into(

@@ -44,6 +44,9 @@ def up(files: tuple[str, ...], detach: bool, timeout_s: float) -> int:
     from regrow.config.errors import ConfigErrors
     from regrow.config.load import load
 
+    source = click.get_current_context().get_parameter_source("timeout_s")
+    if not detach and source is not click.core.ParameterSource.DEFAULT:
+        raise click.UsageError("--timeout goes with --detach: in the foreground nobody waits")
     try:
         plan = load(files)
     except ConfigErrors as errors:

@@ -113,7 +113,14 @@ class Abandoned(Struct, frozen=True):
     text: str
 
 
-Event: TypeAlias = Begun | Answered | ChildFailed | SupervisorUp | Elapsed | Abandoned
+class Wish(Struct, frozen=True):
+    """Somebody else has asked for these to be stopped, or to be started again."""
+
+    names: frozenset[str]
+    up: bool
+
+
+Event: TypeAlias = Begun | Answered | ChildFailed | SupervisorUp | Elapsed | Wish | Abandoned
 
 
 class StopChild(Struct, frozen=True):
@@ -197,9 +204,10 @@ def step(state: Deploy, event: Event) -> Result:
             return _begin_wave(state)
         case Abandoned():
             return _finish(replace(state, reason=event.text), Outcome.INTERRUPTED)
+        case Wish():
+            return _wished(state, event), ()
         case ChildFailed():
-            if event.child in state.watched and not state.back:
-                return _roll_back(state, event.text)
+            return _child_failed(state, event)
         case SupervisorUp():
             if state.phase is Phase.RECOVERING and state.wave.start[state.step].supervisor == event.supervisor:
                 return _start_next(state)
@@ -210,6 +218,19 @@ def step(state: Deploy, event: Event) -> Result:
             if event.serial == state.serial:
                 return _answered(state, event)
     return state, ()
+
+
+def _child_failed(state: Deploy, event: ChildFailed) -> Result:
+    if event.child in state.watched and not state.back:
+        return _roll_back(state, event.text)
+    return state, ()
+
+
+def _wished(state: Deploy, wish: Wish) -> Deploy:
+    """Who is stopped meanwhile is left alone like those that were down at the beginning."""
+    if wish.up:
+        return replace(state, down=state.down - wish.names)
+    return replace(state, down=state.down | wish.names, watched=state.watched - wish.names)
 
 
 def _begin_wave(state: Deploy) -> Result:
@@ -259,8 +280,10 @@ def _to_start(state: Deploy) -> Result:
 
 def _start_next(state: Deploy) -> Result:
     wave = state.wave
-    serial = state.serial + 1
-    state = replace(state, phase=Phase.STARTING, serial=serial)
+    serial, step = state.serial + 1, state.step
+    while step < len(wave.start) and wave.start[step].name in state.down:
+        step += 1
+    state = replace(state, phase=Phase.STARTING, serial=serial, step=step)
     if state.step < len(wave.start):
         return state, (StartChild(serial, wave.start[state.step], not state.back),)
     if wave.hold_s and not state.back:
@@ -294,6 +317,8 @@ def _answered(state: Deploy, event: Answered) -> Result:
 
 def _start_answered(state: Deploy, event: Answered) -> Result:
     member = state.wave.start[state.step]
+    if member.name in state.down:
+        return _start_next(replace(state, step=state.step + 1))
     match event.code:
         case None:
             return _start_next(replace(state, step=state.step + 1))

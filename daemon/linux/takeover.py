@@ -38,7 +38,7 @@ _DYING_ROOT_S = 2.0
 _ENDING_ROOT_S = 0.05
 _LOCK = "lock"
 _IDENTITY = "identity"
-_STALE = ("control.sock", "hub.api")
+_STALE = ("control.sock", "hub.api", "command.sock")
 _FLOCK = struct.Struct("hhqqi4x")
 
 

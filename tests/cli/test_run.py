@@ -99,6 +99,13 @@ def test_up_launches_the_plan(cli: Cli, good: str, monkeypatch: pytest.MonkeyPat
     assert calls == [("app", True, 7.0)]
 
 
+def test_a_time_to_wait_where_nobody_waits(cli: Cli, good: str) -> None:
+    """`up --timeout` without --detach would do nothing: it is refused."""
+    done = cli("up", "--timeout", "1s", good)
+    assert done.status == 2
+    assert "--timeout goes with --detach" in done.err
+
+
 def test_schema(cli: Cli) -> None:
     """Schema prints a JSON Schema."""
     assert json.loads(cli("schema").out)["$schema"].startswith("https://json-schema.org/")

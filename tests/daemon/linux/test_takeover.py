@@ -77,6 +77,8 @@ def test_first_root(run_dir: str) -> None:
         assert me is not None
         assert takeover.read(run_dir) == Identity(NEXT, boot_id(), me.pid, me.start)
         assert identity.read_marker(os.getpid()) == Marker(NEXT, identity.ROOT_NAME, 1)
+        for name in ("control.sock", "hub.api", "command.sock"):
+            Path(run_dir, name).touch()
         takeover.release(run_dir, taken.lock_fd)
         assert os.listdir(run_dir) == ["lock"]
         assert takeover.read(run_dir) is None
