@@ -65,14 +65,7 @@ for number in range(1, 65):
     except (OSError, ValueError): pass
 while True: select.select([], [], [])
 """
-FILL = """
-import os, select
-fd = os.open("/tmp/full", os.O_WRONLY | os.O_CREAT)
-try:
-    while True: os.write(fd, bytes(1 << 20))
-except OSError: pass
-select.select([], [], [])
-"""
+FILL = "cat /dev/zero > /tmp/full; exec tail -f /dev/null"
 CHMOD = "mkdir -p a/b/c; touch a/b/c/f; chmod 000 a/b/c a/b a .; exec tail -f /dev/null"
 
 
@@ -129,7 +122,7 @@ def torments() -> tuple[Torment, ...]:
         Torment("deaf to signals", python(DEAF), late),
         Torment("makes itself a daemon", python(DAEMON), ended),
         Torment("chmods its directory", ("sh", "-c", CHMOD), late),
-        Torment("fills /tmp", python(FILL), late, 2, {"isolate": ["tmp"]}),
+        Torment("fills /tmp", ("sh", "-c", FILL), late, 2, {"isolate": ["tmp"]}),
         Torment("memory hog", python(HOG), hogged, 2, {"limits": {"memory": "200MiB"}}),
         Torment("flood of 10 GB", ("head", "-c", "10G", "/dev/zero"), flooded, 2),
         Torment("endless loops", ("sh", "-c", "while :; do :; done"), late),
