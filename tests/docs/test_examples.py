@@ -86,7 +86,7 @@ def test_orders(session: Session) -> None:
     """Orders are carried out, or undone; the page's verbs show what has become of them."""
     shutil.copytree(TOP / "examples" / "order_workflow", session.directory, dirs_exist_ok=True)
     session.run("regrow up --detach orders.toml", "orders is ready (pid 1000)")
-    session.run("python place.py 3 apple 1 pear", "3 apple on the way, payment 1\n1 pear on the way, payment 2")
+    session.run("python place.py 3 apple 1 pear", "3 apple on the way, payment …\n1 pear on the way, payment …")
     declined = "no order: Declined: 100 is more than the card allows"
     sold_out = "no order: RemoteError: stock: SoldOut: 1 of pear are left, not 5"
     session.run("python place.py 20 apple 5 pear", f"{declined}\n{sold_out}")

@@ -19,6 +19,7 @@ from regrow.workers import clone
 from regrow.workers.system import commands_child as child
 from regrow.workers.system.commands_folder import remove_folder
 from regrow.workers.system.commands_pipes import Input, Output
+from regrow.workers.system.commands_shares import Shares
 from regrow.workers.system.commands_tree import end_all, group_number
 from regrow.workers.system.commands_watch import GONE, IN, OUT, Watch
 
@@ -57,6 +58,7 @@ class Run:
         self._pid = 0
         self._at = time.time()
         self._began_s = time.monotonic()
+        self._shares = Shares(host_proc)
 
     def to_its_end(self) -> None:
         """Run it, end it, and tell of it."""
@@ -100,7 +102,9 @@ class Run:
             self._end("timeout", f"it took longer than {self._job.request.timeout_s:g} s")
             return
         self._balance()
-        self._watch.turn(left_s)
+        self._watch.turn(min(left_s, max(0.0, self._shares.due_s - time.monotonic())))
+        if time.monotonic() >= self._shares.due_s:
+            self._shares.look()
         self._flush()
 
     def _balance(self) -> None:

@@ -1,0 +1,104 @@
+"""
+What keeps a command from having more of the processors the more sessions it makes.
+
+Linux shares processors between sessions (autogroups), each as much as any other: who makes four hundred would leave
+everybody else one part in four hundred. So the sessions of a command are given less the more there are of them, that
+together they count as one. A session of the least weight, 15, still counts: four hundred of them as six.
+
+Source: sched(7), "The autogroup feature"; the kernel's sched_prio_to_weight: a step of nice is a factor of 1.25.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+
+SOON_S, LATER_S = 0.05, 0.5
+"""When they are looked at: soon after it has begun or made more of them, and then less and less often."""
+
+LEAST = 19
+STEP = 1.25
+MOST_LOOKED_AT = 5_000
+
+
+def be_first() -> None:
+    """Have our own session, which is to be small, served before all others; only root may."""
+    try:
+        fd = os.open("/proc/self/autogroup", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # there are no autogroups
+    try:
+        os.write(fd, b"-20")
+    except OSError:
+        pass  # not for us to say
+    finally:
+        os.close(fd)
+
+
+def level_of(sessions: int) -> int:
+    """The nice value at which so many sessions weigh as much as one at 0, or the highest there is."""
+    return min(LEAST, math.ceil(math.log(sessions, STEP))) if sessions > 1 else 0
+
+
+class Shares:
+    """Of the command whose runner this is; `proc` is /proc as the daemon sees it, `due_s` when to look (monotonic)."""
+
+    def __init__(self, proc: int) -> None:
+        self._proc = proc
+        self._pause_s = SOON_S
+        self.due_s = time.monotonic() + SOON_S if os.path.exists("/proc/self/autogroup") else math.inf
+        self._levels: dict[bytes, int] = {}
+
+    def look(self) -> None:
+        """Lower the sessions below us, if there are more than before."""
+        sessions = self._sessions()
+        level = level_of(len(sessions))
+        is_more = level > max(self._levels.values(), default=0)
+        self._pause_s = SOON_S if is_more else min(2 * self._pause_s, LATER_S)
+        self.due_s = time.monotonic() + self._pause_s
+        self._levels = {session: self._levels.get(session, 0) for session in sessions}
+        for session, pid in sessions.items():
+            if self._levels[session] < level and self._lower(pid, level):
+                self._levels[session] = level
+
+    def _sessions(self) -> dict[bytes, bytes]:
+        """The sessions below us, each with a process of it."""
+        found: dict[bytes, bytes] = {}
+        level = self._read("thread-self/children").split()
+        seen = 0
+        while level and seen < MOST_LOOKED_AT:
+            seen += len(level)
+            for pid in level:
+                fields = self._read(f"{pid.decode()}/stat").rpartition(b")")[2].split()
+                if len(fields) > 3:
+                    found.setdefault(fields[3], pid)
+            level = [child for pid in level for child in self._children(pid.decode())]
+        return found
+
+    def _children(self, pid: str) -> list[bytes]:
+        return self._read(f"{pid}/task/{pid}/children").split()
+
+    def _lower(self, pid: bytes, level: int) -> bool:
+        try:
+            fd = os.open(f"{pid.decode()}/autogroup", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        except OSError:
+            return False  # it has ended
+        try:
+            os.write(fd, b"%d" % level)
+        except OSError:
+            return False  # somebody else's, or too many at once for who is not root
+        finally:
+            os.close(fd)
+        return True
+
+    def _read(self, path: str) -> bytes:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        except OSError:
+            return b""
+        try:
+            with os.fdopen(fd, "rb", buffering=0) as file:
+                return file.readall()
+        except OSError:
+            return b""
