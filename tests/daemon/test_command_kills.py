@@ -144,8 +144,8 @@ def test_worker_killed(desk: Desk, mode: str) -> None:
     commands = [desk.tangle(shared=MODES[mode]) for _ in range(3)]
     desk.tree.crash(WORKER)
     for command, sign in commands:
-        with pytest.raises(ProcessDown):
-            command.wait()
+        with contextlib.suppress(ProcessDown):  # or its runner has still been able to say so
+            assert command.wait().reason == "cancelled"
         assert gone(sign)
     desk.tree.wait("ready", WORKER, count=2)
     result = desk.client.run_command(["pwd"])

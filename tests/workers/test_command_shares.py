@@ -7,6 +7,7 @@ import select
 from pathlib import Path
 
 import pytest
+from forks import in_fork
 
 from regrow.workers.system.commands_shares import LEAST, Shares, level_of
 
@@ -49,6 +50,11 @@ def nice_of(pid: int) -> int:
 @pytest.mark.skipif(not os.path.exists("/proc/self/autogroup"), reason="this kernel has no autogroups")
 def test_sessions_are_lowered() -> None:
     """As soon as it is looked at; one that has been there alone keeps what it had."""
+    in_fork(lower_them)  # who has no other children
+
+
+def lower_them() -> None:
+    """With one child, and then with ten."""
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
     reader, writer = os.pipe()
     shares, pids = Shares(proc), []

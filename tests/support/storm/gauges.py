@@ -35,7 +35,8 @@ def descriptors(pid: int) -> dict[str, str]:
 
 def size(pid: int) -> Size:
     """The size of a process. Raises FileNotFoundError or ProcessLookupError when it is gone."""
-    count = len(os.listdir(f"/proc/{pid}/fd"))
+    # What commands are started with is made when it is first needed, after a re-execution again: 16 at most.
+    count = sum(not target.startswith("/memfd:") for target in descriptors(pid).values())
     sums: dict[str, int] = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, _, rest = line.partition(":")
