@@ -39,14 +39,14 @@ from regrow.config.values import (
     size,
 )
 from regrow.config.words import (
+    MODE,
+    UMASK,
     ExitStatus,
     Limit,
     Listen,
-    Mode,
     OutputWords,
     ShutdownWords,
     SignalName,
-    Umask,
     WholeSeconds,
 )
 
@@ -204,7 +204,7 @@ WORKER = Table(
     Key("cwd", Text("a path"), "the working directory; default: the folder of the file"),
     Key("user", Who(), "the user it runs as"),
     Key("group", Who(), "the group it runs as", field="as_group"),
-    Key("umask", Umask(), "the file mode creation mask"),
+    Key("umask", UMASK, "the file mode creation mask"),
     Key("nice", Int(-20, 19), "the scheduling priority"),
     Key("limits", LIMITS, "resource limits"),
     Key("stdout", OutputWords(*_STDOUT), "log, inherit, null, journal or a path", default="log"),
@@ -218,7 +218,7 @@ SOCKET = Table(
     Key("tcp", Endpoint(any_host=True), 'a port, or "HOST:PORT"; "*:PORT" is every IPv4 address of this host'),
     Key("unix", SocketPath("the path of a socket"), "the path of a socket, or @NAME of an abstract one"),
     Key("backlog", Int(1, 2**31 - 1), "how many connections wait at most until they are accepted", default=4096),
-    Key("mode", Mode(), "unix: the permissions of the path", default="0666"),
+    Key("mode", MODE, "unix: the permissions of the path", default="0666"),
     Key("user", Who(), "unix: who owns the path"),
     Key("group", Who(), "unix: the group of the path", field="as_group"),
 )

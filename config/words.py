@@ -96,38 +96,30 @@ class OutputWords:
         return {"anyOf": [{"enum": [str(word) for word in self._words]}, {"type": "string", "pattern": "/"}]}
 
 
-class Umask:
+class Octal:
     """Octal digits in a string: as a TOML number, 022 is no number and 22 is another mask."""
 
-    def read(self, value: Any, at: At) -> Any:
-        """Return the mask."""
-        text = at.filled(value) if isinstance(value, str) else ""
-        if not isinstance(text, str):
-            return text
-        if not re.fullmatch(r"0?[0-7]{1,3}", text, re.ASCII):
-            return at.wrong(f'must be a string of octal digits such as "022", not {shown(value)}')
-        return int(text, 8)
-
-    def schema(self) -> Schema:
-        """Return the schema."""
-        return {"type": "string", "pattern": "^0?[0-7]{1,3}$"}
-
-
-class Mode:
-    """The permissions of a file: octal digits in a string, as for a umask."""
+    def __init__(self, digits: str, example: str, schema: str) -> None:
+        self._digits = digits
+        self._example = example
+        self._schema = schema
 
     def read(self, value: Any, at: At) -> Any:
         """Return the bits."""
         text = at.filled(value) if isinstance(value, str) else ""
         if not isinstance(text, str):
             return text
-        if not re.fullmatch(r"0?[0-7]{3}", text, re.ASCII):
-            return at.wrong(f'must be a string of octal digits such as "0660", not {shown(value)}')
+        if not re.fullmatch(self._digits, text, re.ASCII):
+            return at.wrong(f'must be a string of octal digits such as "{self._example}", not {shown(value)}')
         return int(text, 8)
 
     def schema(self) -> Schema:
         """Return the schema."""
-        return {"type": "string", "pattern": "^0?[0-7]{3}$|[{]"}  # or a placeholder
+        return {"type": "string", "pattern": self._schema}
+
+
+UMASK = Octal(r"0?[0-7]{1,3}", "022", "^0?[0-7]{1,3}$")
+MODE = Octal(r"0?[0-7]{3}", "0660", "^0?[0-7]{3}$|[{]")  # or a placeholder
 
 
 class Limit:

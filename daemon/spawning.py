@@ -5,7 +5,6 @@ Making the children: workers and supervisors, with their control groups, again a
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from regrow.config.spec import Limits, SupervisorSpec, WorkerSpec
@@ -107,18 +106,18 @@ class Spawner:
             process.stacks = Stacks(runtime.loop, born.pid, born.stacks_fd)
         process.group = group
         process.oom_kills = group.oom_kills() if group is not None and spec.limits.memory_bytes else 0
-        process.health = self.health(process, born.env)
+        process.health = self.health(process)
         return process
 
-    def health(self, process: Process, env: Mapping[str, str]) -> Health:
-        """The watch over a worker whose complete environment is `env`."""
+    def health(self, process: Process) -> Health:
+        """The watch over a worker."""
         runtime, spec = self._runtime, process.spec
         assert isinstance(spec, WorkerSpec)
         return Health(
             runtime.loop,
             spec,
             process.pid,
-            env,
+            process.env,
             runtime.probes,
             lambda: runtime.feed(ChildReady(process.name, process.incarnation)),
             lambda why: runtime.feed(ChildUnhealthy(process.name, process.incarnation, why)),

@@ -290,7 +290,7 @@ class Standby:
             group.failures = 0
         runtime.processes[effect.child] = process
         process.env = spare.env
-        process.health = runtime.spawner.health(process, spare.env)
+        process.health = runtime.spawner.health(process)
         runtime.feed(Spawned(effect.child, effect.incarnation, process.pid))
 
     def _late(self, process: Process, spare: Spare, effect: Spawn) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -153,36 +154,23 @@ class Verbs:
         self._root.stop(now=bool(request.get("now")), text=f"asked by {connection.identity}")
 
     def _reload(self, connection: Connection, id: Any, _request: Mapping[str, Any]) -> None:
-        self._root.reload(lambda ok: connection.answer(id, ok), lambda error: connection.refuse(id, error))
+        self._root.reload(*_either(connection, id))
 
     def _plan(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
-        files = _files(request)
-        self._root.deploying.plan(
-            files, lambda ok: connection.answer(id, ok), lambda error: connection.refuse(id, error)
-        )
+        self._root.deploying.plan(_files(request), *_either(connection, id))
 
     def _reexec(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
         reexec = self._root.reexec
         reexec.begin(python_of(request.get("python"), reexec.python), connection, id)
 
     def _apply(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
-        self._root.deploying.start(
-            _files(request),
-            connection.identity,
-            lambda ok: connection.answer(id, ok),
-            lambda error: connection.refuse(id, error),
-        )
+        self._root.deploying.start(_files(request), connection.identity, *_either(connection, id))
 
     def _applies(self, connection: Connection, id: Any, _request: Mapping[str, Any]) -> None:
-        self._root.deploying.list(lambda ok: connection.answer(id, ok), lambda error: connection.refuse(id, error))
+        self._root.deploying.list(*_either(connection, id))
 
     def _rollback(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
-        self._root.deploying.go_back(
-            _int(request, "apply", None),
-            connection.identity,
-            lambda ok: connection.answer(id, ok),
-            lambda error: connection.refuse(id, error),
-        )
+        self._root.deploying.go_back(_int(request, "apply", None), connection.identity, *_either(connection, id))
 
     def _many(self, verb: str, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
         names = list(dict.fromkeys(found for name in _names(request) for found in self._find(name)))
@@ -315,6 +303,11 @@ class Verbs:
             remedy = f" any more; see `regrow why {name}`" if left else ""
             raise ControlError("not_found", f"there is no {name} in this tree{remedy}")
         return found
+
+
+def _either(connection: Connection, id: Any) -> tuple[Callable[[Any], None], Callable[[ControlError], None]]:
+    """What answers a request, and what refuses it."""
+    return partial(connection.answer, id), partial(connection.refuse, id)
 
 
 def _to(connection: Connection, id: Any) -> Answer:

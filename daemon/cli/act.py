@@ -90,8 +90,6 @@ def reload(timeout_s: float, as_json: bool, run_dir: str | None, daemon: str | N
         try:
             answer = finished(watch, client.submit("reload"), "regrow reload", timeout_s)
         except Refused as refusal:
-            if "problems" not in refusal.details:
-                raise
             return bad_files(refusal, as_json)
     click.echo(dumps(answer) if as_json else _summary(answer))
     return DONE
@@ -199,7 +197,14 @@ def in_brief(text: str) -> str:
 
 
 def bad_files(refusal: Refused, as_json: bool) -> int:
-    """Files that are wrong, which the daemon has read: nothing has changed; the problems as `check` shows them."""
+    """
+    Files that are wrong, which the daemon has read: nothing has changed; the problems as `check` shows them.
+
+    Raises:
+        Refused: it was refused for something else.
+    """
+    if "problems" not in refusal.details:
+        raise refusal
     problems = refusal.details["problems"]
     if as_json:
         click.echo(json_list(problems))

@@ -48,8 +48,6 @@ def plan(files: tuple[str, ...], timeout_s: float, as_json: bool, run_dir: str |
         try:
             answer = client.request("plan", within_s=timeout_s, files=absolute(files))
         except Refused as refusal:
-            if "problems" not in refusal.details:
-                raise
             return bad_files(refusal, as_json)
     click.echo(dumps(answer) if as_json else "\n".join(_lines(answer)))
     return DONE
@@ -127,8 +125,6 @@ def carry_out(
             else:
                 answer = begun(watch, request_id)
         except Refused as refusal:
-            if "problems" not in refusal.details:
-                raise
             return bad_files(refusal, as_json)
     if as_json:
         click.echo(dumps(answer))

@@ -19,7 +19,7 @@ from regrow.ipc.control import result_of
 from regrow.ipc.errors import Refused, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from regrow.daemon.cli.shapes import Event
     from regrow.ipc.control import ControlClient
@@ -158,14 +158,7 @@ def accepted(watch: Watch, request_id: int) -> Any:
     Raises:
         Refused: the daemon said no.
     """
-    deadline_s = time.monotonic() + ACCEPTED_S
-    while (left_s := deadline_s - time.monotonic()) > 0:
-        message = watch.client.receive(left_s)
-        if message is not None and message.get("id") == request_id:
-            return result_of(message)
-        if message is not None and "event" in message and watch.note(message["event"]):
-            return None
-    return None
+    return _answer_before(watch, request_id, ACCEPTED_S, watch.note)
 
 
 def begun(watch: Watch, request_id: int) -> Any:
@@ -175,14 +168,20 @@ def begun(watch: Watch, request_id: int) -> Any:
     Raises:
         Refused: the daemon said no.
     """
-    deadline_s = time.monotonic() + BEGUN_S
+    answer = _answer_before(watch, request_id, BEGUN_S, lambda event: event["event"] == "apply_started")
+    return {"outcome": "requested"} if answer is None else answer
+
+
+def _answer_before(watch: Watch, request_id: int, within_s: float, is_sign: Callable[[Event], bool]) -> Any:
+    """The answer, unless a sign that the daemon is at work comes before it, or nothing: then None."""
+    deadline_s = time.monotonic() + within_s
     while (left_s := deadline_s - time.monotonic()) > 0:
         message = watch.client.receive(left_s)
         if message is not None and message.get("id") == request_id:
             return result_of(message)
-        if message is not None and message.get("event", {}).get("event") == "apply_started":
+        if message is not None and "event" in message and is_sign(message["event"]):
             break
-    return {"outcome": "requested"}
+    return None
 
 
 def gone(watch: Watch, pidfd: int, what: str, timeout_s: float) -> None:

@@ -47,7 +47,7 @@ def _supervisor(found: carried.Supervisor) -> int:
     kernel.set_pdeathsig(signal.SIGKILL)  # an exec of a program with capabilities has cleared it
     assert found.up is not None
     loop = Loop()
-    spec = supervisor.spec_of(found)
+    spec = found.state.spec  # a reload may have changed it since its birth
     up = Channel.of_link(loop, found.up, channel.Down, lambda _message: None, lambda: None)
     group = Group(found.group) if found.group else None
     runtime = Runtime(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from regrow.config.spec import SupervisorSpec, WorkerSpec
+from regrow.config.spec import WorkerSpec
 from regrow.daemon import birth, forked
 from regrow.daemon.channel import Channel
 from regrow.daemon.core.state import Phase, Slot, SlotState
@@ -174,7 +174,7 @@ def watch(runtime: Runtime) -> None:
     for process in list(runtime.processes.values()):
         slot = runtime.state.slots.get(process.name)
         if slot is not None and isinstance(process.spec, WorkerSpec) and process.ended is None:
-            process.health = runtime.spawner.health(process, process.env)
+            process.health = runtime.spawner.health(process)
             _begin_watch(process, slot)
 
 
@@ -194,8 +194,3 @@ def unwatch(runtime: Runtime) -> None:
         if process.health is not None:
             process.health.cancel()
     runtime.probes.kill_all()
-
-
-def spec_of(carried: Supervisor) -> SupervisorSpec:
-    """What the supervisor is by now: a reload may have changed it since its birth."""
-    return carried.state.spec

@@ -24,16 +24,22 @@ MOST_LOOKED_AT = 5_000
 
 def be_first() -> None:
     """Have our own session, which is to be small, served before all others; only root may."""
+    _weigh("/proc/self/autogroup", -20)
+
+
+def _weigh(path: str, level: int, folder: int | None = None) -> bool:
+    """Give a session that nice value; False when it is over, or not for us to say, or there are no autogroups."""
     try:
-        fd = os.open("/proc/self/autogroup", os.O_WRONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
     except OSError:
-        return  # there are no autogroups
+        return False
     try:
-        os.write(fd, b"-20")
+        os.write(fd, b"%d" % level)
     except OSError:
-        pass  # not for us to say
+        return False
     finally:
         os.close(fd)
+    return True
 
 
 def level_of(sessions: int) -> int:
@@ -59,7 +65,7 @@ class Shares:
         self.due_s = time.monotonic() + self._pause_s
         self._levels = {session: self._levels.get(session, 0) for session in sessions}
         for session, pid in sessions.items():
-            if self._levels[session] < level and self._lower(pid, level):
+            if self._levels[session] < level and _weigh(f"{pid.decode()}/autogroup", level, self._proc):
                 self._levels[session] = level
 
     def _sessions(self) -> dict[bytes, bytes]:
@@ -78,19 +84,6 @@ class Shares:
 
     def _children(self, pid: str) -> list[bytes]:
         return self._read(f"{pid}/task/{pid}/children").split()
-
-    def _lower(self, pid: bytes, level: int) -> bool:
-        try:
-            fd = os.open(f"{pid.decode()}/autogroup", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._proc)
-        except OSError:
-            return False  # it has ended
-        try:
-            os.write(fd, b"%d" % level)
-        except OSError:
-            return False  # somebody else's, or too many at once for who is not root
-        finally:
-            os.close(fd)
-        return True
 
     def _read(self, path: str) -> bytes:
         try:
