@@ -3,9 +3,12 @@ What keeps a command from having more of the processors the more sessions it mak
 
 Linux shares processors between sessions (autogroups), each as much as any other: who makes four hundred would leave
 everybody else one part in four hundred. So the sessions of a command are given less the more there are of them, that
-together they count as one. A session of the least weight, 15, still counts: four hundred of them as six.
+together they count as one. A session of the least weight, 15, still counts: four hundred of them as six. And whoever is
+woken may wait for a slice of each that is before him, whatever it weighs: so a crowd of them has one processor, for
+good, and what is woken goes to the others.
 
-Source: sched(7), "The autogroup feature"; the kernel's sched_prio_to_weight: a step of nice is a factor of 1.25.
+Source: sched(7), "The autogroup feature"; the kernel's sched_prio_to_weight: a step of nice is a factor of 1.25;
+sched_setaffinity(2), which children inherit.
 """
 
 from __future__ import annotations
@@ -13,12 +16,18 @@ from __future__ import annotations
 import math
 import os
 import time
+from itertools import islice
+
+from regrow.workers.system import commands_below as procs
 
 SOON_S, LATER_S = 0.05, 0.5
 """When they are looked at: soon after it has begun or made more of them, and then less and less often."""
 
 LEAST = 19
 STEP = 1.25
+CROWD = 64
+"""So many sessions are nobody's work: a browser has three, a test runner of many processes one."""
+
 MOST_LOOKED_AT = 5_000
 
 
@@ -54,44 +63,31 @@ class Shares:
         self._proc = proc
         self._pause_s = SOON_S
         self.due_s = time.monotonic() + SOON_S if os.path.exists("/proc/self/autogroup") else math.inf
-        self._levels: dict[bytes, int] = {}
+        self._levels: dict[int, int] = {}
 
     def look(self) -> None:
-        """Lower the sessions below us, if there are more than before."""
-        sessions = self._sessions()
+        """Lower the sessions below us if there are more than before; keep a crowd on one processor."""
+        pids = list(islice(procs.below(self._proc), MOST_LOOKED_AT))
+        sessions = {procs.session_of(pid, self._proc): pid for pid in pids}
+        sessions.pop(0, None)
         level = level_of(len(sessions))
         is_more = level > max(self._levels.values(), default=0)
         self._pause_s = SOON_S if is_more else min(2 * self._pause_s, LATER_S)
-        self.due_s = time.monotonic() + self._pause_s
         self._levels = {session: self._levels.get(session, 0) for session in sessions}
         for session, pid in sessions.items():
-            if self._levels[session] < level and _weigh(f"{pid.decode()}/autogroup", level, self._proc):
+            if self._levels[session] < level and _weigh(f"{pid}/autogroup", level, self._proc):
                 self._levels[session] = level
+        if len(sessions) >= CROWD:
+            self._confine(pids)
+        self.due_s = time.monotonic() + self._pause_s
 
-    def _sessions(self) -> dict[bytes, bytes]:
-        """The sessions below us, each with a process of it."""
-        found: dict[bytes, bytes] = {}
-        level = self._read("thread-self/children").split()
-        seen = 0
-        while level and seen < MOST_LOOKED_AT:
-            seen += len(level)
-            for pid in level:
-                fields = self._read(f"{pid.decode()}/stat").rpartition(b")")[2].split()
-                if len(fields) > 3:
-                    found.setdefault(fields[3], pid)
-            level = [child for pid in level for child in self._children(pid.decode())]
-        return found
-
-    def _children(self, pid: str) -> list[bytes]:
-        return self._read(f"{pid}/task/{pid}/children").split()
-
-    def _read(self, path: str) -> bytes:
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
-        except OSError:
-            return b""
-        try:
-            with os.fdopen(fd, "rb", buffering=0) as file:
-                return file.readall()
-        except OSError:
-            return b""
+    def _confine(self, pids: list[int]) -> None:
+        """To the last of our processors, if we have more than one."""
+        ours = os.sched_getaffinity(0)
+        if len(ours) == 1:
+            return
+        for pid in pids:
+            try:
+                os.sched_setaffinity(procs.pid_here(pid, self._proc), {max(ours)})
+            except OSError:
+                pass  # it has ended

@@ -17,7 +17,10 @@ import select
 import signal
 import time
 
+from regrow.workers.system.commands_below import children_of, parent_of
+
 STOP_ROUNDS = 100
+
 
 def children() -> list[int]:
     """Our children, adopted and dead ones included, oldest first."""
@@ -26,15 +29,7 @@ def children() -> list[int]:
         with open(f"/proc/self/task/{pid}/children", "rb", buffering=0) as listing:
             return [int(found) for found in listing.readall().split()]
     except OSError:  # a kernel without CONFIG_PROC_CHILDREN
-        return [found for found in map(int, filter(str.isdigit, os.listdir("/proc"))) if _parent(found) == pid]
-
-
-def _parent(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
-            return int(stat.readall().rpartition(b")")[2].split()[1])
-    except OSError:
-        return 0
+        return [found for found in map(int, filter(str.isdigit, os.listdir("/proc"))) if parent_of(found) == pid]
 
 
 def kill_all(pids: list[int]) -> None:
@@ -61,7 +56,7 @@ def _stop_below(pids: list[int]) -> dict[int, int]:
         known = set(held)
         while level:
             level = [
-                pid for parent in level for pid in _children_of(parent) if pid in held or _stop_one(pid, parent, held)
+                pid for parent in level for pid in children_of(parent) if pid in held or _stop_one(pid, parent, held)
             ]
         if known == set(held):
             break
@@ -82,7 +77,7 @@ def _stop_one(pid: int, parent: int, held: dict[int, int]) -> bool:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return False  # it is gone, or there are no more descriptors
-    if _parent(pid) != parent or not _signal(pidfd, signal.SIGSTOP):
+    if parent_of(pid) != parent or not _signal(pidfd, signal.SIGSTOP):
         os.close(pidfd)
         return False
     held[pid] = pidfd
@@ -95,17 +90,6 @@ def _signal(pidfd: int, number: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _children_of(pid: int) -> list[int]:
-    found: list[int] = []
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as listing:
-                found += map(int, listing.readall().split())
-    except OSError:
-        pass  # it has just ended
-    return found
 
 
 def kill_group(group_fd: int) -> None:
