@@ -336,6 +336,25 @@ def test_isolation_cannot_be_undone(desk: Desk) -> None:
     assert len(result.stderr.splitlines()) >= 3
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_settings_of_the_machine_are_read_only(desk: Desk, shared: bool) -> None:
+    """With a read-only root so is /proc, where a program that is run for every crash and other settings are written."""
+    files = ("sys/kernel/core_pattern", "sys/kernel/hostname", "self/oom_score_adj")
+    script = "".join(f"(: >> /proc/{file}) && echo {file};" for file in files)  # opened, and nothing is written
+    result = sh(desk, script, isolate=["root"], share_processes=shared)
+    assert result.stdout == b"", result
+    assert result.stderr.count(b"Read-only file system") == len(files)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/autogroup"), reason="this kernel has no autogroups")
+@pytest.mark.parametrize("words", [[], ["root"], ["network", "tmp", "root"]])
+def test_sessions_are_lowered_in_isolation_too(desk: Desk, words: list[str]) -> None:
+    """Who makes sessions has less of the processors for each, however it is isolated."""
+    makes = "for i in 1 2 3 4; do setsid tail -f /dev/null & done"
+    script = f"{makes}; until grep -q 'nice [1-9]' /proc/self/autogroup; do :; done"
+    assert sh(desk, script, isolate=words).reason == "exit"
+
+
 def test_processes(desk: Desk) -> None:
     """A command sees no processes but its own, unless it is to share them."""
     assert sh(desk, "echo $$").stdout == b"2\n"

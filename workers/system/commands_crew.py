@@ -80,6 +80,7 @@ class Crew:
         self._last_run = 0
         self._has_processes: bool | None = None
         self._ids = (os.geteuid(), os.getegid())
+        self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     @property
     def busy(self) -> int:
@@ -158,6 +159,7 @@ class Crew:
             limits_group=is_limited,
             counts_processes=granted.counts_processes,
             group_fd=group_fd,
+            host_proc=self._proc,
             marker=os.environ.get("REGROW_CHILD", ""),
             deadline_s=visitor.due_s,
             queued_s=time.monotonic() - visitor.arrived_s,

@@ -38,12 +38,11 @@ TOLD_S = 10.0
 
 
 class Run:
-    """`launch` makes a launch of three descriptors; `host_proc` is /proc as the daemon sees it."""
+    """`launch` makes a launch of three descriptors."""
 
-    def __init__(self, job: Job, launch: Callable[[int, int, int], child.Launch], host_proc: int) -> None:
+    def __init__(self, job: Job, launch: Callable[[int, int, int], child.Launch]) -> None:
         self._job = job
         self._launch = launch
-        self._host_proc = host_proc
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._outputs = (
             Output(wire.STDOUT, job.request.stdout_limit, self._null),
@@ -58,7 +57,7 @@ class Run:
         self._pid = 0
         self._at = time.time()
         self._began_s = time.monotonic()
-        self._shares = Shares(host_proc)
+        self._shares = Shares(job.host_proc)
 
     def to_its_end(self) -> None:
         """Run it, end it, and tell of it."""
@@ -137,7 +136,7 @@ class Run:
     def _host_pid(self) -> int:
         """The command's pid as the daemon sees it; it is the oldest of our children."""
         try:
-            fd = os.open("thread-self/children", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._host_proc)
+            fd = os.open("thread-self/children", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._job.host_proc)
         except OSError:
             return self._pid
         with os.fdopen(fd, "rb") as listing:

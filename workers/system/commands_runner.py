@@ -35,7 +35,8 @@ from regrow.workers.system.commands_space import CannotIsolate, furnish
 
 class Job(Struct, frozen=True):
     """
-    All that a runner is given. Descriptors are -1 where there is none; `group_fd` is the command's control group.
+    All that a runner is given. Descriptors are -1 where there is none; `group_fd` is the command's control group,
+    `host_proc` /proc as the worker sees it, which stays writable when the runner's own is not.
 
     `requester_fd` is a pidfd, `worker` a connection that ends with the worker, `worker_ids` its user and group.
     `limits` are those that hold; `limits_group`: the control group holds that of processes; `counts_processes`: it
@@ -57,6 +58,7 @@ class Job(Struct, frozen=True):
     limits_group: bool
     counts_processes: bool
     group_fd: int
+    host_proc: int
     marker: str
     deadline_s: float
     queued_s: float
@@ -77,11 +79,11 @@ def be_runner(job: Job) -> NoReturn:
         gc.disable()
         _begin(job)
         try:
-            launch, host_proc = _prepare(job)
+            launch = _prepare(job)
         except Refused as refused:
             _refuse(job, refused)
         else:
-            Run(job, launch, host_proc).to_its_end()
+            Run(job, launch).to_its_end()
         status = 0
     except BaseException:  # noqa: BLE001 - the outermost frame of this process: it is told, and the worker cleans up
         sys.stderr.write(f"internal error in the runner of command {job.run}:\n{traceback.format_exc()}")
@@ -99,7 +101,7 @@ def _begin(job: Job) -> None:
     commands_shares.be_first()  # whoever is to hold back others must not wait in their queue
     calls.die_with_parent()
     calls.adopt_orphans()
-    kept = {0, 1, 2, job.connection.fileno(), job.requester_fd, job.worker.fileno(), job.group_fd}
+    kept = {0, 1, 2, job.connection.fileno(), job.requester_fd, job.worker.fileno(), job.group_fd, job.host_proc}
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in kept:
             try:
@@ -110,16 +112,15 @@ def _begin(job: Job) -> None:
         os._exit(0)  # the worker was dead before it could have told us by its death
 
 
-def _prepare(job: Job) -> tuple[Callable[..., Launch], int]:
+def _prepare(job: Job) -> Callable[..., Launch]:
     """
-    Make everything ready that can be refused. Returns what makes the launch, and /proc as it was outside.
+    Make everything ready that can be refused. Returns what makes the launch.
 
     Raises:
         Refused.
     """
     request = job.request
     person = _person(job)
-    host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if person.is_change:
             os.chown(job.work_dir, person.uid, person.gid)
@@ -148,7 +149,7 @@ def _prepare(job: Job) -> tuple[Callable[..., Launch], int]:
             streams=(stdin, stdout, stderr),
         )
 
-    return launch, host_proc
+    return launch
 
 
 def _person(job: Job) -> Person:

@@ -64,6 +64,8 @@ def furnish(
         if spaces & clone.NEW_PIDS:
             calls.mount("proc", "/proc", "proc", calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC)
             limited = most_processes is not None and _limit_pids(most_processes)
+            if Isolation.ROOT in isolate:  # it has the settings of the whole machine, such as kernel.core_pattern
+                calls.set_read_only("/proc", True, below=False)
         what = "network"
         if spaces & clone.NEW_NETWORK:
             calls.loopback_up()
