@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from regrow.ipc.errors import DeliveryTimeout as DeliveryTimeout
     from regrow.ipc.errors import MessageError as MessageError
     from regrow.ipc.errors import NoProcess as NoProcess
+    from regrow.ipc.errors import NoProgram as NoProgram
     from regrow.ipc.errors import NoRun as NoRun
     from regrow.ipc.errors import ProcessDown as ProcessDown
     from regrow.ipc.errors import Refused as Refused
@@ -64,6 +65,7 @@ _HOMES = {
         "DeliveryTimeout",
         "MessageError",
         "NoProcess",
+        "NoProgram",
         "NoRun",
         "ProcessDown",
         "Refused",

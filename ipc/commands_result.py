@@ -15,10 +15,19 @@ import msgspec
 from msgspec import Struct
 
 from regrow.config.spec import Limits
-from regrow.config.units import duration_s, size_bytes
+from regrow.config.units import UnitError, duration_s, size_bytes
 from regrow.ipc import commands_wire as wire
 from regrow.ipc.down import KILLED, Down
-from regrow.ipc.errors import Backpressure, BadRequest, CallTimeout, MessageError, NoProcess, ProcessDown, Refused
+from regrow.ipc.errors import (
+    Backpressure,
+    BadRequest,
+    CallTimeout,
+    MessageError,
+    NoProcess,
+    NoProgram,
+    ProcessDown,
+    Refused,
+)
 
 Word: TypeAlias = str | bytes | os.PathLike[str]
 
@@ -126,6 +135,8 @@ class Progress:
             return Backpressure(wire.NAME, refusal.length, refusal.limit, "its queue")
         if refusal.code == "bad_request":
             return BadRequest(wire.NAME, refusal.text)
+        if refusal.code == "not_found":
+            return NoProgram(wire.NAME, refusal.text)
         if refusal.code == "timeout":
             return CallTimeout(wire.NAME, self.program, self.timeout_s)
         return Refused(refusal.code, refusal.text)
@@ -226,13 +237,19 @@ def request_of(
     )
 
 
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise ValueError(text)
+    return int(text)
+
+
 _LIMITS: dict[str, tuple[str, Callable[[str], int]]] = {
     "memory": ("memory_bytes", size_bytes),
     "file_size": ("file_size_bytes", size_bytes),
     "core": ("core_bytes", size_bytes),
     "cpu": ("cpu_s", lambda text: math.ceil(duration_s(text))),
-    "open_files": ("open_files", int),
-    "processes": ("processes", int),
+    "open_files": ("open_files", _number),
+    "processes": ("processes", _number),
 }
 
 
@@ -246,9 +263,18 @@ def limits_of(written: Mapping[str, Any]) -> Limits:
     fields: dict[str, int] = {}
     for name, value in written.items():
         if name not in _LIMITS:
-            raise ValueError(f"there is no limit {name}: there are {', '.join(_LIMITS)}")
+            from regrow.config.errors import nearest
+
+            near = nearest(name, _LIMITS)
+            meant = f"did you mean {near}?" if near else f"there are {', '.join(_LIMITS)}"
+            raise ValueError(f"there is no limit {name[:40]}; {meant}")
         field, read = _LIMITS[name]
-        fields[field] = read(value) if isinstance(value, str) else int(value)
+        try:
+            fields[field] = read(value) if isinstance(value, str) else int(value)
+        except UnitError as error:
+            raise ValueError(f"limit {name} {f'{error}; {error.hint}' if error.hint else error}") from None
+        except (ValueError, TypeError):
+            raise ValueError(f"limit {name} must be a whole number, not {str(value)[:40]!r}") from None
     return Limits(**fields)
 
 

@@ -93,7 +93,10 @@ class Ended(Struct, frozen=True, omit_defaults=True):
 
 
 class Refusal(Struct, frozen=True, omit_defaults=True):
-    """It is not run: `code` is `forbidden`, `bad_request`, `backpressure`, `timeout`, `unavailable` or `shutdown`."""
+    """
+    It is not run: `code` is `forbidden`, `bad_request`, `not_found` (its program is), `backpressure`, `timeout`,
+    `unavailable` or `shutdown`.
+    """
 
     code: str
     text: str

@@ -16,6 +16,7 @@ Between a process and the one that it sends to: each message ends as exactly one
     ├── CallTimeout           no answer in time; the receiver may still do the work (S184)
     ├── DeliveryTimeout       not accepted in time, and not refused either: it may still be
     ├── BadRequest            the receiver understood no such message: `path` is the place of the fault
+    │   └── NoProgram         a system command whose program is nowhere in PATH
     ├── RemoteError           the handler raised what belongs to its callers: `type` and `text`
     ├── CallingSelf           a process called itself, and would have waited for itself
     └── Refused               the receiver said no, such as `shutdown` while it stops (a ControlError as well)
@@ -208,6 +209,10 @@ class BadRequest(MessageError):
         self.to = to
         self.text = text
         self.path = path
+
+
+class NoProgram(BadRequest):
+    """There is no program of that name where commands are looked for; nothing was run."""
 
 
 class RemoteError(MessageError):

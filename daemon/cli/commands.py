@@ -13,10 +13,11 @@ import click
 from regrow.config.spec import Isolation
 from regrow.daemon.cli.options import daemon_options, format_option, timeout_option
 from regrow.daemon.cli.output import dumps
-from regrow.daemon.cli.report import INTERRUPTED, say
+from regrow.daemon.cli.report import INTERRUPTED, NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT, say
 
 if TYPE_CHECKING:
     SizeParam = click.ParamType[int]
+    from regrow.config.spec import Limits
     from regrow.daemon.cli.app import Register
     from regrow.ipc.commands import Command
     from regrow.ipc.commands_result import CommandResult
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 if not TYPE_CHECKING:
     SizeParam = click.ParamType  # generic from click 8.2 on only
 
-TIMED_OUT = 124
-"""As timeout(1) says it; of those below, shells say the same."""
-
-NOT_EXECUTABLE, NOT_FOUND = 126, 127
 ALL = (1 << 62) - 1
 
 
@@ -60,7 +57,7 @@ class Size(SizeParam):
 @click.option("--env", "variables", metavar="NAME=VALUE", multiple=True, help="A variable; it inherits none.")
 @click.option("--cwd", metavar="DIR", help="Where it runs; default: in a directory of its own, removed afterwards.")
 @click.option("--user", metavar="USER", help="Who it runs as; default: you.")
-@click.option("--limit", "limits", metavar="NAME=VALUE", multiple=True, help="As in the file: memory=1GiB, cpu=10s, …")
+@click.option("--limit", "bounds", metavar="NAME=VALUE", multiple=True, help="As in the file: memory=1GiB, cpu=10s, …")
 @click.option(
     "--isolate", metavar="WHAT", multiple=True, type=click.Choice([*map(str, Isolation), "all"]),
     help="Keep it away from: network, tmp, root (then read-only), processes, all.",
@@ -75,7 +72,7 @@ def run(
     timeout_s: float,
     feeds: bool,
     variables: tuple[str, ...],
-    limits: tuple[str, ...],
+    bounds: tuple[str, ...],
     isolate: tuple[str, ...],
     max_output: int,
     as_json: bool,
@@ -88,25 +85,25 @@ def run(
 
     It runs as a process of the daemon: without a shell, with nothing inherited from here. When this returns, nothing
     that it has started is left; so it is after ^C, and when this is killed. The exit status is its own; 128 and the
-    signal's number if it died of one, 124 at the timeout, 126 or 127 if it could not be started.
+    signal's number if it died of one, 124 at the timeout, 127 if there is no such program, 126 if it could not be
+    started, 1 if it was refused.
     """
     from regrow.daemon.cli.talk import talking
 
+    env, limits = _pairs(variables, "--env"), _limits(bounds)
+    _check(argv, isolates=isolate, **options)
     with talking("run", run_dir, daemon) as client:
-        try:
-            command = client.start_command(
-                argv,
-                timeout=timeout_s,
-                feeds=feeds,
-                env=dict(_pair(text, "--env") for text in variables),
-                limits=dict(_pair(text, "--limit") for text in limits),
-                isolate=tuple(map(str, Isolation)) if "all" in isolate else isolate,
-                stdout_limit=max_output,
-                stderr_limit=max_output,
-                **options,
-            )
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
+        command = client.start_command(
+            argv,
+            timeout=timeout_s,
+            feeds=feeds,
+            env=env,
+            limits=limits,
+            isolate=tuple(map(str, Isolation)) if "all" in isolate else isolate,
+            stdout_limit=max_output,
+            stderr_limit=max_output,
+            **options,
+        )
         with command:
             kept = _relay(command, feeds=feeds, prints=not as_json)
             result = command.wait()
@@ -117,11 +114,42 @@ def run(
     return _status(result)
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise click.UsageError(f"{option} takes NAME=VALUE, not {text}")
-    return name, value
+def _check(argv: tuple[str, ...], *, isolates: tuple[str, ...], **options: Any) -> None:
+    """
+    What can be told without a daemon.
+
+    Raises:
+        click.UsageError.
+    """
+    program, cwd = argv[0], options["cwd"]
+    if not program:
+        raise click.UsageError("the program is an empty word: write `regrow run -- PROGRAM …`")
+    if "/" in program and not os.path.isabs(program):
+        wanted = f"write a name in PATH, or {os.path.abspath(program)}"
+        raise click.UsageError(f"{program} is a relative path, and commands run elsewhere: {wanted}")
+    if cwd is not None and not os.path.isabs(cwd):
+        raise click.UsageError(f"--cwd takes an absolute path, not {cwd or 'nothing'}: write {os.path.abspath(cwd)}")
+    if options["share_processes"] and {Isolation.PROCESSES, "all"} & {*isolates}:
+        raise click.UsageError("--share-processes and --isolate processes (or all) exclude each other: leave one out")
+
+
+def _limits(bounds: tuple[str, ...]) -> Limits:
+    from regrow.ipc.commands_result import limits_of
+
+    try:
+        return limits_of(_pairs(bounds, "--limit"))
+    except ValueError as error:
+        raise click.UsageError(f"--limit: {error}") from None
+
+
+def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"{option} takes NAME=VALUE, not {text}")
+        found[name] = value
+    return found
 
 
 def _relay(command: Command, *, feeds: bool, prints: bool) -> dict[str, bytearray]:

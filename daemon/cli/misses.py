@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from regrow.config.errors import nearest
+from regrow.config.exits import REFUSED
 from regrow.daemon.cli.output import exit_words
+from regrow.daemon.cli.report import NOT_FOUND, TIMED_OUT
 from regrow.ipc.errors import (
     Backpressure,
     BadRequest,
@@ -21,6 +23,7 @@ from regrow.ipc.errors import (
     DeliveryTimeout,
     MessageError,
     NoProcess,
+    NoProgram,
     ProcessDown,
     Refused,
 )
@@ -58,6 +61,8 @@ class Misses:
                 return f"cannot {TO[self._verb]} {name}: {self._nobody(name, keyed=bool(keyed))}"
             case ProcessDown():
                 return self._death(error)
+            case CallTimeout() if self._verb == "run":
+                return f"cannot run: its turn has not come within {error.within_s:g} s; see `regrow events {error.to}`"
             case CallTimeout(cycle=(_, *_)):
                 return f"{error}; one of these calls has to become a send"
             case CallTimeout():
@@ -66,12 +71,26 @@ class Misses:
                 return f"{error}: see `regrow status {error.to}`"
             case Backpressure():
                 return f"{error}, and see `regrow status {error.to}`"
+            case BadRequest() if self._verb == "run":
+                return f"cannot run: {error.text}"
             case BadRequest():
                 return f"{error}{_how_to_write_text(error)}"
             case Refused():
                 return f"cannot {self._verb}: {error}"
             case _:
                 return str(error)
+
+    def status(self, error: MessageError) -> int:
+        """The exit status: 1, and of a command that was not run what a shell and timeout(1) say."""
+        if self._verb != "run":
+            return REFUSED
+        match error:
+            case NoProgram():
+                return NOT_FOUND
+            case CallTimeout():
+                return TIMED_OUT
+            case _:
+                return REFUSED
 
     def _death(self, error: ProcessDown) -> str:
         name = error.down.name

@@ -19,6 +19,11 @@ INTERRUPTED = 130
 CLOSED_PIPE = 141
 """128 + SIGPIPE: whoever read our output has seen enough (`regrow events -f | head`)."""
 
+TIMED_OUT = 124
+"""Of a command that was run: as timeout(1) says it; of those below, shells say the same."""
+
+NOT_EXECUTABLE, NOT_FOUND = 126, 127
+
 LONGEST_WORD = 300
 """Characters of what was typed that are repeated in a line."""
 

@@ -146,7 +146,8 @@ def talking(verb: str, run_dir: str | None, daemon: str | None) -> Iterator[Clie
         try:
             yield client
         except MessageError as error:
-            raise Failed(Misses(verb, client, control).explain(error)) from error
+            misses = Misses(verb, client, control)
+            raise Failed(misses.explain(error), misses.status(error)) from error
 
 
 def arguments(words: tuple[str, ...], json_text: str | None) -> Arguments:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import cli
 import procs
@@ -63,10 +64,23 @@ def test_other_ends(desk: Desk, words: tuple[str, ...], status: int, said: str) 
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (("--", "nonsuch"), 1, "there is no program nonsuch"),
-        (("--limit", "moon=3", "--", "true"), 2, "there is no limit moon"),
-        (("--limit", "memory=x", "--", "true"), 2, "x"),
+        (("--", "nonsuch"), 127, "cannot run: there is no program nonsuch in /usr/local/sbin:"),
+        (("--format", "json", "--", "nonsuch"), 127, "there is no program nonsuch"),
+        (("--user", "nonsuch", "--", "true"), 1, "cannot run: there is no user nonsuch"),
+        (("--cwd", "/nonsuch", "--", "true"), 126, "cannot enter /nonsuch"),
+        (("--cwd", "rel", "--", "true"), 2, "--cwd takes an absolute path, not rel: write /"),
+        (("--", "./rel"), 2, "./rel is a relative path, and commands run elsewhere: write a name in PATH, or /"),
+        (("--", ""), 2, "the program is an empty word"),
+        (("--limit", "moon=3", "--", "true"), 2, "--limit: there is no limit moon; there are memory,"),
+        (("--limit", "memry=3", "--", "true"), 2, "--limit: there is no limit memry; did you mean memory?"),
+        (("--limit", "memory=x", "--", "true"), 2, '--limit: limit memory must be a size such as "512MiB", not "x"'),
+        (("--limit", "memory=5", "--", "true"), 2, 'with its unit, such as "512MiB", not the bare number "5"'),
+        (("--limit", "processes=x", "--", "true"), 2, "--limit: limit processes must be a whole number, not 'x'"),
+        (("--limit", "processes=-5", "--", "true"), 2, "limit processes must be a whole number, not '-5'"),
+        (("--limit", "memory", "--", "true"), 2, "--limit takes NAME=VALUE, not memory"),
         (("--env", "A", "--", "true"), 2, "NAME=VALUE"),
+        (("--timeout", "0", "--", "true"), 2, "'--timeout': '0' is not a time above zero"),
+        (("--share-processes", "--isolate", "all", "--", "true"), 2, "exclude each other: leave one out"),
         (("--timeout", "2h", "--", "true"), 1, "max_timeout"),
         ((), 2, "ARGV"),
     ],
@@ -75,6 +89,17 @@ def test_mistakes(desk: Desk, words: tuple[str, ...], status: int, said: str) ->
     """One line that says what is wrong."""
     code, out, err = run(desk, *words)
     assert (code, out, err.count("\n"), said in err) == (status, "", 1, True), err
+
+
+def test_a_turn_that_does_not_come(directory: Path, config: Config) -> None:
+    """Who waits for his turn in vain has timed out like any other."""
+    with desk_of(Tree(directory, config), config) as desk:
+        desk.open(max_parallel=1)
+        with desk.start("tail", "-f", "/dev/null") as first:
+            first.wait_started()
+            said = "regrow: cannot run: its turn has not come within 0.1 s; see `regrow events regrow.commands`\n"
+            assert run(desk, "--timeout", "100ms", "--", "true") == (124, "", said)
+        desk.settle()
 
 
 def test_where_nobody_runs_commands(tree: Tree, config: Config) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from regrow.config.spec import CommandRule, CommandsSpec, Isolation, Limits
 from regrow.ipc.commands_wire import Request
+from regrow.workers.system import commands_rules
 from regrow.workers.system.commands_folder import remove_folder
 from regrow.workers.system.commands_rules import DEFAULTS, Denied, Granted, decide, find, lowered
 
@@ -44,6 +45,19 @@ def test_nothing_is_allowed_by_default() -> None:
     """An empty list binds all but operators."""
     assert denied(CommandsSpec(), "sh") == "forbidden"
     assert granted(CommandsSpec(), "sh", is_inside=False).executable == SH
+
+
+def test_what_may_not_be_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found where nothing else is, so that it is not said to be missing; what may be comes first."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    monkeypatch.setattr(commands_rules, "PATH", (str(first), str(second)))
+    for folder, mode in ((first, 0o644), (second, 0o755)):
+        folder.mkdir()
+        (folder / "both").touch(mode)
+    (first / "one").touch(0o644)
+    (first / "folder").mkdir(0o755)
+    assert (find("both"), find("one"), find("folder")) == (str(second / "both"), str(first / "one"), "")
+    assert denied(CommandsSpec(), "folder", is_inside=False) == "not_found"
 
 
 def test_strangers() -> None:

@@ -64,7 +64,7 @@ def decide(spec: CommandsSpec, request: Request, *, is_inside: bool, is_operator
     if is_inside:
         _check_rules(spec.allow, request, name, executable)
     if not executable:
-        raise Denied("bad_request", f"there is no program {name} in {':'.join(PATH)}")
+        raise Denied("not_found", f"there is no program {name} in {':'.join(PATH)}")
     words = tuple(word for word in Isolation if word in request.isolate or word in spec.isolate)
     limits = lowered(lowered(spec.limits, DEFAULTS, fill=True), request.limits, fill=False)
     counts = any(one.processes not in (None, -1) for one in (spec.limits, request.limits))
@@ -72,11 +72,15 @@ def decide(spec: CommandsSpec, request: Request, *, is_inside: bool, is_operator
 
 
 def find(name: str) -> str:
-    """The absolute path of a program; empty when there is none of that name in PATH."""
+    """
+    The absolute path of a program; empty when there is none of that name in PATH.
+
+    A file that may not be executed is found where nothing else is: that it may not, is then said by who tries.
+    """
     if "/" in name:
         return name
-    found = (f"{folder}/{name}" for folder in PATH)
-    return next((path for path in found if os.path.isfile(path) and os.access(path, os.X_OK)), "")
+    found = [path for folder in PATH if os.path.isfile(path := f"{folder}/{name}")]
+    return next((path for path in found if os.access(path, os.X_OK)), found[0] if found else "")
 
 
 def _check_form(spec: CommandsSpec, request: Request) -> None:
