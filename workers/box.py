@@ -9,7 +9,6 @@ Source: architecture section 7.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,14 +20,13 @@ from msgspec import Struct
 from regrow.ipc.bell import SUFFIX, Bell
 from regrow.ipc.deadletters import Cause, DeadLetter, bury, told_of
 from regrow.ipc.errors import StoreError
-from regrow.ipc.explain import cut_short
 from regrow.ipc.points import Point, hit
 from regrow.ipc.posting import MAIL, Posting, process
 from regrow.ipc.posts import MAX_TEXT, Box, Failure, Post, decode, ordinal_of, unreadable
 from regrow.ipc.store import Txn
-from regrow.ipc.store_faults import fault_of_system
 from regrow.ipc.transaction import Transaction
-from regrow.workers.begun import Begun, folder_beside
+from regrow.workers.box_attempts import Attempts
+from regrow.workers.box_pace import Pace
 from regrow.workers.notify import notify
 
 if TYPE_CHECKING:
@@ -45,12 +43,6 @@ BATCH_ROWS = 2_000
 
 AGAIN_S = 1.0
 """When the store was full or broken, how long until the next try."""
-
-PACE_S = 6.0
-"""
-Posts end an agent at most three times (begun.ENDS) within this time. A supervisor's default `intensity` allows as many
-restarts within its `period` of 5 s: whatever is in the box, it does not give up.
-"""
 
 
 class NotNow(Exception):
@@ -84,6 +76,8 @@ class PostBox:
         self._incarnation = incarnation
         self._max_attempts = max_attempts
         self._complain = complain
+        self._attempts = Attempts(posting.store, node.run_dir, self.name, incarnation)
+        self._pace = Pace()
         self._fetched: deque[tuple[bytes, bytes]] = deque()
         self._last = b""
         self._done: list[bytes] = []
@@ -91,13 +85,7 @@ class PostBox:
         self._forgotten: dict[int, int] = {}
         self._until_s = 0.0
         self._alone = False
-        self._must_recover = False
-        self._rests_until_s = 0.0
-        self._unripe = b"", 0.0
-        self._undecided = False
         self._pid = process.pid
-        self._begun: Begun | None = None
-        self._is_page_seen = False
         self._bell = Bell(node.run_dir, node.mailbox_file + SUFFIX)
         node.watch(self._bell.fileno(), self)
 
@@ -118,22 +106,19 @@ class PostBox:
         """Look for posts that have come before this incarnation, and for what the last one has left undone."""
         if not self._node.names.has_flag(MAIL + self.name.encode()):
             return
-        self.is_due = self._must_recover = True
+        self.is_due = self._attempts.is_unknown = True
         try:
             self._recover()
         except StoreError as error:
             self.give_up(error)
 
     def close(self) -> None:
-        """Take the bell down; the posts stay. An end that comes here is the fault of no post, or that is on record."""
+        """Take the bell down; the posts stay."""
         if self._pid != process.pid:
             return  # a process that a handler has forked: all of it is the agent's
         self._node.unwatch(self._bell.fileno())
         self._bell.close()
-        if self._begun is not None:
-            if not self._undecided and not self._must_recover:
-                self._begun.mark(b"")
-            self._begun.close()
+        self._attempts.close()
 
     # one post after the other
 
@@ -148,7 +133,8 @@ class PostBox:
         while True:
             if not fetched and (self._done or not self._fetch()):
                 return None  # what is done is in the box until it is committed
-            if self._rests_until_s and self._is_resting():
+            if self._pace.rests_until_s and (rest_s := self._pace.rest_s(time.monotonic())):
+                self._later(rest_s)
                 return None
             key, value = fetched.popleft()
             try:
@@ -157,8 +143,8 @@ class PostBox:
                 self._last = key
                 self.bury(Entry(key, unreadable()), Cause.BAD_REQUEST, f"it is damaged: {error}: {value[:500]!r}")
                 continue
-            if post.failures and not self._is_ripe(key, post):
-                fetched.clear()
+            if post.failures and (wait_s := self._pace.ripens_s(key, post, time.monotonic(), time.time())):
+                self._later(wait_s)
                 return None
             self._last = key
             entry = Entry(key, post)
@@ -167,7 +153,7 @@ class PostBox:
             if post.expires_at and time.time() > post.expires_at:
                 self.bury(entry, Cause.EXPIRED)
                 continue
-            (self._begun or self._page()).mark(key)
+            self._attempts.begin(key)
             hit(Point.POST_BEGUN)
             return entry
 
@@ -244,8 +230,7 @@ class PostBox:
         self._forgotten.clear()
         self._fetched.clear()
         self.is_due = self._alone = True
-        if self._begun is not None and not self._must_recover:
-            self._begun.mark(b"")
+        self._attempts.decide()
         if error is not None:
             self._complain(f"posts wait: {error}")
             self._later(AGAIN_S)
@@ -258,16 +243,16 @@ class PostBox:
             StoreError.
         """
         failure = Failure(self._incarnation, time.time(), reason, text[-MAX_TEXT:])
-        self._page().add_end(time.monotonic())
+        self._attempts.ended(time.monotonic())
         self._note(entry, failure)
-        self._undecided = True  # the next incarnation finds what has become of this one
+        self._attempts.is_undecided = True  # the next incarnation finds what has become of this one
         self.commit()
-        self._undecided = False
-        self._page().mark(b"")
+        self._attempts.is_undecided = False
+        self._attempts.decide()
 
     def leave_open(self) -> None:
         """What a post has come to is seen from how the process ends: its successor looks."""
-        self._undecided = True
+        self._attempts.is_undecided = True
 
     def _note(self, entry: Entry, failure: Failure) -> None:
         """Put the failure on record, and the post away if it was one too many."""
@@ -280,7 +265,7 @@ class PostBox:
 
     def _fetch(self) -> bool:
         """Under the lock of whoever writes: what was rung for is there, or will never be."""
-        if self._must_recover:
+        if self._attempts.is_unknown:
             self._recover()
         store = self._posting.store
         box = Box(store.messages, self.name)
@@ -288,7 +273,7 @@ class PostBox:
         self._last = b""
 
         def look(txn: Txn) -> list[tuple[bytes, bytes]]:
-            self._see_page()
+            self._attempts.see_page()
             return box.behind(txn, b"", READ, READ_BYTES)
 
         self._fetched.extend(store.look(look))
@@ -296,41 +281,10 @@ class PostBox:
             self.is_due = True
         return bool(self._fetched)
 
-    def _see_page(self) -> None:
-        """
-        Under the writers' lock, once: the page is still in its place. Whoever forgets pages has had that lock when this
-        agent was not announced yet, or sees that its name is taken.
-        """
-        if not self._is_page_seen and self._begun is not None and self._begun.is_gone():
-            self._begun.close()
-            self._begun = None
-        self._is_page_seen = True
-
-    # failures
-
-    def _is_ripe(self, key: bytes, post: Post) -> bool:
-        """Whether enough time has passed since its last failure; those behind it wait for it."""
-        now_s = time.monotonic()
-        if self._unripe[0] != key:
-            delay_s = retry_delay_s(post)
-            since_s = time.time() - post.failures[-1].at
-            self._unripe = key, now_s + min(delay_s - since_s, delay_s)  # the clock on the wall may have been set
-        if (left_s := self._unripe[1] - now_s) <= 0:
-            return True
-        self._later(left_s)
-        return False
-
-    def _is_resting(self) -> bool:
-        """Whether posts have ended the agent as often as they may for now."""
-        left_s = self._rests_until_s - time.monotonic()
-        if left_s <= 0:
-            self._rests_until_s = 0.0
-            return False
-        self._fetched.clear()
-        self._later(left_s)
-        return True
+    # later
 
     def _later(self, delay_s: float) -> None:
+        self._fetched.clear()
         self.is_due = False
         self.due_s = time.monotonic() + delay_s
 
@@ -354,57 +308,13 @@ class PostBox:
         Raises:
             StoreError: it is to be tried again, before any post is handled.
         """
-        page = self._page()
-        if page.ordinal and self._count(page.ordinal):
-            page.add_end(time.monotonic())
-        page.mark(b"")
-        first_s, now_s = page.ends[0], time.monotonic()
-        if 0 < first_s <= now_s:  # the clock begins anew with the machine
-            self._rests_until_s = first_s + PACE_S
-        self._must_recover = False
-
-    def _count(self, ordinal: int) -> bool:
-        store = self._posting.store
-        box = Box(store.messages, self.name)
-        value = store.read(lambda txn: box.get(txn, ordinal))
-        if value is None or (failure := self._how_it_ended()) is None:
-            return False
-        try:
-            post = decode(value)
-        except msgspec.MsgspecError:
-            return False
-        if post.failures and post.failures[-1].incarnation == failure.incarnation:
-            return False
-        self._note(Entry(box.key(ordinal), post), failure)
-        self.commit()
-        self._fetched.clear()
-        return True
-
-    def _how_it_ended(self) -> Failure | None:
-        """None when the post had no part in it: it was stopped, or all of the daemon has ended."""
-        end = cut_short(self._node.run_dir, self.name, self._incarnation)
-        return None if end is None else Failure(self._incarnation - 1, end.at, end.reason, end.text[-MAX_TEXT:])
-
-    def _page(self) -> Begun:
-        if self._begun is None:
-            folder = folder_beside(self._posting.store.path)
-            try:
-                os.makedirs(folder, mode=0o700, exist_ok=True)
-                self._begun = Begun(folder, self.name)
-            except OSError as error:
-                raise fault_of_system(folder, error) from None
-        return self._begun
-
-
-def retry_delay_s(post: Post) -> float:
-    """
-    How long a post waits after its last failure: 2 s, 4 s, … and at most 5 minutes.
-
-    That is longer than a supervisor's default `period` for as many restarts as its `intensity` allows, so that one bad
-    post, or one after the other, does not make it give up. The first end from outside is taken for an accident.
-    """
-    failures = post.failures
-    if len(failures) == 1 and failures[0].reason != "exception":
-        return 0.0
-    return float(min(2.0 ** min(len(failures), 9), 300.0))
-
+        attempts = self._attempts
+        if (found := attempts.unfinished()) is not None:
+            ordinal, post, failure = found
+            self._note(Entry(Box(self._posting.store.messages, self.name).key(ordinal), post), failure)
+            self.commit()
+            self._fetched.clear()
+            attempts.ended(time.monotonic())
+        attempts.is_unknown = False
+        attempts.decide()
+        self._pace.rest(attempts.first_end_s(), time.monotonic())

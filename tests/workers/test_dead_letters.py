@@ -22,8 +22,8 @@ from regrow.ipc.errors import StoreFull
 from regrow.ipc.explain import FORGIVEN
 from regrow.ipc.posts import WAITING, Failure, Post, decode
 from regrow.ipc.store import Store, Txn
-from regrow.workers import Agent, box, handler
-from regrow.workers.box import retry_delay_s
+from regrow.workers import Agent, box, box_pace, handler
+from regrow.workers.box_pace import retry_delay_s
 
 AGENTS = "poisoned_agents"
 INTENSITY, PERIOD_S = 3, 5.0
@@ -85,8 +85,8 @@ def ward(kept: House, monkeypatch: pytest.MonkeyPatch) -> Ward:
     """The delays between attempts are left out; what the root knows is known."""
     made = Ward(kept, "Taker")
     monkeypatch.setattr(explain, "last_exit", made.last_exit)
-    monkeypatch.setattr(box, "retry_delay_s", lambda post: 0.0)
-    monkeypatch.setattr(box, "PACE_S", 0.0)
+    monkeypatch.setattr(box_pace, "retry_delay_s", lambda post: 0.0)
+    monkeypatch.setattr(box_pace, "PACE_S", 0.0)
     return made
 
 
@@ -487,7 +487,7 @@ def test_full_store_while_the_last_end_is_counted(kept: House, monkeypatch: pyte
 
 def _killed(self: box.PostBox, *_: object) -> None:
     """In place of `fail`: the process is gone before it can say anything, and so is `close`."""
-    self._undecided = True
+    self.leave_open()
 
 
 def test_clock_is_set(kept: House, stay: Stay, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from regrow.ipc.client import Client
 from regrow.ipc.errors import RemoteError, StoreError, StoreFull, StoreUnusable
 from regrow.ipc.posts import Box, decode
 from regrow.ipc.store import Store, Txn
-from regrow.workers import box
+from regrow.workers import box_pace
 
 AGENTS = "poisoned_agents"
 KEPT = "keeping_agents"
@@ -277,7 +277,7 @@ def test_poison_on_a_full_disk(kept: House, disk: Path, how: str, monkeypatch: p
     the attempt counts, and the box goes on.
     """
     monkeypatch.setattr(explain, "last_exit", lambda *_: {"reason": "signal", "signal": 9, "at": 1.0})
-    monkeypatch.setattr(box, "retry_delay_s", lambda post: 0.0)
+    monkeypatch.setattr(box_pace, "retry_delay_s", lambda post: 0.0)
     agent = kept.start(f"{AGENTS}:OnceOnly")
     with Client(kept.run_dir) as client:
         client.post("agent", "take", 0)
