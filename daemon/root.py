@@ -31,7 +31,8 @@ from regrow.daemon.channel import AdmitDown, MatchedDown
 from regrow.daemon.control import ControlError, ControlServer
 from regrow.daemon.core.effects import Outcome
 from regrow.daemon.core.events import PlanChanged, RestartChild, TerminateChild
-from regrow.daemon.deploying import Deploying, Loaded
+from regrow.daemon.deploying.deploying import Deploying
+from regrow.daemon.deploying.plans import Loaded
 from regrow.daemon.events import EventLog
 from regrow.daemon.footing import Footing
 from regrow.daemon.linux import kernel

@@ -29,7 +29,7 @@ from regrow.daemon.core.events import (
     TerminateChild,
     WhichChildren,
 )
-from regrow.daemon.deploying import MAX_FILES
+from regrow.daemon.deploying.plans import MAX_FILES
 from regrow.daemon.exit_reason import ExitReason
 from regrow.daemon.loop import Timer
 from regrow.daemon.reexec.root import python_of

@@ -51,8 +51,8 @@ class Deploy(Struct, frozen=True):
     `base` is what held before, `now` what supervisors were told last. `at` counts waves, `step` the children of one.
 
     `down` have no process and get none, `again` are restarted although their specs are the same. `watched` are new, and
-    if one of them fails, all that was changed is `back` on its way. `serial` is the number of the newest request, of
-    any apply: an answer to another one is late. `lost` are supervisors that did not come back in time: once is enough.
+    if one of them fails, all that was changed is `back` on its way. `serial` is the number of the newest request:
+    an answer to another one is late. `lost` are supervisors that did not come back in time: once is enough.
     """
 
     base: SupervisorSpec
@@ -185,14 +185,10 @@ Result: TypeAlias = tuple[Deploy, tuple[Effect, ...]]
 
 
 def begin(
-    before: SupervisorSpec,
-    after: SupervisorSpec,
-    down: frozenset[str],
-    again: frozenset[str] = frozenset(),
-    serial: int = 0,
+    before: SupervisorSpec, after: SupervisorSpec, down: frozenset[str], again: frozenset[str] = frozenset()
 ) -> Deploy:
-    """An apply that has not begun; `serial` is the number of the last request of the one before."""
-    return Deploy(before, before, waves(before, after, down, again), down, again=again, serial=serial)
+    """An apply that has not begun."""
+    return Deploy(before, before, waves(before, after, down, again), down, again=again)
 
 
 def step(state: Deploy, event: Event) -> Result:

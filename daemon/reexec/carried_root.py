@@ -13,7 +13,7 @@ from regrow.config.spec import Plan, SupervisorSpec
 from regrow.daemon.books import Written
 from regrow.daemon.commons import Members
 from regrow.daemon.control import Client
-from regrow.daemon.deployed import Deployed
+from regrow.daemon.deploying.deployed import Deployed
 from regrow.daemon.events import Log
 from regrow.daemon.exit_reason import Awaited
 from regrow.daemon.listen import Listening

@@ -37,6 +37,26 @@ class Deployed(Struct, frozen=True):
             return self
         return replace(self, made={**self.made, name: node.spec})
 
+    def told_others(self) -> Deployed:
+        """The same, after supervisors were told of other files."""
+        return replace(self, reloaded=True)
+
+    def stayed(self, files: tuple[str, ...]) -> Deployed:
+        """The same, after an apply of files that have nothing new."""
+        return replace(self, base=replace(self.base, files=files), reloaded=False, made={})
+
+    def knowing(self, number: int) -> Deployed:
+        """The same, where a number was given."""
+        return replace(self, newest=max(self.newest, number))
+
+    def numbered(self, present: int) -> Deployed:
+        """The same, where what runs has got a number."""
+        return replace(self, present=present)
+
+    def applied(self, plan: Plan, id: int, back_to: int | None) -> Deployed:
+        """The same, after an apply."""
+        return replace(self, base=plan, present=id, back_to=back_to, reloaded=False, made={})
+
     def runs(self, tree: Tree) -> Plan:
         """The plan that the processes were made by."""
         if not self.made:

@@ -1,0 +1,196 @@
+"""
+The apply that is under way: it carries out what `core.deploy` decides, and feeds it what came of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from regrow.config.diff import places
+from regrow.config.spec import Kind, Plan, Restart, WorkerSpec
+from regrow.daemon import why
+from regrow.daemon.channel import ReplyUp
+from regrow.daemon.core import deploy
+from regrow.daemon.core.deploy import Outcome
+from regrow.daemon.core.effects import Report
+from regrow.daemon.core.events import DeleteChild, ProbationOver, RestartChild, TerminateChild
+from regrow.daemon.deploying.records import UNDER_WAY, Record
+
+if TYPE_CHECKING:
+    from regrow.daemon.root import Root
+
+ENDED = {
+    Outcome.DONE: "apply_done",
+    Outcome.ROLLED_BACK: "apply_rolled_back",
+    Outcome.FAILED: "apply_failed",
+    Outcome.INTERRUPTED: "apply_interrupted",
+}
+"""The event that tells how it ended."""
+
+
+class Apply:
+    """
+    One, from its first step to its end. `record` tells of it, `before` is the plan that it may have to bring back.
+
+    What it has asked and armed may still be answered when it is over, and means nothing then.
+    """
+
+    def __init__(self, root: Root, record: Record, before: Plan, again: frozenset[str], cause: int) -> None:
+        self._root = root
+        self.record = record
+        self.before = before
+        self.state = deploy.begin(before.root, record.plan.root, self._down(), again)
+        self._cause = cause
+        self._failed_at: int | None = None
+        self._began_s = root.loop.now()
+        self._over: Callable[[Record], None] = lambda _record: None
+        self._tells = 0
+        self._started: dict[str, int] = {}
+        """Who was started since it has begun, with how often the supervisors had been told of a tree by then."""
+
+    def _down(self) -> frozenset[str]:
+        """Who has no process and waits for none: an apply starts nobody whom it does not find running."""
+        nodes = self._root.tree.nodes
+        names = (name for name in places(self.before.root) if name in nodes)
+        return frozenset(
+            name for name in names if nodes[name].pid is None and nodes[name].state in ("stopped", "failed")
+        )
+
+    def begin(self, over: Callable[[Record], None]) -> None:
+        """Take the first step; `over` gets the record as it ended."""
+        self._over = over
+        plan = self.record.plan
+        self._root.hold_to(replace(plan, root=self.before.root), plan, on_the_way=True)
+        self._feed(deploy.Begun())
+
+    def __str__(self) -> str:
+        return f"apply {self.record.id} by {self.record.by} is under way: {deploy.progress(self.state)}"
+
+    # what happens meanwhile
+
+    def heard(self, report: Report, name: str, event: dict[str, Any]) -> None:
+        """A supervisor has told of a child: it may be one that was to be better."""
+        if report.event == "starting":
+            self._started[name] = self._tells
+        node = self._root.tree.nodes.get(name)
+        if report.event == "ready" and node is not None and node.kind is Kind.SUPERVISOR:
+            self._feed(deploy.SupervisorUp(name))
+        elif report.event in ("start_failed", "unhealthy", "exited") and node is not None:
+            unasked = isinstance(node.spec, WorkerSpec) and node.spec.restart is Restart.PERMANENT
+            if report.event != "exited" or unasked or node.state == "failed":
+                self._failed_at = event["seq"]
+                self._feed(deploy.ChildFailed(name, why.sentence(event)))
+                self._failed_at = None
+
+    def wished(self, names: frozenset[str], *, up: bool) -> None:
+        """An operator has asked for these to be stopped, or to be started."""
+        self._feed(deploy.Wish(names, up))
+
+    def abandon(self, text: str) -> None:
+        """The daemon is ending."""
+        self._feed(deploy.Abandoned(text))
+
+    # what the decisions ask for
+
+    def _feed(self, event: deploy.Event) -> None:
+        self.state, effects = deploy.step(self.state, event)
+        self._do_all(effects)
+
+    def _do_all(self, effects: Sequence[deploy.Effect]) -> None:
+        """In order; what comes after the decision to go back waits for the sockets of before."""
+        for number, effect in enumerate(effects, 1):
+            if isinstance(effect, deploy.RollBack):
+                self._roll_back(effect, effects[number:])
+                return
+            self._do(effect)
+
+    def _do(self, effect: deploy.Effect) -> None:
+        match effect:
+            case deploy.StopChild():
+                self._stop(effect)
+            case deploy.Tell():
+                self._root.tell_tree(effect.tree, effect.supervisors, lambda: self._told(effect.serial))
+            case deploy.StartChild():
+                self._start(effect)
+            case deploy.Trust():
+                above = [(name or None, ProbationOver) for name in effect.supervisors]
+                self._root.asking.all_of(above, lambda _refused: self._feed(deploy.Answered(effect.serial)))
+            case deploy.Arm():
+                self._root.loop.call_later(effect.after_s, lambda: self._feed(deploy.Elapsed(effect.serial)))
+            case deploy.Hold():
+                self._say("apply_holding", f"{', '.join(effect.names)} watched for {effect.hold_s:g} s")
+            case deploy.Finish():
+                self._finish(effect)
+
+    def _ask(
+        self, supervisor: str, name: str, kind: Callable[[int, str], Any], answer: Callable[[ReplyUp], None]
+    ) -> None:
+        self._root.asking.ask(
+            supervisor or None,
+            lambda number: kind(number, name),
+            answer,
+            by=f"apply {self.record.id}",
+            about=name,
+            cause=self._cause,
+        )
+
+    def _stop(self, effect: deploy.StopChild) -> None:
+        supervisor, name = effect.member.supervisor, effect.member.name
+
+        def stopped(reply: ReplyUp) -> None:
+            if effect.gone and reply.code is None:
+                self._ask(supervisor, name, DeleteChild, gone)
+            else:
+                gone(reply)
+
+        def gone(_reply: ReplyUp) -> None:
+            if effect.gone:  # its supervisor may have no slot to forget, or no process to say so
+                self._root.tree.leave(supervisor or None, name)
+            self._feed(deploy.Answered(effect.serial))
+
+        self._ask(supervisor, name, TerminateChild, stopped)
+
+    def _start(self, effect: deploy.StartChild) -> None:
+        supervisor, name = effect.member.supervisor, effect.member.name
+
+        def started(reply: ReplyUp) -> None:
+            fresh = self._started.get(name, -1) >= self._tells
+            self._feed(deploy.Answered(effect.serial, reply.code, reply.message, fresh))
+
+        self._ask(supervisor, name, lambda number, child: RestartChild(number, child, effect.probation), started)
+
+    def _told(self, serial: int) -> None:
+        self._tells += 1
+        self._feed(deploy.Answered(serial))
+
+    def _say(self, event: str, text: str, cause: int | None = None) -> int:
+        cause = self._cause if cause is None else cause
+        return self._root.books.apply_event(event, f"apply {self.record.id}: {text}", cause)
+
+    def _roll_back(self, effect: deploy.RollBack, then: Sequence[deploy.Effect]) -> None:
+        text = f"the plan of before comes back, because {effect.reason}"
+        self._cause = self._say("apply_rollback", text, self._failed_at)
+        before = self.before
+        self._root.hold_to(replace(before, root=self._root.plan.root), before, on_the_way=True)
+
+        def listening_again(fault: str) -> None:
+            """Most were held all the while, but for those whose addresses had been changed."""
+            if fault:
+                self._root.books.daemon_event("fault", fault)
+            if self.record.outcome == UNDER_WAY:  # unless the daemon ends meanwhile
+                self._do_all(then)
+
+        self._root.sockets.take_over(before.sockets, listening_again)
+
+    def _finish(self, effect: deploy.Finish) -> None:
+        seconds = round(self._root.loop.now() - self._began_s, 3)
+        self.record = replace(
+            self.record,
+            outcome=str(effect.outcome), reason=effect.reason, failures=effect.failures, seconds=seconds,
+        )  # fmt: skip
+        what = "; ".join((effect.reason, *effect.failures)) or f"all is changed, in {seconds:.2g} s"
+        self._say(ENDED[effect.outcome], what)
+        self._over(self.record)

@@ -1,0 +1,74 @@
+"""
+The records of applies, as the root has them written and read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from regrow.daemon import errand
+from regrow.daemon.control import ControlError
+from regrow.daemon.core.deploy import Outcome
+from regrow.daemon.deploying import records
+from regrow.daemon.deploying.answers import Done, Refuse
+from regrow.daemon.deploying.records import Record
+
+if TYPE_CHECKING:
+    from regrow.daemon.root import Root
+
+
+class Keeping:
+    """Of one root. Written one after the other: the last word about an apply must be the last."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._unwritten: deque[tuple[Record, Callable[[str], None]]] = deque()
+        self._writing = False
+
+    def keep(self, record: Record, kept: Callable[[str], None] = lambda _fault: None) -> None:
+        """Write it down. `kept` gets the reason why it is not, empty when it is."""
+        self._unwritten.append((record, kept))
+        if not self._writing:
+            self._write()
+
+    def _write(self) -> None:
+        self._writing = bool(self._unwritten)
+        if not self._writing:
+            return
+        record, kept = self._unwritten.popleft()
+        state_dir = record.plan.daemon.state_dir
+
+        def work() -> bytes:
+            records.write(state_dir, record)
+            return b""
+
+        def written(result: bytes | errand.Failed) -> None:
+            fault = f"apply {record.id} cannot be kept: {result}" if isinstance(result, errand.Failed) else ""
+            if fault:
+                self._root.books.daemon_event("fault", fault)
+            kept(fault)
+            self._write()
+
+        self._root.errands.run(work, written)
+
+    def list(self, present: Callable[[], tuple[int | None, int | None]], done: Done, refuse: Refuse) -> None:
+        """All that are kept, the oldest first. `present`: the number of the plan that runs, and of who is under way."""
+        state_dir = self._root.plan.daemon.state_dir
+
+        def read(result: bytes | errand.Failed) -> None:
+            if isinstance(result, errand.Failed):
+                refuse(ControlError("internal", str(result)))
+                return
+            found: list[dict[str, Any]] = msgspec.msgpack.decode(result)
+            runs, under_way = present()
+            for record in found:
+                record["present"] = record["id"] == runs
+                if record["outcome"] == records.UNDER_WAY and record["id"] != under_way:
+                    record["outcome"], record["reason"] = str(Outcome.INTERRUPTED), "the daemon ended meanwhile"
+            done(found)
+
+        self._root.errands.run(lambda: msgspec.msgpack.encode(records.listed(state_dir)), read)

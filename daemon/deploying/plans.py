@@ -1,0 +1,132 @@
+"""
+The plan that runs, and what other files would make of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from regrow.config.diff import PlanDiff, diff, places
+from regrow.config.spec import Plan
+from regrow.daemon import errand
+from regrow.daemon.control import ControlError
+from regrow.daemon.deploying import records
+from regrow.daemon.deploying.answers import Done, Refuse, told, unreadable
+from regrow.daemon.deploying.deployed import Deployed
+
+if TYPE_CHECKING:
+    from regrow.daemon.root import Root
+
+MAX_FILES = 100
+
+
+class Loaded(Struct):
+    """What an errand brings: a plan, the newest number of an apply, and the apply that the plan is from."""
+
+    plan: Plan
+    newest: int = 0
+    back_to: int | None = None
+
+
+Take = Callable[[Loaded], None]
+Compared = Callable[[Loaded, PlanDiff], None]
+
+
+class Plans:
+    """Of one root; `held` is what holds between two applies."""
+
+    def __init__(self, root: Root, held: Deployed) -> None:
+        self._root = root
+        self.held = held
+
+    def runs(self) -> Plan:
+        """The plan that the processes were made by: another, where some were started after a reload."""
+        return self.held.runs(self._root.tree)
+
+    def load(self, files: Sequence[str], loaded: Take, refuse: Refuse) -> None:
+        """Read files, the daemon's own where there are none."""
+        chosen, state_dir = tuple(files) or self._root.plan.files, self._root.plan.daemon.state_dir
+        self._read(lambda: load(chosen, state_dir), loaded, refuse)
+
+    def load_earlier(self, id: int | None, loaded: Take, refuse: Refuse) -> None:
+        """Read the plan of an earlier apply: that one, or the newest that is another than the present one."""
+        present = self.held.base
+        self._read(lambda: load_earlier(id, present), loaded, refuse)
+
+    def _read(self, work: Callable[[], bytes], loaded: Take, refuse: Refuse) -> None:
+        def read(result: bytes | errand.Failed) -> None:
+            if isinstance(result, errand.Failed):
+                refuse(unreadable(result))
+            else:
+                loaded(msgspec.msgpack.decode(result, type=Loaded))
+
+        self._root.errands.run(work, read)
+
+    def tell(self, files: Sequence[str], done: Done, refuse: Refuse) -> None:
+        """Say what an apply of these files, of the daemon's own where there are none, would do."""
+
+        def compared(found: Loaded, difference: PlanDiff) -> None:
+            done({**told(difference, found.plan), "notes": self._notes(difference, found.plan)})
+
+        self.load(files, self.comparing(compared, refuse), refuse)
+
+    def comparing(self, compared: Compared, refuse: Refuse) -> Take:
+        """What takes a plan, and goes on with what is other in it, if the daemon can go there."""
+
+        def loaded(found: Loaded) -> None:
+            difference = diff(self.runs(), found.plan)
+            if fault := self._fault(difference, found.plan):
+                refuse(ControlError("bad_request", fault))
+            else:
+                compared(found, difference)
+
+        return loaded
+
+    def _fault(self, difference: PlanDiff, plan: Plan) -> str:
+        """Why the daemon cannot go there; empty when it can."""
+        if difference.refused:
+            return difference.refused
+        known = places(self.runs().root)
+        for name in places(plan.root):
+            node = self._root.tree.nodes.get(name)
+            if node is not None and node.added and name not in known:
+                return (
+                    f"{name} runs as a child that start_child has added to {node.parent}: "
+                    "end it with terminate_child and delete_child, or give the one in the file another name"
+                )
+        return ""
+
+    def _notes(self, difference: PlanDiff, plan: Plan) -> list[str]:
+        held = self.held
+        if held.back_to is None or plan.files != held.base.files or not difference:
+            return []
+        runs = f"the daemon runs apply {held.present}, which brought apply {held.back_to} back"
+        return [f"{runs}; started again it would run what its files say now"]
+
+
+def load(files: Sequence[str], state_dir: str) -> bytes:
+    """
+    The plan of these files.
+
+    Raises:
+        regrow.config.errors.ConfigErrors
+    """
+    from regrow.config import load as loading
+
+    return msgspec.msgpack.encode(Loaded(loading.load(files), records.newest_id(state_dir)))
+
+
+def load_earlier(id: int | None, present: Plan) -> bytes:
+    """
+    The plan of an earlier apply.
+
+    Raises:
+        regrow.daemon.deploying.records.NoApply
+    """
+    state_dir = present.daemon.state_dir
+    record = records.earlier(state_dir, id, present)
+    return msgspec.msgpack.encode(Loaded(record.plan, records.newest_id(state_dir), record.id))
