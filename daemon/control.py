@@ -240,7 +240,15 @@ def _id(id: Any) -> Any:
 def _forbidden(verbs: frozenset[str], verb: str) -> ControlError:
     if verbs is ASKING:
         return ControlError("forbidden", f"you may ask for {', '.join(sorted(verbs))}, but not {verb}: see [access]")
-    return ControlError("forbidden", f"you may look, but not {verb}: see [access] operators")
+    return ControlError("forbidden", f"you may look, but not {verb}: that takes one of [access] operators in its file")
+
+
+def _who_may(uid: int) -> str:
+    """For somebody who may nothing."""
+    own = f", uid {os.geteuid()}" if os.geteuid() else ""
+    whom = f"only root{own} and whom [access] in its file names may"
+    how = f"have one of them add {uid} there, to operators or viewers, and run `regrow reload`"
+    return f"uid {uid} may neither look at this daemon nor operate it: {whom}; {how}"
 
 
 class ControlServer:
@@ -294,7 +302,7 @@ class ControlServer:
         connection = Connection(self, stream, verbs, f"uid {uid} (pid {peer.pid})")
         error: ControlError | None = None
         if verbs is not None and not verbs:
-            error = ControlError("forbidden", f"uid {uid} may neither operate nor look: see [access]")
+            error = ControlError("forbidden", _who_may(uid))
         elif len(self.connections) >= MAX_CONNECTIONS:
             error = ControlError("internal", f"there are {MAX_CONNECTIONS} connections already")
         self.connections.add(connection)

@@ -34,6 +34,7 @@ MAX_PATH_BYTES = 107
 """`sun_path` without its closing zero; a longer path is reached through its directory's descriptor."""
 
 LOOK_AGAIN = "look again with `regrow status`"
+HOW_IN = "have one of them add you there and run `regrow reload`"
 
 
 class ControlClient:
@@ -194,7 +195,8 @@ class ControlClient:
             return Unreachable(
                 what,
                 f"permission denied at {self.path}",
-                f"only root, {_owner(self.path)} and whom [access] in its file names may talk to it",
+                f"only {owners(self.path)} and whom [access] in its file names may talk to it; {HOW_IN}",
+                denied=True,
             )
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENOTSOCK):
             why = f"nothing listens at {self.path}"
@@ -257,8 +259,13 @@ def _connect(connection: socket.socket, path: str, timeout_s: float) -> None:
         os.close(folder)
 
 
+def owners(path: str) -> str:
+    """Who needs nobody's leave: root, and whose the nearest part of `path` is that may be looked at."""
+    owner = _owner(path)
+    return "root" if owner == "root" else f"root, {owner}"
+
+
 def _owner(path: str) -> str:
-    """Who owns the nearest part of `path` that may be looked at."""
     while True:
         try:
             uid = os.stat(path).st_uid

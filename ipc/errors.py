@@ -98,12 +98,13 @@ class Unreachable(ControlError):
     """
     There was nobody to ask, or the connection broke before the answer.
 
-    `absent`: no daemon is there at all, as opposed to one that cannot be talked to.
+    `absent`: no daemon is there at all, as opposed to one that cannot be talked to. `denied`: this user may not.
     """
 
-    def __init__(self, what: str, why: str, remedy: str, *, absent: bool = False) -> None:
+    def __init__(self, what: str, why: str, remedy: str, *, absent: bool = False, denied: bool = False) -> None:
         super().__init__(f"{what}: {why}; {remedy}")
         self.absent = absent
+        self.denied = denied
         self.what = what
         self.why = why
         self.remedy = remedy

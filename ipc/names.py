@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from regrow.ipc.control import HOW_IN, owners
 from regrow.ipc.errors import Refused, Unreachable
 from regrow.ipc.forks import from_first_use
 from regrow.ipc.inherited import LOCK_FILE, close_inherited
@@ -244,8 +245,12 @@ class Names:
             told = str(error).removeprefix(f"{self._path}: ")  # LMDB names the path as well
             what, why = f"cannot reach the daemon at {self._run_dir}", f"its names table {self._path}: {told}"
             absent = not os.path.isdir(self._path)
-            remedy = "start it with `regrow up FILE`" if absent else "see who may: [access] in its file"
-            raise Unreachable(what, why, remedy, absent=absent) from None
+            denied = not absent and not os.access(self._path, os.R_OK | os.W_OK | os.X_OK)
+            remedy = "start it with `regrow up FILE`" if absent else "see `regrow status`"
+            if denied:
+                whom = f"only {owners(self._path)} and the operators in [access] of its file send messages"
+                remedy = f"{whom}; {HOW_IN}, and start the agents anew"
+            raise Unreachable(what, why, remedy, absent=absent, denied=denied) from None
 
     def _read(self, look: Callable[[Any], T]) -> T:
         import lmdb

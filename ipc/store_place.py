@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from regrow.config.spec import Durability
+from regrow.ipc.control import HOW_IN, owners
 from regrow.ipc.errors import StoreUnusable
 
 FOLDER = "state"
@@ -60,5 +61,8 @@ def file_of(path: str) -> tuple[int, int]:
     try:
         found = os.stat(os.path.join(path, "data.mdb"))
     except OSError as error:
-        raise StoreUnusable(path, error.strerror or str(error), "see `regrow logs regrow.keeper`") from None
+        remedy = "see `regrow logs regrow.keeper`"
+        if isinstance(error, PermissionError):
+            remedy = f"only {owners(path)} and the operators in [access] of its file look into it; {HOW_IN}"
+        raise StoreUnusable(path, error.strerror or str(error), remedy) from None
     return found.st_dev, found.st_ino

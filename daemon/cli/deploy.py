@@ -18,7 +18,10 @@ from regrow.daemon.cli.waiting import Watch, begun, finished
 from regrow.ipc.errors import Refused
 
 if TYPE_CHECKING:
+    IdParam = click.ParamType[int]
     from regrow.daemon.cli.app import Register
+else:  # generic from click 8.2 on only
+    IdParam = click.ParamType
 
 files_argument = click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(dir_okay=False))
 
@@ -30,6 +33,19 @@ def register(verb: Register) -> None:
     """Add this module's verbs."""
     for command in (plan, apply, applies, rollback):
         verb("deploy", command)
+
+
+class ApplyId(IdParam):
+    """The number of an apply."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number. Fails on anything that is none."""
+        text = str(value)
+        if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 1 << 63:
+            raise click.UsageError(f"{text} is not the number of an apply: `regrow applies` has them", ctx)
+        return int(text)
 
 
 @click.command()
@@ -79,7 +95,7 @@ def apply(files: tuple[str, ...], **options: Any) -> int:
 
 
 @click.command()
-@click.argument("apply_id", metavar="[ID]", required=False, type=click.IntRange(1))
+@click.argument("apply_id", metavar="[ID]", required=False, type=ApplyId())
 @applying
 def rollback(apply_id: int | None, **options: Any) -> int:
     """

@@ -137,7 +137,8 @@ def plan_of(files: tuple[str, ...], run_dir: str | None, daemon: str | None) -> 
             with reach(run_dir, daemon) as client:
                 files = tuple(client.request("ping")["files"])
         except Unreachable as error:
-            raise Unreachable(error.what, error.why, f"{error.remedy}; or name its file: --file FILE") from error
+            remedy = f"{error.remedy}; or name its file: --file FILE"
+            raise Unreachable(error.what, error.why, remedy, absent=error.absent, denied=error.denied) from error
     try:
         return load(files, check_system=False)
     except ConfigErrors as errors:

@@ -90,7 +90,7 @@ def daemon_options(function: Function) -> Function:
     return click.option(
         "--run-dir",
         metavar="DIR",
-        type=click.Path(file_okay=False),
+        type=click.Path(file_okay=False, readable=False),
         help="The daemon with this run_dir; default: $REGROW_RUN_DIR, else the only one running.",
     )(function)
 

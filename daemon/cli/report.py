@@ -11,6 +11,7 @@ import os
 import sys
 
 from regrow.config.exits import INTERNAL, REFUSED, UNREACHABLE, USAGE
+from regrow.ipc.control import owners
 from regrow.ipc.errors import Ambiguous, ControlError, ControlTimeout, StoreError, Unreachable
 
 INTERRUPTED = 130
@@ -93,6 +94,8 @@ def drop_output() -> None:
 def _verdict(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Failed):
         return str(error), error.code
+    if isinstance(error, Unreachable) and error.denied:
+        return str(error), REFUSED  # the cause is the same whichever of its doors is tried
     if isinstance(error, Unreachable | ControlTimeout):
         return str(error), UNREACHABLE
     if isinstance(error, Ambiguous):
@@ -100,6 +103,7 @@ def _verdict(error: BaseException) -> tuple[str, int]:
     if isinstance(error, ControlError | StoreError):
         return str(error), REFUSED
     if isinstance(error, OSError) and error.filename is not None:
-        return f"cannot use {error.filename}: {error.strerror}", REFUSED
+        whose = f"; only for {owners(error.filename)}" if isinstance(error, PermissionError) else ""
+        return f"cannot use {error.filename}: {error.strerror}{whose}", REFUSED
     what = f"internal error: {type(error).__name__}: {error}"
     return f"{what}; run it again with --debug and report what it shows", INTERNAL

@@ -99,7 +99,7 @@ class Which(NamedTuple):
                 return client.run_dir, client.request("ping")["name"]
         except Unreachable as error:
             remedy = f"{error.remedy}; or name its file: --file FILE"
-            raise Unreachable(error.what, error.why, remedy, absent=error.absent) from error
+            raise Unreachable(error.what, error.why, remedy, absent=error.absent, denied=error.denied) from error
 
 
 def of_store(function: Function) -> Any:
@@ -115,7 +115,7 @@ def of_store(function: Function) -> Any:
     for option in (
         daemon_options,
         click.option(
-            "--state-dir", metavar="DIR", type=click.Path(file_okay=False),
+            "--state-dir", metavar="DIR", type=click.Path(file_okay=False, readable=False),
             help="The store in this state_dir, whether its daemon runs or not.",
         ),
         click.option(

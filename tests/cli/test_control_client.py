@@ -127,12 +127,12 @@ def test_not_permitted(daemon: FakeDaemon) -> None:
         "from regrow.ipc.errors import Unreachable\n"
         f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
         "try: ControlClient(sys.argv[1])\n"
-        "except Unreachable as error: print(error, error.absent)\n"
+        "except Unreachable as error: print(error, error.denied, error.absent)\n"
     )
     command = [sys.executable, "-c", source, str(daemon.run_dir)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert f"permission denied at {daemon.run_dir}/control.sock; only root, root and whom [access]" in said
-    assert said.endswith("False\n")
+    assert f"permission denied at {daemon.run_dir}/control.sock; only root and whom [access] in its file" in said
+    assert said.endswith("True False\n")
 
 
 def test_refused_at_the_door(tmp_path: Path) -> None:

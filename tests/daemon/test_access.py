@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import os
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +15,12 @@ from configs import Config
 from farm import FOREVER
 from tree import Tree
 from wire import CallError, Wire
+
+import regrow.config
+import regrow.daemon.cli
+import regrow.ipc
+import regrow.workers.system
+from regrow.daemon.cli import app
 
 pytestmark = [
     pytest.mark.root,
@@ -138,6 +148,54 @@ def refusal(tree: Tree) -> str:
         stranger.settimeout(5)
         stranger.connect(str(tree.run_dir / "control.sock"))
         return stranger.makefile().read()
+
+
+VERBS = (
+    "status", "tree", "logs", "events", "why w", "plan", "apply", "applies", "rollback", "stop w", "down", "reload",
+    "call w x", "send w x", "post w x", "run -- true", "publish a.b 1", "subscribe a.b", "dead list", "state list",
+    "workflow list", "keys list",
+)  # fmt: skip
+"""Of the command line: those that ask, and those that go by other ways."""
+
+
+def typed(tree: Tree, line: str) -> Callable[[], str]:
+    """The exit status of a command line, and what it says on stderr; its modules are loaded while they can be."""
+    for package in (regrow.ipc, regrow.daemon.cli, regrow.config, regrow.workers.system):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    words = line.split()
+    place = words.index("--") if "--" in words else len(words)
+    words[place:place] = ["--run-dir", str(tree.run_dir)]
+    app.application()
+
+    def body() -> str:
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            status = app.run(words)
+        return f"{status} {said.getvalue()}"
+
+    return body
+
+
+@pytest.fixture
+def agents_tree(tree: Tree, config: Config) -> Tree:
+    """A tree with an agent, so with all doors that there are; nobody is in [access]."""
+    config.workers["w"] = {"agent": "regrow.workers:Agent"}
+    config.supervisor("top", "w")
+    return tree.grow()
+
+
+@pytest.mark.parametrize("door", ["open", "closed"])
+def test_every_verb_refuses_a_stranger_alike(agents_tree: Tree, door: str) -> None:
+    """One status for one cause, whichever socket or table the verb goes by, and who may and how to get in is said."""
+    if door == "closed":
+        agents_tree.run_dir.chmod(0o700)
+    for verb in VERBS:
+        status, _, said = as_user(NOBODY, NOBODY, [], typed(agents_tree, verb)).partition(" ")
+        assert (verb, status, said.count("\n")) == (verb, "1", 1), said
+        assert "only root and" in said, (verb, said)
+        assert "[access]" in said, (verb, said)
+        assert "run `regrow reload`" in said, (verb, said)
 
 
 def test_the_event_tells_who_asked(guarded: Tree) -> None:
