@@ -25,6 +25,7 @@ else:  # generic from click 8.2 on only
 
 files_argument = click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(dir_okay=False))
 
+MOST_DIGITS = 18
 SHOWN = 60
 """Characters of a value on a line; JSON has more of it."""
 
@@ -43,7 +44,7 @@ class ApplyId(IdParam):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number. Fails on anything that is none."""
         text = str(value)
-        if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 1 << 63:
+        if len(text) > MOST_DIGITS or not text.isascii() or not text.isdecimal() or int(text) == 0:
             raise click.UsageError(f"{text} is not the number of an apply: `regrow applies` has them", ctx)
         return int(text)
 

@@ -11,7 +11,6 @@ import os
 import sys
 
 from regrow.config.exits import INTERNAL, REFUSED, UNREACHABLE, USAGE
-from regrow.ipc.control import owners
 from regrow.ipc.errors import Ambiguous, ControlError, ControlTimeout, StoreError, Unreachable
 
 INTERRUPTED = 130
@@ -91,6 +90,14 @@ def drop_output() -> None:
     os.close(nowhere)
 
 
+def _for_whom(error: OSError) -> str:
+    if not isinstance(error, PermissionError) or not isinstance(error.filename, str | bytes):
+        return ""
+    from regrow.ipc.control import owners
+
+    return f"; it is for {owners(os.fsdecode(error.filename))}"
+
+
 def _verdict(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Failed):
         return str(error), error.code
@@ -103,7 +110,6 @@ def _verdict(error: BaseException) -> tuple[str, int]:
     if isinstance(error, ControlError | StoreError):
         return str(error), REFUSED
     if isinstance(error, OSError) and error.filename is not None:
-        whose = f"; only for {owners(error.filename)}" if isinstance(error, PermissionError) else ""
-        return f"cannot use {error.filename}: {error.strerror}{whose}", REFUSED
+        return f"cannot use {error.filename}: {error.strerror}{_for_whom(error)}", REFUSED
     what = f"internal error: {type(error).__name__}: {error}"
     return f"{what}; run it again with --debug and report what it shows", INTERNAL

@@ -623,6 +623,10 @@ def test_there_and_back(tree: Tree, config: Config) -> None:
     assert [record["back_to"] for record in records] == [None, None, None, 2, 3, 1]
     assert [record["present"] for record in records] == [False] * 5 + [True]
     assert tree.refused("rollback", apply=77).code == "bad_request"
+    for wrong in ("x", "0", "1.5", "9" * 5000):
+        told = cli.regrow("rollback", wrong, "--run-dir", tree.directory / "run")
+        assert (told.returncode, told.stderr.count("\n")) == (2, 1)
+        assert "is not the number of an apply: `regrow applies` has them" in told.stderr
     notes = tree.call("plan")["notes"]
     assert notes == [
         "the daemon runs apply 6, which brought apply 1 back; started again it would run what its files say now"
