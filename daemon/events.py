@@ -20,7 +20,7 @@ KEEP = 10_000
 _NUMBERS = 4_096
 """Reports of one supervisor whose sequence numbers are remembered: causes are recent."""
 
-COMMANDS = frozenset({"command_started", "command_ended", "command_refused"})
+COMMANDS = frozenset({"command_started", "command_ended", "command_left", "command_refused"})
 """What the worker that runs commands tells of; each is written down, however many there are."""
 
 ASIDE = frozenset(

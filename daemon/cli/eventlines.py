@@ -24,6 +24,7 @@ EVENT_COLOURS = {
     "restarting": "yellow",
     "waiting": "yellow",
     "backpressure": "yellow",
+    "command_left": "yellow",
     "command_refused": "yellow",
     "dead_letter": "red",
     "signals_lost": "yellow",

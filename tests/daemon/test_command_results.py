@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import stat
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -363,6 +365,19 @@ def test_processes(desk: Desk) -> None:
         sh(desk, "true", share_processes=True, isolate=["processes"])
     with pytest.raises(BadRequest, match="cannot isolate moon"):
         sh(desk, "true", isolate=["moon"])
+
+
+def test_directory_that_cannot_be_removed(desk: Desk) -> None:
+    """Somebody is told of it: with shared processes, what a command of root has mounted is mounted for all."""
+    result = sh(desk, "mkdir m && mount -t tmpfs none m && pwd", share_processes=True)
+    folder = Path(result.stdout.decode().strip())
+    try:
+        if result.ok:
+            assert f"{folder} cannot be removed" in desk.tree.wait("command_left", WORKER)["text"]
+    finally:
+        if result.ok:
+            subprocess.run(["umount", folder / "m"], check=True)
+            shutil.rmtree(folder)
 
 
 def test_limit_that_cannot_be_had(desk: Desk) -> None:

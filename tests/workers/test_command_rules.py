@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,29 @@ def test_lowered_is_never_wider(mine: Limits, its: Limits) -> None:
         found, said = getattr(one, name), [getattr(mine, name), getattr(its, name)]
         bounds = [value for value in said if value not in (None, -1)]
         assert found == (min(bounds) if bounds else -1 if -1 in said else None)
+
+
+def test_folder_made_unchangeable(tmp_path: Path) -> None:
+    """Files and folders that are immutable, or only grow, go too; so does the folder itself."""
+    top = tmp_path / "top"
+    (top / "in" / "it").mkdir(parents=True)
+    frozen = [top / "in" / "it" / "file", top / "in" / "it", top / "in", top / "grows", top]
+    frozen[0].touch()
+    frozen[3].touch()
+    for path, flag in zip(frozen, ("+i", "+i", "+a", "+a", "+i"), strict=True):
+        if subprocess.run(["chattr", flag, path], capture_output=True, check=False).returncode:
+            subprocess.run(["chattr", "-R", "-ia", top], capture_output=True, check=False)
+            pytest.skip("no such flags for us, or on this file system")
+    assert remove_folder(str(top))
+    assert not top.exists()
+
+
+def test_folder_that_is_none(tmp_path: Path) -> None:
+    """A link in its place is not followed, and what it leads to keeps its mode."""
+    (tmp_path / "kept").mkdir(mode=0o750)
+    (tmp_path / "top").symlink_to("kept")
+    assert not remove_folder(str(tmp_path / "top"))
+    assert stat.S_IMODE((tmp_path / "kept").stat().st_mode) == 0o750
 
 
 def test_folder_that_resists(tmp_path: Path) -> None:

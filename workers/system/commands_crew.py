@@ -76,7 +76,7 @@ class Crew:
         self._group = _prepared(group)
         self._changed = changed
         self._runners: dict[int, Runner] = {}
-        self._cleaners: set[int] = set()
+        self._cleaners: dict[int, Runner] = {}
         self._last_run = 0
         self._has_processes: bool | None = None
         self._ids = (os.geteuid(), os.getegid())
@@ -234,12 +234,19 @@ class Crew:
         debris = [pid for pid in children() if pid not in alive and pid not in self._cleaners]
         kill_all(debris)
         is_clean = sum(os.waitpid(pid, os.WNOHANG)[0] == 0 for pid in debris) == 0
-        for pid in [pid for pid in self._cleaners if os.waitpid(pid, os.WNOHANG)[0]]:
-            self._cleaners.discard(pid)
+        self._bury_cleaners()
         if is_clean and not self._has_debris(alive):
             for runner in [runner for runner in self._runners.values() if not runner.is_alive]:
                 self._done(runner)
         self._changed()
+
+    def _bury_cleaners(self) -> None:
+        for pid in list(self._cleaners):
+            if (status := os.waitpid(pid, os.WNOHANG))[0]:
+                runner = self._cleaners.pop(pid)
+                if status[1]:
+                    text = f"command {runner.run}: its directory {runner.work_dir} cannot be removed"
+                    self._news.tell("command_left", text)
 
     def _has_debris(self, alive: set[int]) -> bool:
         """The end of one may have given us those below it."""
@@ -253,20 +260,20 @@ class Crew:
             runner.group.remove()
         if not runner.is_ended:
             self._tell_end(runner, wire.Ended(runner.run, "killed", text="its runner was killed"))
-        self._clean(runner.work_dir)
+        self._clean(runner)
         runner.visitor.close()
 
-    def _clean(self, work_dir: str) -> None:
+    def _clean(self, runner: Runner) -> None:
         """What a killed runner could not remove may take long to remove: a process does it."""
         try:
-            os.rmdir(work_dir)
+            os.rmdir(runner.work_dir)
         except FileNotFoundError:
             pass
         except OSError:
             pid = os.fork()
             if pid == 0:
-                os._exit(0 if remove_folder(work_dir) else 1)
-            self._cleaners.add(pid)
+                os._exit(0 if remove_folder(runner.work_dir) else 1)
+            self._cleaners[pid] = runner
 
     def overdue(self) -> float | None:
         """Kill the runners that are; when the next one will be, in monotonic seconds."""
