@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +25,7 @@ from msgspec import Raw
 from regrow.ipc import hub_wire
 from regrow.ipc.client import Control
 from regrow.ipc.down import NOCONNECTION, Down
-from regrow.ipc.errors import BadRequest, ControlTimeout, Refused, StoreError, Unreachable
+from regrow.ipc.errors import BadRequest, CallTimeout, ControlTimeout, Refused, StoreError, Unreachable
 from regrow.ipc.groups import Address, ByKey, LeastOutstanding, RoundRobin
 from regrow.ipc.hub_wire import MAX_TIMEOUT_S
 from regrow.ipc.keys import KeyFileError, read_client_key
@@ -32,11 +33,15 @@ from regrow.ipc.mailbox import Signal
 from regrow.ipc.posts import check_id
 from regrow.ipc.remote_link import RemoteLink
 from regrow.ipc.remote_signals import RemoteSignals
+from regrow.ipc.remote_steps import Once, Steps, finish
 from regrow.ipc.remote_waits import Asking, RemoteDelivery, RemoteMonitor, RemoteRequest
-from regrow.ipc.verbs import CALL_S, Where, deadline, wait_for
+from regrow.ipc.verbs import CALL_S, Where, deadline, looks, not_taken
 
 EXTRA_S = 1.0
 """The hub is given so much longer than the caller waits: the caller's own clock decides."""
+
+LOOK_S = 0.05
+"""What a look for a name may take when the time is up already."""
 
 
 class RemoteClient:
@@ -111,9 +116,14 @@ class RemoteClient:
         Raises:
             NoProcess, ProcessDown, Backpressure, CallTimeout, BadRequest, RemoteError, Refused.
         """
+        return finish(self._calling(to, handler, args, kwargs, timeout, returns))
+
+    def _calling(
+        self, to: str | Address, handler: str, args: Any, kwargs: Any, timeout: float, returns: Any
+    ) -> Steps[Any]:
         deadline(timeout)
         limit_s = min(timeout + EXTRA_S, MAX_TIMEOUT_S)
-        return self._request(to, handler, args, kwargs, limit_s, returns).receive_response(timeout)
+        return (yield from self._request(to, handler, args, kwargs, limit_s, returns).receiving(timeout))
 
     def send_request(
         self, to: str | Address, handler: str, /, *args: Any, returns: Any = None, **kwargs: Any
@@ -166,6 +176,19 @@ class RemoteClient:
             NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError: it was not kept;
             ProcessDown (noconnection).
         """
+        return finish(self._posting(to, handler, args, kwargs, id, expires, delay, at))
+
+    def _posting(
+        self,
+        to: str | Address,
+        handler: str,
+        args: Any,
+        kwargs: Any,
+        id: str | None,
+        expires: float | None,
+        delay: float | None,
+        at: datetime | None,
+    ) -> Steps[str]:
         checked, due = _posted(str(to), id, expires), _due(str(to), delay, at)
 
         def make(number: int) -> hub_wire.Post:
@@ -175,7 +198,7 @@ class RemoteClient:
         number, wait = self._asking.ask(str(to), handler, make)
         request = RemoteRequest(self._asking, number, wait, str)
         try:
-            kept: str = request.receive_response(float("inf"))
+            kept: str = yield from request.receiving(float("inf"))
         except Refused as error:
             if error.code == hub_wire.NOT_KEPT:
                 raise StoreError(error.message) from None
@@ -184,13 +207,28 @@ class RemoteClient:
 
     def whereis(self, name: str, *, timeout: float = CALL_S) -> Where | None:
         """The living process that has the name now; None when nobody has."""
+        return finish(self._whereis(name, timeout))
+
+    def _whereis(self, name: str, timeout: float) -> Steps[Where | None]:
         id, wait = self._asking.ask(name, "whereis", lambda id: hub_wire.Whereis(id, name))
-        found = RemoteRequest(self._asking, id, wait, dict[str, Any] | None).receive_response(timeout)
+        found = yield from RemoteRequest(self._asking, id, wait, dict[str, Any] | None).receiving(timeout)
         return Where(**found) if found is not None else None
 
     def wait_for(self, name: str, timeout: float = CALL_S) -> Where:
         """Wait until a living process has the name; raises NoProcess when nobody has in time."""
-        return wait_for(self.whereis, name, timeout)
+        return finish(self._waiting_for(name, timeout))
+
+    def _waiting_for(self, name: str, timeout: float) -> Steps[Where]:
+        end_s = deadline(timeout)
+        for pause_s in looks(end_s):
+            try:
+                where = yield from self._whereis(name, max(end_s - time.monotonic(), LOOK_S))
+            except CallTimeout:
+                break
+            if where is not None:
+                return where
+            yield Once(), pause_s
+        raise not_taken(name, timeout)
 
     def monitor(self, name: str) -> RemoteMonitor:
         """Be told, once, of the death of whoever has the name now (S200-S202)."""
@@ -215,7 +253,7 @@ class RemoteClient:
         Raises:
             BadRequest; Backpressure: too many wait for a connection. With a time-out also DeliveryTimeout, ProcessDown.
         """
-        return self._signals.publish(topic, message, timeout)
+        return finish(self._signals.publish(topic, message, timeout))
 
     def subscribe(self, pattern: str, *, since: int | None = None, timeout: float = 5.0) -> bool:
         """
@@ -226,15 +264,16 @@ class RemoteClient:
         Raises:
             BadRequest: it is no pattern.
         """
-        return self._signals.subscribe(pattern, since, timeout)
+        return finish(self._signals.subscribe(pattern, since, timeout))
 
     def unsubscribe(self, pattern: str, *, timeout: float = 5.0) -> bool:
         """Get it no longer; whether there was such a subscription."""
-        return self._signals.unsubscribe(pattern, timeout)
+        return finish(self._signals.unsubscribe(pattern, timeout))
 
     def next_signal(self, timeout: float = 60.0) -> Signal | None:
         """The next signal; None when none comes in time."""
-        return self._signals.next(timeout)
+        self._asking.check_process()
+        return finish(self._signals.next(timeout))
 
     # what the link tells, in its thread
 
@@ -277,7 +316,8 @@ class RemoteControl(Control):
         """
         limit_s = min(within_s + EXTRA_S, MAX_TIMEOUT_S)
         id, wait = self._asking.ask("the daemon", verb, lambda id: hub_wire.Control(id, verb, fields, limit_s))
-        if not wait.wait(within_s):
+        wait.wait_until_done(within_s)
+        if not wait.done:
             self._asking.give_up(id)
             raise ControlTimeout("cannot get an answer from the daemon", within_s, "look again with `status`")
         return wait.result(None)

@@ -1,20 +1,19 @@
 """
 A remote client for an asyncio program: the verbs of RemoteClient, awaitable.
 
-Each open wait takes a thread of a pool, because the link has a thread of its own; up to `MOST` may be open at once.
+The thread of the link wakes the event loop: any number may wait at once, and who is cancelled gives up what was begun.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from regrow.ipc.remote import RemoteClient
+from regrow.ipc.remote_steps import Awaited, Steps
 from regrow.ipc.verbs import CALL_S, Where
 
 if TYPE_CHECKING:
@@ -27,8 +26,39 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST = 64
-"""Waits at once; one more begins when one of them has ended, and its time limit counts from then."""
+
+async def finish_async(steps: Steps[T]) -> T:
+    """Take the steps; the event loop goes on meanwhile."""
+    try:
+        while True:
+            await _arrival(*next(steps))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()
+
+
+async def _arrival(awaited: Awaited, timeout_s: float) -> None:
+    """Return when it is done, after `timeout_s` seconds at most."""
+    loop = asyncio.get_running_loop()
+    arrived = loop.create_future()
+
+    def wake() -> None:
+        if not arrived.done():
+            arrived.set_result(None)
+
+    def told() -> None:
+        try:
+            loop.call_soon_threadsafe(wake)
+        except RuntimeError:
+            pass  # the loop was closed: nobody waits any more
+
+    awaited.tell(told)
+    try:
+        await asyncio.wait((arrived,), timeout=None if timeout_s == float("inf") else timeout_s)
+    finally:
+        awaited.tell_no_more(told)
 
 
 class AsyncRemoteClient:
@@ -41,14 +71,14 @@ class AsyncRemoteClient:
 
     def __init__(self, address: str, *, key: str | os.PathLike[str] | None = None) -> None:
         self._connect = partial(RemoteClient, address, key=key)
-        self._threads = ThreadPoolExecutor(MOST, thread_name_prefix="regrow-remote")
         self._client: RemoteClient | None = None
 
     async def __aenter__(self) -> Self:
+        connecting = asyncio.get_running_loop().run_in_executor(None, self._connect)
         try:
-            self._client = await self._run(self._connect)
-        except BaseException:
-            self._threads.shutdown(wait=False)
+            self._client = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            connecting.add_done_callback(_close_unused)
             raise
         return self
 
@@ -62,7 +92,6 @@ class AsyncRemoteClient:
         client, self._client = self._client, None
         if client is not None:
             await asyncio.get_running_loop().run_in_executor(None, client.close)
-            self._threads.shutdown()
 
     async def call(
         self,
@@ -75,18 +104,17 @@ class AsyncRemoteClient:
         **kwargs: Any,
     ) -> Any:
         """Send, and await the handler's answer; raises as `RemoteClient.call` does."""
-        call = partial(self._remote.call, to, handler, *args, timeout=timeout, returns=returns, **kwargs)
-        return await self._run(call)
+        return await finish_async(self._remote._calling(to, handler, args, kwargs, timeout, returns))
 
     async def send(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> AsyncRemoteDelivery:
         """Send a message; awaiting the `wait()` of what this returns says whether the receiver has taken it in."""
-        return AsyncRemoteDelivery(self, self._remote.send(to, handler, *args, **kwargs))
+        return AsyncRemoteDelivery(self._remote.send(to, handler, *args, **kwargs))
 
     async def send_request(
         self, to: str | Address, handler: str, /, *args: Any, returns: Any = None, **kwargs: Any
     ) -> AsyncRemoteRequest:
         """Send a call and go on; what this returns is asked for the answer later."""
-        return AsyncRemoteRequest(self, self._remote.send_request(to, handler, *args, returns=returns, **kwargs))
+        return AsyncRemoteRequest(self._remote.send_request(to, handler, *args, returns=returns, **kwargs))
 
     async def post(
         self,
@@ -101,8 +129,7 @@ class AsyncRemoteClient:
         **kwargs: Any,
     ) -> str:
         """Send what takes effect exactly once; as `RemoteClient.post`."""
-        make = partial(self._remote.post, to, handler, *args, id=id, expires=expires, delay=delay, at=at, **kwargs)
-        return await self._run(make)
+        return await finish_async(self._remote._posting(to, handler, args, kwargs, id, expires, delay, at))
 
     async def cast(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> bool:
         """Send, and wait for nothing; False while there is no connection."""
@@ -110,31 +137,31 @@ class AsyncRemoteClient:
 
     async def monitor(self, name: str) -> AsyncRemoteMonitor:
         """Be told of the death of whoever has the name now."""
-        return AsyncRemoteMonitor(self, self._remote.monitor(name))
+        return AsyncRemoteMonitor(self._remote.monitor(name))
 
     async def whereis(self, name: str) -> Where | None:
         """The living process that has the name now."""
-        return await self._run(partial(self._remote.whereis, name))
+        return await finish_async(self._remote._whereis(name, CALL_S))
 
     async def wait_for(self, name: str, timeout: float = CALL_S) -> Where:
         """Wait until a living process has the name; raises NoProcess when nobody has in time."""
-        return await self._run(partial(self._remote.wait_for, name, timeout))
+        return await finish_async(self._remote._waiting_for(name, timeout))
 
     async def publish(self, topic: str, message: Any, *, timeout: float | None = None) -> int | None:
         """As `Client.publish`."""
-        return await self._run(partial(self._remote.publish, topic, message, timeout=timeout))
+        return await finish_async(self._remote._signals.publish(topic, message, timeout))
 
     async def subscribe(self, pattern: str, *, since: int | None = None, timeout: float = 5.0) -> bool:
         """As `Client.subscribe`."""
-        return await self._run(partial(self._remote.subscribe, pattern, since=since, timeout=timeout))
+        return await finish_async(self._remote._signals.subscribe(pattern, since, timeout))
 
     async def unsubscribe(self, pattern: str, *, timeout: float = 5.0) -> bool:
         """As `Client.unsubscribe`."""
-        return await self._run(partial(self._remote.unsubscribe, pattern, timeout=timeout))
+        return await finish_async(self._remote._signals.unsubscribe(pattern, timeout))
 
     async def next_signal(self, timeout: float = 60.0) -> Signal | None:
         """The next signal; None after `timeout` seconds without one."""
-        return await self._run(partial(self._remote.next_signal, timeout))
+        return await finish_async(self._remote._signals.next(timeout))
 
     @property
     def _remote(self) -> RemoteClient:
@@ -142,49 +169,49 @@ class AsyncRemoteClient:
             raise RuntimeError("this client is not connected: use it inside `async with`")
         return self._client
 
-    async def _run(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+def _close_unused(connecting: asyncio.Future[RemoteClient]) -> None:
+    """Nobody waits for this connection any more."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.get_loop().run_in_executor(None, connecting.result().close)
 
 
 class AsyncRemoteDelivery:
     """What becomes of one `send`."""
 
-    def __init__(self, client: AsyncRemoteClient, delivery: RemoteDelivery) -> None:
-        self._client = client
+    def __init__(self, delivery: RemoteDelivery) -> None:
         self._delivery = delivery
 
     async def wait(self, timeout: float = CALL_S) -> None:
         """Wait until it is accepted; raises as `Delivery.wait` does."""
-        await self._client._run(partial(self._delivery.wait, timeout))
+        await finish_async(self._delivery.waiting(timeout))
 
 
 class AsyncRemoteRequest:
     """A call that is not waited for yet (S197)."""
 
-    def __init__(self, client: AsyncRemoteClient, request: RemoteRequest) -> None:
-        self._client = client
+    def __init__(self, request: RemoteRequest) -> None:
         self._request = request
 
     async def wait_response(self, timeout: float = CALL_S) -> Any:
         """The answer; after a time-out it may be waited for again."""
-        return await self._client._run(partial(self._request.wait_response, timeout))
+        return await finish_async(self._request.waiting(timeout))
 
     async def receive_response(self, timeout: float = CALL_S) -> Any:
         """The answer; after a time-out it is given up."""
-        return await self._client._run(partial(self._request.receive_response, timeout))
+        return await finish_async(self._request.receiving(timeout))
 
 
 class AsyncRemoteMonitor:
     """A monitor whose `wait` is awaitable."""
 
-    def __init__(self, client: AsyncRemoteClient, monitor: RemoteMonitor) -> None:
-        self._client = client
+    def __init__(self, monitor: RemoteMonitor) -> None:
         self._monitor = monitor
         self.name = monitor.name
 
     async def wait(self, timeout: float = 60.0) -> Down | None:
         """The death; None after `timeout` seconds without it, or once the monitor is removed."""
-        return await self._client._run(partial(self._monitor.wait, timeout))
+        return await finish_async(self._monitor.waiting(timeout))
 
     def demonitor(self, flush: bool = True) -> bool:
         return self._monitor.demonitor(flush)

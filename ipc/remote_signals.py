@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -12,8 +14,10 @@ from regrow.ipc import hub_wire
 from regrow.ipc.credit import WINDOW, Credit
 from regrow.ipc.errors import Backpressure, BadRequest, DeliveryTimeout
 from regrow.ipc.mailbox import Signal
+from regrow.ipc.remote_steps import Steps
 from regrow.ipc.remote_waits import Asking
 from regrow.ipc.topics import TopicError, check_free_topic, check_pattern, is_event_pattern
+from regrow.ipc.verbs import deadline
 
 HUB = "the hub"
 CREDIT_BYTES = 1024 * 1024
@@ -32,19 +36,24 @@ class RemoteSignals:
         self._queue: deque[tuple[Signal, int]] = deque()
         self._lost = 0
         self._credit = Credit(lambda count: self._asking.say(hub_wire.Credit(count)))
+        self._callbacks: list[Callable[[], None]] = []
         self.last_seq: int | None = None
         self.bad = 0
 
-    def publish(self, topic: str, message: Any, timeout: float | None) -> int | None:
+    def publish(self, topic: str, message: Any, timeout: float | None) -> Steps[int | None]:
         try:
             check_free_topic(topic)
             value = hub_wire.pack(message)
         except (TopicError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise BadRequest(topic, str(error)) from None
         if timeout is not None:
+            deadline(timeout)
             id, wait = self._asking.ask(HUB, f"publish {topic}", lambda id: hub_wire.Publish(id, topic, value))
-            if not wait.wait(timeout):
+            try:
+                yield wait, timeout
+            finally:
                 self._asking.give_up(id)
+            if not wait.done:
                 raise DeliveryTimeout(HUB, f"what is published under {topic}", timeout)
             return int(wait.result(int))
         signal = hub_wire.Signal(topic, value)
@@ -56,7 +65,8 @@ class RemoteSignals:
             self._unsent.append(signal)
         return None
 
-    def subscribe(self, pattern: str, since: int | None, timeout: float) -> bool:
+    def subscribe(self, pattern: str, since: int | None, timeout: float) -> Steps[bool]:
+        deadline(timeout)
         try:
             check_pattern(pattern)
         except TopicError as error:
@@ -73,8 +83,11 @@ class RemoteSignals:
                 self._asking.say(hub_wire.Replay(self._asking.next_id(), since))
             if is_first:
                 self._asking.say(hub_wire.Credit(WINDOW))
-        if not wait.wait(timeout):
+        try:
+            yield wait, timeout
+        finally:
             self._asking.give_up(id)
+        if not wait.done:
             return False
         seq = wait.result(int)
         with self._asking.lock:
@@ -82,22 +95,51 @@ class RemoteSignals:
                 self.last_seq = seq
         return True
 
-    def unsubscribe(self, pattern: str, timeout: float) -> bool:
+    def unsubscribe(self, pattern: str, timeout: float) -> Steps[bool]:
+        deadline(timeout)
         with self._asking.lock:
             if self._patterns.pop(pattern, ...) is ...:
                 return False
             id, wait = self._asking.ask(HUB, f"unsubscribe {pattern}", lambda id: hub_wire.Unsubscribe(id, pattern))
-        wait.wait(timeout)
-        self._asking.give_up(id)
+        try:
+            yield wait, timeout
+        finally:
+            self._asking.give_up(id)
         return True
 
-    def next(self, timeout: float) -> Signal | None:
-        with self._arrived:
-            if not self._arrived.wait_for(lambda: self._queue, timeout):
+    def next(self, timeout: float) -> Steps[Signal | None]:
+        """The next signal; several may wait for one."""
+        end_s, left_s = deadline(timeout), timeout
+        while True:
+            yield self, left_s
+            with self._arrived:
+                if self._queue:
+                    signal, size = self._queue.popleft()
+                    self._credit.handled(size)
+                    return signal
+            left_s = end_s - time.monotonic()
+            if left_s <= 0:
                 return None
-            signal, size = self._queue.popleft()
-            self._credit.handled(size)
-            return signal
+
+    # as what is waited for: a signal that nobody has taken yet
+
+    @property
+    def done(self) -> bool:
+        return bool(self._queue)
+
+    def wait_until_done(self, timeout_s: float) -> object:
+        with self._arrived:
+            return self._arrived.wait_for(lambda: self._queue, min(timeout_s, threading.TIMEOUT_MAX))
+
+    def tell(self, callback: Callable[[], None]) -> None:
+        with self._arrived:
+            self._callbacks.append(callback)
+            if self._queue:
+                callback()
+
+    def tell_no_more(self, callback: Callable[[], None]) -> None:
+        with self._arrived:
+            self._callbacks.remove(callback)
 
     def came_up(self) -> None:
         """The hub knows nothing of this client; under the lock, in the link's thread."""
@@ -132,3 +174,5 @@ class RemoteSignals:
             lost, self._lost = self._lost, 0
             self._queue.append((Signal(message.topic, value, lost), size))
             self._arrived.notify()
+            for callback in self._callbacks:
+                callback()

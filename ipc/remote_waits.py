@@ -30,32 +30,29 @@ from regrow.ipc.errors import (
     Refused,
     RemoteError,
 )
-from regrow.ipc.verbs import CALL_S, decode
+from regrow.ipc.remote_steps import Once, Steps, finish
+from regrow.ipc.verbs import CALL_S, deadline, decode
 from regrow.ipc.wire import BACKPRESSURE, BAD_REQUEST, MAX_MESSAGE_BYTES, REMOTE_ERROR
 
 if TYPE_CHECKING:
     from regrow.ipc.remote_link import RemoteLink
 
 
-class Wait:
+class Wait(Once):
     """One request, until it has an outcome."""
 
-    __slots__ = ("_event", "error", "handler", "to", "value")
+    __slots__ = ("error", "handler", "to", "value")
 
     def __init__(self, to: str, handler: str) -> None:
+        super().__init__()
         self.to = to
         self.handler = handler
         self.value: Raw = hub_wire.NIL
         self.error: MessageError | None = None
-        self._event = threading.Event()
 
     def settle(self, value: Raw, error: MessageError | None = None) -> None:
         self.value, self.error = value, error
-        self._event.set()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Whether there is an outcome, after `timeout_s` seconds at most."""
-        return self._event.wait(min(timeout_s, threading.TIMEOUT_MAX))
+        self.happen()
 
     def result(self, returns: Any) -> Any:
         """
@@ -67,10 +64,6 @@ class Wait:
         if self.error is not None:
             raise self.error
         return decode(self.to, self.value, returns)
-
-    @property
-    def done(self) -> bool:
-        return self._event.is_set()
 
 
 class Asking:
@@ -95,9 +88,10 @@ class Asking:
         Say what is not answered; False when there is no connection.
 
         Raises:
-            BadRequest: it is too long.
+            BadRequest: it is too long, or no message; RuntimeError: in a forked process.
         """
-        frame = self._frame(about, message)
+        self.check_process()
+        frame = self._frame(about, lambda: message)
         if self.link is None or not self.link.is_up:
             return False
         self.link.send(frame)
@@ -105,12 +99,11 @@ class Asking:
 
     def ask(self, to: str, handler: str, make: Callable[[int], hub_wire.ToHub]) -> tuple[int, Wait]:
         """Say what is answered; `make` takes its id and returns the message. Whatever is wrong is the outcome."""
-        if self._pid != os.getpid():
-            raise RuntimeError("cannot use a RemoteClient in a forked process: make another one there")
+        self.check_process()
         wait = Wait(to, handler)
         id = self.next_id()
         try:
-            frame = self._frame(to, make(id))
+            frame = self._frame(to, lambda: make(id))
         except BadRequest as error:
             wait.settle(hub_wire.NIL, error)
             return id, wait
@@ -122,6 +115,11 @@ class Asking:
         wait.settle(hub_wire.NIL, no_connection(to))
         return id, wait
 
+    def check_process(self) -> None:
+        """Raises RuntimeError in a forked process: what keeps the connection is the parent's thread."""
+        if self._pid != os.getpid():
+            raise RuntimeError("cannot use a RemoteClient in a forked process: make another one there")
+
     def give_up(self, id: int) -> None:
         """Nobody waits for this answer any more."""
         with self.lock:
@@ -131,12 +129,15 @@ class Asking:
     def answered(self, message: hub_wire.Done | hub_wire.Refusal) -> None:
         with self.lock:
             wait = self._waits.pop(message.id, None)
-        if wait is None:
+            monitor = self.monitors.pop(message.id, None) if isinstance(message, hub_wire.Refusal) else None
+        if monitor is not None and isinstance(message, hub_wire.Refusal):
+            monitor.settle(None, error_of(monitor.name, "monitor", message))
+        elif wait is None:
             return
-        if isinstance(message, hub_wire.Done):
+        elif isinstance(message, hub_wire.Done):
             wait.settle(message.value)
         else:
-            wait.settle(hub_wire.NIL, error_of(wait, message))
+            wait.settle(hub_wire.NIL, error_of(wait.to, wait.handler, message))
 
     def died(self, message: hub_wire.Down) -> None:
         with self.lock:
@@ -155,8 +156,11 @@ class Asking:
             monitor.settle(Down(monitor.name, 0, reason=NOCONNECTION))
 
     @staticmethod
-    def _frame(to: str, message: hub_wire.ToHub) -> bytes:
-        frame = hub_wire.encode(message)
+    def _frame(to: str, make: Callable[[], hub_wire.ToHub]) -> bytes:
+        try:
+            frame = hub_wire.encode(make())
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise BadRequest(to, f"no message can carry this: {error}") from None
         if len(frame) > MAX_MESSAGE_BYTES:
             raise BadRequest(to, f"the message has {len(frame)} bytes, {MAX_MESSAGE_BYTES} are the limit")
         return frame
@@ -183,9 +187,7 @@ class RemoteRequest:
         Raises:
             CallTimeout, and the errors of `RemoteClient.call`.
         """
-        if not self._wait.wait(timeout):
-            raise CallTimeout(self._wait.to, self._wait.handler, timeout)
-        return self._wait.result(self._returns)
+        return finish(self.waiting(timeout))
 
     def receive_response(self, timeout: float = CALL_S) -> Any:
         """
@@ -194,11 +196,23 @@ class RemoteRequest:
         Raises:
             CallTimeout, and the errors of `RemoteClient.call`.
         """
-        if not self._wait.wait(timeout):
-            self.abandon()
-            if not self._wait.wait(0):  # it may have come in between (S191)
-                raise CallTimeout(self._wait.to, self._wait.handler, timeout)
+        return finish(self.receiving(timeout))
+
+    def waiting(self, timeout: float) -> Steps[Any]:
+        """The steps of `wait_response`."""
+        deadline(timeout)
+        yield self._wait, timeout
+        if not self._wait.done:
+            raise CallTimeout(self._wait.to, self._wait.handler, timeout)
         return self._wait.result(self._returns)
+
+    def receiving(self, timeout: float) -> Steps[Any]:
+        """The steps of `receive_response`."""
+        try:
+            return (yield from self.waiting(timeout))
+        finally:
+            if not self._wait.done:
+                self.abandon()
 
     def abandon(self) -> None:
         """Nobody wants the answer any more."""
@@ -226,27 +240,46 @@ class RemoteDelivery:
         Wait until it is accepted; after a time-out it may be waited for again.
 
         Raises:
-            NoProcess, ProcessDown, Backpressure, BadRequest, DeliveryTimeout.
+            NoProcess, ProcessDown, Backpressure, BadRequest, Refused, DeliveryTimeout.
         """
-        if not self._wait.wait(timeout):
+        finish(self.waiting(timeout))
+
+    def waiting(self, timeout: float) -> Steps[None]:
+        """The steps of `wait`."""
+        deadline(timeout)
+        yield self._wait, timeout
+        if not self._wait.done:
             raise DeliveryTimeout(self._wait.to, self._wait.handler, timeout)
         if self._wait.error is not None:
             raise self._wait.error
 
 
-class RemoteMonitor:
+class RemoteMonitor(Once):
     """One monitor; `incarnation` is known once `down` is there. Leaving its `with` block is `demonitor`."""
 
     def __init__(self, asking: Asking, id: int, name: str) -> None:
+        super().__init__()
         self._asking = asking
         self.id = id
         self.name = name
         self.down: Down | None = None
-        self._event = threading.Event()
+        self.error: MessageError | None = None
 
     def wait(self, timeout: float = 60.0) -> Down | None:
-        """Wait for the death; None after `timeout` seconds without it, or once the monitor is removed."""
-        self._event.wait(min(timeout, threading.TIMEOUT_MAX))
+        """
+        Wait for the death; None after `timeout` seconds without it, or once the monitor is removed.
+
+        Raises:
+            Backpressure: one connection has only so many monitors; BadRequest: the hub takes no such name.
+        """
+        return finish(self.waiting(timeout))
+
+    def waiting(self, timeout: float) -> Steps[Down | None]:
+        """The steps of `wait`."""
+        deadline(timeout)
+        yield self, timeout
+        if self.error is not None:
+            raise self.error
         return self.down
 
     def demonitor(self, flush: bool = True) -> bool:
@@ -255,12 +288,12 @@ class RemoteMonitor:
             if self._asking.monitors.pop(self.id, None) is None:
                 return False  # `flush` has nothing to do here: whoever asks for `down` finds it, nobody else does
             self._asking.say(hub_wire.Demonitor(self._asking.next_id(), self.id))
-        self._event.set()
+        self.happen()
         return True
 
-    def settle(self, down: Down) -> None:
-        self.down = down
-        self._event.set()
+    def settle(self, down: Down | None, error: MessageError | None = None) -> None:
+        self.down, self.error = down, error
+        self.happen()
 
     def __enter__(self) -> Self:
         return self
@@ -276,26 +309,26 @@ def no_connection(to: str) -> ProcessDown:
     return ProcessDown(Down(to, 0, reason=NOCONNECTION))
 
 
-def error_of(wait: Wait, refusal: hub_wire.Refusal) -> MessageError:
+def error_of(to: str, handler: str, refusal: hub_wire.Refusal) -> MessageError:
     """The error that a local client would have raised."""
     details = refusal.details
     match refusal.code:
         case hub_wire.NOPROC:
-            return NoProcess(str(details.get("name", wait.to)))
+            return NoProcess(str(details.get("name", to)))
         case hub_wire.DOWN:
             exit = details.get("exit")
             exit = exit if isinstance(exit, dict) and "reason" in exit else {"reason": details.get("reason", "unknown")}
-            return ProcessDown(_down(str(details.get("name", wait.to)), _number(details, "incarnation"), exit))
+            return ProcessDown(_down(str(details.get("name", to)), _number(details, "incarnation"), exit))
         case hub_wire.TIMEOUT:
             within_s = details.get("within_s", 0.0)
-            return CallTimeout(wait.to, wait.handler, within_s if isinstance(within_s, int | float) else 0.0)
+            return CallTimeout(to, handler, within_s if isinstance(within_s, int | float) else 0.0)
         case code if code == BACKPRESSURE:
             where = str(details.get("where", "the hub"))
-            return Backpressure(wait.to, _number(details, "length"), _number(details, "limit"), where)
+            return Backpressure(to, _number(details, "length"), _number(details, "limit"), where)
         case code if code == BAD_REQUEST:
-            return BadRequest(wait.to, refusal.text, str(details.get("path", "")))
+            return BadRequest(to, refusal.text, str(details.get("path", "")))
         case code if code == REMOTE_ERROR:
-            return RemoteError(wait.to, str(details.get("type", "Exception")), refusal.text)
+            return RemoteError(to, str(details.get("type", "Exception")), refusal.text)
         case code:
             return Refused(code, refusal.text, details)
 

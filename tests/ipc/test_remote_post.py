@@ -212,7 +212,8 @@ def test_hub_is_killed(host: HubHost) -> None:
         host.hub.signal(signal.SIGSTOP)
         request = client._asking.ask("agent", "note", lambda id: hub_wire.Post(id, "agent", "note", post="second"))
         host.restart()
-        assert request[1].wait(10)
+        request[1].wait_until_done(10)
+        assert request[1].done
         client.publish("n.back", None)
         assert client.next_signal(20.0) is not None  # so there is a connection
         client.post("agent", "note", id="second")
