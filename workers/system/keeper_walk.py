@@ -24,6 +24,8 @@ _BRANCH, _LEAF, _OVERFLOW, _META_PAGE = 0x01, 0x02, 0x04, 0x08
 _BIG, _SUB_TREE, _DUPLICATES = 0x01, 0x02, 0x04
 _SUB_TREE_BYTES = 48
 
+_PIECE_BYTES = 1 << 20
+
 MOST_FAULTS = 20
 """So many are told of; a file that is damaged at all is damaged in many places."""
 
@@ -94,7 +96,7 @@ class _Walker:
 
     def free_tree(self) -> None:
         """What the pages are that hold nothing."""
-        for key, value, _ in self._entries("free", self._meta.free):
+        for key, value, _ in self._entries("free", self._meta.free, has_large=True):
             count = int.from_bytes(value[:8], "little") if len(value) >= 8 else -1
             if len(key) != 8 or count < 0 or len(value) < 8 * (count + 1):
                 self.fault("free: an entry makes no sense")
@@ -110,7 +112,8 @@ class _Walker:
         if both and not self.faults:
             self.faults.append(f"{len(both)} pages are free and in use, such as {min(both)}")
 
-    def _entries(self, name: str, root: Root) -> Iterator[tuple[bytes, bytes, int]]:
+    def _entries(self, name: str, root: Root, *, has_large: bool = False) -> Iterator[tuple[bytes, bytes, int]]:
+        """Key, value and flags of each; b"" for what lies on pages of its own, unless `has_large`."""
         if root.root == NO_ROOT:
             return
         stack = [(root.root, 1)]
@@ -130,7 +133,8 @@ class _Walker:
                 continue
             for low, high, node_flags, key, at in nodes:
                 try:
-                    yield key, self._value(page, low | high << 16, node_flags, at), node_flags
+                    value = self._value(page, low | high << 16, node_flags, at, is_wanted=has_large)
+                    yield key, value, node_flags
                 except _Fault as fault:
                     self.fault(f"{name}: page {number} {fault}")
 
@@ -145,7 +149,7 @@ class _Walker:
         if not self.used.isdisjoint(range(number, last + 1)):
             raise _Fault("is in two places")
         self.used.update(range(number, last + 1))
-        page = os.pread(self._fd, size * count, number * size)
+        page = os.pread(self._fd, size, number * size)
         said, _, flags, _, _ = _PAGE.unpack_from(page)
         if said != number:
             raise _Fault(f"calls itself {said}")
@@ -165,7 +169,7 @@ class _Walker:
                 raise _Fault("has a key that does not end in it")
             yield low, high, node_flags, page[at + _NODE.size : end], end
 
-    def _value(self, page: bytes, length: int, flags: int, at: int) -> bytes:
+    def _value(self, page: bytes, length: int, flags: int, at: int, *, is_wanted: bool) -> bytes:
         if flags & _DUPLICATES:
             raise _Fault("has an entry with several values, which regrow never makes")
         if not flags & _BIG:
@@ -176,10 +180,25 @@ class _Walker:
             raise _Fault("has a value that is nowhere")
         (number,) = struct.unpack_from("=Q", page, at)
         count = self._run_of(number)
-        content, kind = self._page(number, count)
-        if not kind & _OVERFLOW or len(content) < _PAGE.size + length:
+        _, kind = self._page(number, count)
+        if not kind & _OVERFLOW or count * self._meta.page_bytes < _PAGE.size + length:
             raise _Fault(f"leads to {number}, which holds no value of {length} bytes")
-        return content[_PAGE.size : _PAGE.size + length]
+        pieces = self._read(number * self._meta.page_bytes + _PAGE.size, length)
+        if is_wanted:
+            return b"".join(pieces)
+        for _ in pieces:  # a disk that cannot read it says so
+            pass
+        return b""
+
+    def _read(self, begin: int, length: int) -> Iterator[bytes]:
+        """What lies there, a piece at a time: a value may have 4 GiB, and read(2) gives 2 GiB at most."""
+        end = begin + length
+        while begin < end:
+            piece = os.pread(self._fd, min(_PIECE_BYTES, end - begin), begin)
+            if not piece:
+                raise _Fault("lies beyond the end of the file")
+            begin += len(piece)
+            yield piece
 
     def _run_of(self, number: int) -> int:
         """How many pages a value has from there on: more than it needs, where it was larger once."""
