@@ -1,7 +1,7 @@
 """
 The system calls that isolating a command takes and Python leaves out; errors are `OSError`, as the kernel gave them.
 
-Source: prctl(2), mount(2), mount_setattr(2), netdevice(7), capabilities(7).
+Source: prctl(2), mount(2), mount_setattr(2), setns(2), netdevice(7), capabilities(7).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _NR_MOUNT_SETATTR = 442  # one number on every architecture, as for all calls since Linux 5.1
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _RDONLY = 0x1
+_CLONE_NEWNET = 0x40000000
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
 _SO_PEERPIDFD = 77
 _SO_PEERGROUPS = 59
@@ -90,9 +91,19 @@ def set_read_only(path: str, on: bool, *, below: bool) -> None:
 
 
 def loopback_up() -> None:
-    """Let a new network namespace have 127.0.0.1: programs that talk to themselves need it."""
+    """Let a new network namespace have 127.0.0.1."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+
+
+def enter_network_of(pid: int) -> None:
+    """Have from now on the network of that process."""
+    fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _LIBC.setns(ctypes.c_int(fd), ctypes.c_int(_CLONE_NEWNET)) != 0:
+            raise _error("setns")
+    finally:
+        os.close(fd)
 
 
 def peer_of(connected: socket.socket) -> tuple[int, int, int]:

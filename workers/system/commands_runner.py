@@ -128,7 +128,8 @@ def _prepare(job: Job) -> Callable[..., Launch]:
     except OSError as error:
         raise Refused("unavailable", f"cannot make {job.work_dir}: {error.strerror}") from None
     except CannotIsolate as error:
-        raise Refused("unavailable", f"{error}; run it without that isolation, or the daemon as root") from None
+        hint = "" if os.geteuid() == 0 else ", or the daemon as root"
+        raise Refused("unavailable", f"{error}; run it without that isolation{hint}") from None
     limited = limited or job.limits_group
     if not limited and person.uid == 0 and job.counts_processes:
         hint = "needs a control group (systemd: Delegate=yes), process numbers of its own and 301 or more, or a user"

@@ -10,8 +10,11 @@ each namespace's own from Linux 6.14 on.
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from collections.abc import Collection
+from typing import NoReturn
 
 from regrow.config.spec import Isolation
 from regrow.workers import clone
@@ -68,7 +71,7 @@ def furnish(
                 calls.set_read_only("/proc", True, below=False)
         what = "network"
         if spaces & clone.NEW_NETWORK:
-            calls.loopback_up()
+            _furnish_network()
     except OSError as error:
         raise CannotIsolate(f"cannot isolate {what}: {error.strerror or error}") from None
     return limited
@@ -94,6 +97,46 @@ def _furnish_mounts(isolate: Collection[str], work_dir: str) -> None:
             calls.set_read_only(work_dir, False, below=False)
     finally:
         os.close(fd)
+
+
+def _furnish_network() -> None:
+    """
+    A loopback that is up: programs that talk to themselves need it.
+
+    Root in a hardened service may not say so (CAP_NET_ADMIN) of a network that belongs to its own user namespace, but
+    of one that belongs to a namespace below that: a helper makes such a one, and we move there.
+    """
+    try:
+        calls.loopback_up()
+    except PermissionError:
+        _move_to_network_below()
+
+
+def _move_to_network_below() -> None:
+    ours, its = socket.socketpair()
+    with ours:
+        with its:
+            helper = clone.fork_into(spaces=clone.NEW_USER | clone.NEW_NETWORK)
+            if helper == 0:
+                _be_in_network(ours, its)
+        try:
+            if not ours.recv(1):
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+            calls.enter_network_of(helper)
+        finally:
+            ours.shutdown(socket.SHUT_WR)
+            os.waitpid(helper, 0)
+
+
+def _be_in_network(other: socket.socket, ours: socket.socket) -> NoReturn:
+    """The helper: says when it is up, and stays until it has been entered. Never returns into the runner's frames."""
+    try:
+        other.close()
+        calls.loopback_up()
+        ours.sendall(b"u")
+        ours.recv(1)
+    finally:
+        os._exit(0)
 
 
 def _tmpfs(place: str) -> None:
