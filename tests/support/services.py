@@ -45,6 +45,11 @@ class Tree:
         names = json.dumps(re.findall(r"^\[worker\.(\w+)\]", "".join(workers), re.MULTILINE))
         self.file.write_text(f"{top}[supervisor.top]\nchildren = {names}\n{''.join(workers)}")
 
+    def places(self) -> str:
+        """The table [daemon] with those that the unit makes for this instance."""
+        folders = (("run_dir", "/run"), ("state_dir", "/var/lib"), ("log_dir", "/var/log"))
+        return "[daemon]\n" + "".join(f'{key} = "{place}/regrow/{self.name}"\n' for key, place in folders)
+
     def start(self) -> None:
         """Start it; returns when systemd says that it is active."""
         done = self.machine.run("systemctl", "start", self.unit)

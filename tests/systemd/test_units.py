@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 from pathlib import Path
 
@@ -176,6 +177,56 @@ def test_each_child_has_a_group_of_its_own(tree: Tree) -> None:
     assert tame.exists()
 
 
+EATS = (  # memory that no limit of a process counts
+    "import os; fd = os.memfd_create('eaten'); piece = bytes(1 << 20)\n"
+    "for _ in range(256): os.write(fd, piece)\nos.read(0, 1)"
+)
+
+
+def test_out_of_memory_is_named(tree: Tree) -> None:
+    """A child beyond its limit is killed by the kernel, with all that it has forked, and the cause has its name."""
+    if "memory" not in Path(tree.machine.group.path, "cgroup.controllers").read_text().split():
+        pytest.skip("the memory controller is not in the second version of control groups here")
+    script = f"cat {SHARE}/hold & exec python3 -c {shlex.quote(EATS)}"
+    hungry = worker("hungry", script, more='restart = "temporary"\nlimits = { memory = "64MiB" }')
+    tree.install(worker("beside"), hungry)
+    tree.start()
+    tree.machine.await_line("out of memory", *REGROW, "events", "-f", "--name", tree.name, "hungry")
+    assert tree.child("hungry")["last_exit"]["reason"] == "oom"  # type: ignore[index]
+    assert tree.child("beside")["restarts"] == 0
+    assert tree.state() == ("active", "running")
+    assert not list(Path(tree.machine.unit_group(tree.unit).path).glob("regrow.*/@top/@hungry"))
+
+
+def test_processes_are_limited(tree: Tree) -> None:
+    """The kernel holds the number of processes of a child and of all that it forks."""
+    if "pids" not in Path(tree.machine.group.path, "cgroup.controllers").read_text().split():
+        pytest.skip("the pids controller is not in the second version of control groups here")
+    tree.install(worker("few", more="limits = { processes = 4 }"))
+    tree.start()
+    (group,) = Path(tree.machine.unit_group(tree.unit).path).glob("regrow.*/@top/@few")
+    assert (group / "pids.max").read_text().strip() == "4"
+
+
+def test_new_regrow_goes_on_in_place(tree: Tree) -> None:
+    """`regrow reexec` in the unit: the same main process, nobody restarted, watched, reloaded, stopped in order."""
+    tree.install(worker("first", TAKES_LEAVE), worker("second"), drop_in="WatchdogSec=2s\n")
+    tree.start()
+    pids = tree.pids()
+    said = tree.machine.regrow("reexec", "--name", tree.name)
+    assert "root and 2 supervisors" in said, said
+    assert (tree.state(), tree.show("StatusText")) == (("active", "running"), "3 of 3 ready")
+    tree.write(worker("first", TAKES_LEAVE), worker("second"), worker("third"))
+    tree.machine.systemctl("reload", tree.unit)
+    tree.machine.await_bell("here third")
+    assert set(pids) <= set(tree.pids())
+    tree.machine.run("timeout", "3", "cat", f"{SHARE}/hold")  # as long as a watchdog that nobody feeds would not wait
+    assert (tree.state(), set(pids) <= set(tree.pids())) == (("active", "running"), True)
+    tree.machine.systemctl("stop", tree.unit)
+    tree.machine.await_bell("bye first")
+    assert (tree.show("Result"), tree.show("NRestarts")) == ("success", "0")
+
+
 def test_child_of_another_user(tree: Tree) -> None:
     """`user =` works in the hardened unit."""
     tree.install(worker("nobody", more='user = "nobody"'))
@@ -188,11 +239,7 @@ def test_child_of_another_user(tree: Tree) -> None:
 
 def test_whole_tree_of_another_user(tree: Tree) -> None:
     """With User= in a drop-in, and the places in the file, the daemon needs no root; its group is its own."""
-    places = "".join(
-        f'{key} = "{place}/regrow/{tree.name}"\n'
-        for key, place in (("run_dir", "/run"), ("state_dir", "/var/lib"), ("log_dir", "/var/log"))
-    )
-    tree.install(worker("one"), top=f"[daemon]\n{places}", drop_in="User=nobody\n")
+    tree.install(worker("one"), top=tree.places(), drop_in="User=nobody\n")
     tree.start()
     assert {os.stat(f"/proc/{pid}").st_uid for pid in tree.pids()} == {65534}
     assert list(Path(tree.machine.unit_group(tree.unit).path).glob("regrow.*/@top/@one"))
