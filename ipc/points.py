@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Point(StrEnum):
-    """Where a process may be killed; each is passed once for each transaction, message, timer or step."""
+    """Where a process may be killed; each is passed once for each transaction, message, timer, step or steady point."""
 
     BEFORE_COMMIT = "before_commit"
     """What is to be committed is known; no transaction is open."""
@@ -45,6 +45,24 @@ class Point(StrEnum):
 
     STEP_KEPT = "step_kept"
     """It is."""
+
+    STEADY_BEGUN = "steady_begun"
+    """Most of what the first steady point of a keeper needs is on disk; no lock is held."""
+
+    STEADY_LOCKED = "steady_locked"
+    """The first one holds the writers' lock."""
+
+    STEADY_PINNED = "steady_pinned"
+    """A later one is pinned, and nothing of it need be on disk."""
+
+    STEADY_SYNCED = "steady_synced"
+    """What is pinned is on disk, and nobody knows."""
+
+    STEADY_WRITTEN = "steady_written"
+    """It is on record; what was pinned before still is."""
+
+    STEADY_MADE = "steady_made"
+    """It is the last steady point."""
 
 
 _hook: Callable[[Point], None] | None = None

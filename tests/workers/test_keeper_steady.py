@@ -14,6 +14,7 @@ import pytest
 from regrow.config.spec import Durability
 from regrow.ipc import meta_page
 from regrow.ipc.levels import DATA, SLOT_BYTES, STEADY, SteadyFile
+from regrow.ipc.points import Point, install
 from regrow.workers.system.keeper_recovery import after_power_loss
 from regrow.workers.system.keeper_steady import SteadyPoints
 from regrow.workers.system.keeper_walk import walk
@@ -71,6 +72,18 @@ def content_of(env: lmdb.Environment) -> Content:
             for name, db in zip(DATABASES, databases, strict=True)
             for key, value in txn.cursor(db)
         }
+
+
+LATER = (Point.STEADY_PINNED, Point.STEADY_SYNCED, Point.STEADY_WRITTEN, Point.STEADY_MADE)
+FIRST = (Point.STEADY_BEGUN, Point.STEADY_LOCKED, Point.STEADY_SYNCED, Point.STEADY_WRITTEN, Point.STEADY_MADE)
+UNDER_LOCK = FIRST[1:4]
+
+
+@pytest.fixture(autouse=True)
+def no_hook() -> Iterator[None]:
+    """Whatever a test has installed is gone after it."""
+    yield
+    install(None)
 
 
 @pytest.fixture
@@ -168,31 +181,31 @@ def test_power_loss_without_a_pin(world: World, tmp_path: Path) -> None:
 def test_power_loss_within_a_step(world: World, tmp_path: Path) -> None:
     """Between any two steps of a steady point the one before, or the new one, is what the power leaves."""
     pick = random.Random(6)
-    seen: list[str] = []
+    seen: list[Point] = []
     expected: list[Content] = []
     images: list[bytes] = []
 
-    def step(name: str) -> None:
-        seen.append(name)
-        if name == "synced":
+    def step(here: Point) -> None:
+        seen.append(here)
+        if here is Point.STEADY_SYNCED:
             del images[:]  # older versions of a page cannot come back
         images.append(world.image())
         folder = after(tmp_path / f"{len(seen)}", mixture(images, pick), torn(world.steady(), steadies[-1], pick))
         assert recovered(folder) in expected[-2:]
-        if name in ("pinned", "synced", "replaced"):
+        if here is not Point.STEADY_WRITTEN:
             world.commit(3)
 
     points = SteadyPoints(world.env, world.folder)
     points.first()
     expected.append(world.content())
-    points._step = step
+    install(step)
     for _ in range(10):
         world.commit(10)
         steadies = [world.steady()]
         expected.append(world.content())
         points.make()
     points.close()
-    assert set(seen) == {"pinned", "synced", "written", "replaced"}
+    assert set(seen) == set(LATER)
 
 
 def torn(now: bytes, before: bytes, pick: random.Random) -> bytes:
@@ -203,12 +216,6 @@ def torn(now: bytes, before: bytes, pick: random.Random) -> bytes:
         cut = pick.choice((0, SLOT_BYTES, 64))
         made += new[:cut] + old[cut:]
     return made
-
-
-STEPS = [
-    *(("first", where) for where in ("synced", "locked", "synced under the lock", "unlocked")),
-    *(("make", where) for where in ("pinned", "synced", "written", "replaced")),
-]
 
 
 def in_child(body: Callable[[], None]) -> None:
@@ -223,27 +230,30 @@ def in_child(body: Callable[[], None]) -> None:
     assert os.WTERMSIG(status) == signal.SIGKILL
 
 
-@pytest.mark.parametrize(("point", "where"), STEPS)
-def test_keeper_killed(tmp_path: Path, point: str, where: str) -> None:
+@pytest.mark.parametrize(
+    ("which", "point"), [*(("first", point) for point in FIRST), *(("later", point) for point in LATER)]
+)
+def test_keeper_killed(tmp_path: Path, which: str, point: Point) -> None:
     """A keeper that is killed between two steps, its successor, and a loss of power at any time after."""
     folder = tmp_path / "state"
     folder.mkdir()
-    pick = random.Random(where)
+    pick = random.Random(point)
 
     def first() -> None:
         child = World(folder, seed=1)
         child.commit(40)
         child.env.sync(True)
 
-        def step(name: str) -> None:
-            if name == where:
-                if "lock" not in name:
+        def kill(here: Point) -> None:
+            if here is point:
+                if which == "later" or here not in UNDER_LOCK:
                     child.commit(3)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        points = SteadyPoints(child.env, child.folder, step if point == "first" else lambda _name: None)
+        points = SteadyPoints(child.env, child.folder)
+        install(kill if which == "first" else None)
         points.first()
-        points._step = step
+        install(kill)
         for _ in range(3):
             child.commit(10)
             points.make()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from regrow.ipc.levels import DATA, SteadyFile
 from regrow.ipc.meta_page import Meta, read
+from regrow.ipc.points import Point, hit
 
 if TYPE_CHECKING:
     import lmdb
@@ -37,15 +38,14 @@ _CHUNK_BYTES = 1 << 20
 
 class SteadyPoints:
     """
-    The steady points of an open environment; `step` is called between any two steps, for tests.
+    The steady points of an open environment.
 
     Nothing protects the steady point of an earlier keeper while there is none: its pin may be gone. So the first point
     of each keeper is made with the writers' lock held throughout; no later one is.
     """
 
-    def __init__(self, env: lmdb.Environment, folder: str, step: Callable[[str], None] = lambda _step: None) -> None:
+    def __init__(self, env: lmdb.Environment, folder: str) -> None:
         self._env = env
-        self._step = step
         self._pin: Any = None
         self._file = SteadyFile(folder)
         try:
@@ -69,22 +69,23 @@ class SteadyPoints:
             OSError, lmdb.Error, BadMeta: there is none, and the store must not be used at this level.
         """
         os.fdatasync(self._data_fd)
-        self._step("synced")
+        hit(Point.STEADY_BEGUN)
         with self._env.begin(write=True) as lock:
-            self._step("locked")
+            hit(Point.STEADY_LOCKED)
             under_lock()
             pin, meta = self._pin_under(lock)
             try:
                 os.fdatasync(self._data_fd)
-                self._step("synced under the lock")
+                hit(Point.STEADY_SYNCED)
                 self._file.write(meta)
+                hit(Point.STEADY_WRITTEN)
             except BaseException:
                 pin.abort()
                 raise
             self._replace(pin)
             lock.abort()
         self._bytes = meta.file_bytes
-        self._step("unlocked")
+        hit(Point.STEADY_MADE)
         self._env.reader_check()  # the pin of an earlier keeper
         return meta
 
@@ -115,7 +116,7 @@ class SteadyPoints:
             self._next = self._pin_under(lock)
             lock.abort()
         self._bytes = self._next[1].file_bytes
-        self._step("pinned")
+        hit(Point.STEADY_PINNED)
         self._thread = threading.Thread(target=self._sync, name="regrow-sync", daemon=True)
         self._thread.start()
         return True
@@ -139,14 +140,14 @@ class SteadyPoints:
             if self._fault is not None:
                 self._failed = True
                 raise self._fault
-            self._step("synced")
+            hit(Point.STEADY_SYNCED)
             self._file.write(meta)
-            self._step("written")
+            hit(Point.STEADY_WRITTEN)
         except BaseException:
             pin.abort()
             raise
         self._replace(pin)
-        self._step("replaced")
+        hit(Point.STEADY_MADE)
         self._env.reader_check()  # whoever died while he read pins pages too
 
     def _end_sync(self) -> tuple[Any, Meta]:
