@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from regrow.config.described import Change, changes
+from regrow.config.diff_sockets import SocketDifference, sockets_diff
 from regrow.config.spec import ChildSpec, Plan, Strategy, SupervisorSpec, WorkerSpec
 
 IN_PLACE = frozenset(
@@ -64,12 +65,13 @@ class PlanDiff(Struct, frozen=True):
     `refused` says why a running daemon cannot go from one to the other; empty when it can.
 
     `children` are in the order of the new tree, behind them those that are no longer in it. `tables` are the others of
-    the file that differ, such as `access`.
+    the file that differ, such as `access`; what becomes of those of sockets is in `sockets`.
     """
 
     children: tuple[Difference, ...] = ()
     tables: tuple[str, ...] = ()
     refused: str = ""
+    sockets: tuple[SocketDifference, ...] = ()
 
     @property
     def again(self) -> tuple[str, ...]:
@@ -117,14 +119,15 @@ def diff(before: Plan, after: Plan) -> PlanDiff:
     tables = ("access", "commands", "hub")
     changed = tuple(table for table in tables if getattr(before, table) != getattr(after, table))
     old, new = ({spec.name: spec for spec in plan.sockets} for plan in (before, after))
-    sockets = tuple(f"socket.{name}" for name in {**old, **new} if old.get(name) != new.get(name))
+    sockets = sockets_diff(before.sockets, after.sockets)
+    changed += tuple(f"socket.{one.name}" for one in sockets)
     fresh = {
         name: Change(f"socket.{name}", old[name].address, spec.address, OTHER)
         for name, spec in new.items()
         if name in old and old[name].address != spec.address
     }
     children = tuple(tree_diff(before.root, after.root))
-    return PlanDiff(_with_sockets(children, after.root, fresh) if fresh else children, (*changed, *sockets))
+    return PlanDiff(_with_sockets(children, after.root, fresh) if fresh else children, changed, sockets=sockets)
 
 
 def _with_sockets(

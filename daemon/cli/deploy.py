@@ -203,8 +203,10 @@ def _lines(answer: dict[str, Any]) -> Iterator[str]:
     wide = max((len(change["name"]) for change in changes), default=0)
     for change in changes:
         yield f"{change['action']:<8} {change['name']:<{wide}}  {'; '.join(_reasons(change))}".rstrip()
+    sockets = {f"socket.{one['name']}": one for one in answer.get("sockets", ())}
     for table in tables:
-        yield f"{'change':<8} [{table}]"
+        action, why = _socket(sockets[table]) if table in sockets else ("change", "")
+        yield f"{action:<8} [{table}]  {why}".rstrip()
     yield from answer.get("notes", ())
 
 
@@ -220,7 +222,23 @@ def _reasons(change: dict[str, Any]) -> Iterator[str]:
     elif because:
         yield f"with {because}"
     for key in change["why"]:
-        yield f"{key['key']}: {_short(key['before'])} -> {_short(key['after'])}"
+        yield _key(key)
+
+
+def _socket(one: dict[str, Any]) -> tuple[str, str]:
+    """What becomes of a socket, and what of its address."""
+    address, other, why = one["address"], one["other"], [_key(key) for key in one["why"]]
+    if one["action"] == "listen":
+        return "listen", f"at {address}"
+    if one["action"] == "close":
+        return "close", f"no longer in the file; {address} is closed when no worker has it any more"
+    if other:
+        return "change", f"{address} is that of [socket.{other}]: it stays open"
+    return "change", "; ".join(why)
+
+
+def _key(key: dict[str, str]) -> str:
+    return f"{key['key']}: {_short(key['before'])} -> {_short(key['after'])}"
 
 
 def _above(change: dict[str, Any]) -> str:

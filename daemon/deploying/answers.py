@@ -23,10 +23,11 @@ Refuse = Callable[[ControlError], None]
 def told(found: PlanDiff, plan: Plan) -> dict[str, Any]:
     """A difference as it is answered."""
     children: list[dict[str, Any]] = msgspec.to_builtins(found.children)
-    for child in children:
-        for change in child["why"]:
+    sockets: list[dict[str, Any]] = msgspec.to_builtins(found.sockets)
+    for one in (*children, *sockets):
+        for change in one["why"]:
             del change["field"]
-    return {"files": list(plan.files), "changes": children, "tables": list(found.tables)}
+    return {"files": list(plan.files), "changes": children, "tables": list(found.tables), "sockets": sockets}
 
 
 def told_of(record: Record) -> dict[str, Any]:

@@ -42,7 +42,8 @@ class Apply:
         self._root = root
         self.record = record
         self.before = before
-        self.state = deploy.begin(before.root, record.plan.root, self._down(), again)
+        self._were_down = self._down()
+        self.state = deploy.begin(before.root, record.plan.root, self._were_down, again)
         self._cause = cause
         self._failed_at: int | None = None
         self._began_s = root.loop.now()
@@ -58,6 +59,11 @@ class Apply:
         return frozenset(
             name for name in names if nodes[name].pid is None and nodes[name].state in ("stopped", "failed")
         )
+
+    def lost(self) -> tuple[str, ...]:
+        """Who ran when it began and does not now, though nobody wishes that, in start order."""
+        gone = self._down() - self._were_down - self.state.down
+        return tuple(name for name in places(self.before.root) if name in gone)
 
     def begin(self, over: Callable[[Record], None]) -> None:
         """Take the first step; `over` gets the record as it ended."""

@@ -4,7 +4,7 @@ What holds between two applies: the plan that the processes were made by, whatev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -19,6 +19,8 @@ class Deployed(Struct, frozen=True):
     `base` is what was started, or applied last; `present` the number of that apply, and `back_to` the earlier one that
     it brought again. `newest` is the highest number that was given.
 
+    `failed` is the number of the last apply if it failed, and `lost` are those who ran before it and not after it.
+
     `reloaded`: supervisors have been told of other files since; `made` are the specs of those who were started then.
     """
 
@@ -29,6 +31,8 @@ class Deployed(Struct, frozen=True):
     newest: int = 0
     reloaded: bool = False
     made: Mapping[str, ChildSpec] = {}
+    failed: int | None = None
+    lost: tuple[str, ...] = ()
 
     def started(self, tree: Tree, name: str) -> Deployed:
         """The same, after a start of `name` that no apply has asked for."""
@@ -55,7 +59,11 @@ class Deployed(Struct, frozen=True):
 
     def applied(self, plan: Plan, id: int, back_to: int | None) -> Deployed:
         """The same, after an apply."""
-        return replace(self, base=plan, present=id, back_to=back_to, reloaded=False, made={})
+        return replace(self, base=plan, present=id, back_to=back_to, reloaded=False, made={}, failed=None, lost=())
+
+    def losing(self, id: int, lost: Sequence[str]) -> Deployed:
+        """The same, after an apply that could not bring back all of what was before."""
+        return replace(self, failed=id, lost=(*lost, *(name for name in self.lost if name not in lost)))
 
     def runs(self, tree: Tree) -> Plan:
         """The plan that the processes were made by."""

@@ -161,6 +161,8 @@ class Deploying:
     def _over(self, record: Record, before: Plan, done: Done) -> None:
         if record.outcome == Outcome.DONE:
             self._plans.held = self._held.applied(record.plan, record.id, record.back_to)
+        elif record.outcome == Outcome.FAILED and self.apply is not None:
+            self._plans.lose(record.id, self.apply.lost())
         if record.outcome != Outcome.INTERRUPTED:
             now = record.plan if record.outcome == Outcome.DONE else before
             self._root.hold_to(now, now)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from regrow.daemon.root import Root
 
 MAX_FILES = 100
+SHOWN = 8
+"""More names than this are no help on one line."""
 
 
 class Loaded(Struct):
@@ -100,12 +102,27 @@ class Plans:
                 )
         return ""
 
+    def lose(self, id: int, lost: Sequence[str]) -> None:
+        """An apply has failed, and left these behind; each says so until it is started."""
+        self.held = self.held.losing(id, lost)
+        for name in lost:
+            self._root.tree.nodes[name].detail = f"left so by apply {id}, which failed; see `regrow why {name}`"
+
     def _notes(self, difference: PlanDiff, plan: Plan) -> list[str]:
-        held = self.held
-        if held.back_to is None or plan.files != held.base.files or not difference:
-            return []
-        runs = f"the daemon runs apply {held.present}, which brought apply {held.back_to} back"
-        return [f"{runs}; started again it would run what its files say now"]
+        held, nodes = self.held, self._root.tree.nodes
+        lost = [name for name in held.lost if name in nodes and nodes[name].state in ("stopped", "failed")]
+        notes = [left_down(held.failed, lost)] if lost else []
+        if held.back_to is not None and plan.files == held.base.files and difference:
+            runs = f"the daemon runs apply {held.present}, which brought apply {held.back_to} back"
+            notes.append(f"{runs}; started again it would run what its files say now")
+        return notes
+
+
+def left_down(id: int | None, lost: Sequence[str]) -> str:
+    """What to know of an apply that has failed, as long as some do not run for it."""
+    more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+    told = f"apply {id} failed and left {', '.join(lost[:SHOWN])}{more} down; an apply starts nobody who is down"
+    return f"{told}: put right what `regrow why {lost[0]}` tells, then `regrow start {' '.join(lost[:SHOWN])}`"
 
 
 def load(files: Sequence[str], state_dir: str) -> bytes:

@@ -479,6 +479,16 @@ def test_the_old_one_cannot_be_started_either(tree: Tree, config: Config) -> Non
     assert tree.children() == [("b", "running"), ("a", "undefined")]
     assert tree.wait("apply_failed", "")
     assert tree.tries("a") == 2
+    run_dir = tree.directory / "run"
+    config.write()
+    (note,) = tree.call("plan")["notes"]
+    assert note.startswith("apply 2 failed and left a down; an apply starts nobody who is down: put right what ")
+    assert note.endswith("then `regrow start a`")
+    assert note in cli.regrow("plan", "--run-dir", run_dir).stdout
+    assert "left so by apply 2, which failed; see `regrow why a`" in cli.regrow("status", "--run-dir", run_dir).stdout
+    (tree.directory / "a.plan").unlink()
+    tree.call("start", names=["a"])
+    assert (tree.call("plan")["notes"], tree.entry("a")["detail"]) == ([], "")
 
 
 def test_a_supervisor_that_gives_up(tree: Tree, config: Config) -> None:

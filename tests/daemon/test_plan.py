@@ -71,6 +71,35 @@ def test_what_no_daemon_can_change(tree: Tree, config: Config) -> None:
     assert "cannot change [daemon] log_dir of a running daemon: stop it and start it again" in done.stderr
 
 
+def test_what_becomes_of_sockets(tree: Tree, config: Config) -> None:
+    """Of each it is said whether it is bound, closed or goes on, and where."""
+    path = tree.directory
+    config.sections["socket.gone"] = {"unix": f"{path}/gone"}
+    config.sections["socket.old"] = {"unix": f"{path}/same"}
+    config.sections["socket.kept"] = {"unix": f"{path}/kept"}
+    config.worker("a", sockets=["gone", "old", "kept"])
+    small(tree, config)
+    config.workers["a"]["sockets"] = ["new", "kept", "more"]
+    del config.sections["socket.gone"], config.sections["socket.old"]
+    config.sections["socket.new"] = {"unix": f"{path}/same"}
+    config.sections["socket.more"] = {"unix": f"{path}/more"}
+    config.sections["socket.kept"] = {"unix": f"{path}/kept", "mode": "0600", "backlog": 7}
+    config.write()
+    done = cli.regrow("plan", "--run-dir", tree.directory / "run")
+    assert done.stdout.splitlines()[1:] == [
+        f"close    [socket.gone]  no longer in the file; {path}/gone is closed when no worker has it any more",
+        f"change   [socket.old]  {path}/same is that of [socket.new]: it stays open",
+        "change   [socket.kept]  mode: 0666 -> 0600; backlog: 4096 -> 7",
+        f"change   [socket.new]  {path}/same is that of [socket.old]: it stays open",
+        f"listen   [socket.more]  at {path}/more",
+    ]
+    as_json = json.loads(cli.regrow("plan", "--run-dir", tree.directory / "run", "--format", "json").stdout)
+    assert as_json["tables"] == [f"socket.{one['name']}" for one in as_json["sockets"]]
+    assert as_json["sockets"][0] == {
+        "name": "gone", "action": "close", "address": f"{path}/gone", "why": [], "other": "",
+    }  # fmt: skip
+
+
 def test_files_are_absolute(tree: Tree, config: Config) -> None:
     """On the socket, files are named by absolute paths."""
     small(tree, config)
