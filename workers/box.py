@@ -76,7 +76,7 @@ class PostBox:
         self._incarnation = incarnation
         self._max_attempts = max_attempts
         self._complain = complain
-        self._attempts = Attempts(posting.store, node.run_dir, self.name, incarnation)
+        self._attempts = Attempts(posting, node.run_dir, self.name, incarnation)
         self._pace = Pace()
         self._fetched: deque[tuple[bytes, bytes]] = deque()
         self._last = b""

@@ -11,8 +11,8 @@ import os
 import msgspec
 
 from regrow.ipc.explain import cut_short
+from regrow.ipc.posting import Posting
 from regrow.ipc.posts import MAX_TEXT, Box, Failure, Post, decode
-from regrow.ipc.store import Store
 from regrow.ipc.store_faults import fault_of_system
 from regrow.workers.begun import Begun, folder_beside
 
@@ -25,9 +25,9 @@ class Attempts:
     become of the last one's has not been looked at yet.
     """
 
-    def __init__(self, store: Store, run_dir: str, name: str, incarnation: int) -> None:
+    def __init__(self, posting: Posting, run_dir: str, name: str, incarnation: int) -> None:
         self.is_undecided = self.is_unknown = False
-        self._store = store
+        self._posting = posting  # opens the store with the first post, and no sooner
         self._run_dir = run_dir
         self._name = name
         self._incarnation = incarnation
@@ -69,8 +69,8 @@ class Attempts:
         of the daemon has ended. Raises StoreError.
         """
         ordinal = self._page().ordinal
-        box = Box(self._store.messages, self._name)
-        value = self._store.read(lambda txn: box.get(txn, ordinal)) if ordinal else None
+        box = Box(self._posting.store.messages, self._name)
+        value = self._posting.store.read(lambda txn: box.get(txn, ordinal)) if ordinal else None
         if value is None:
             return None
         end = cut_short(self._run_dir, self._name, self._incarnation)
@@ -92,7 +92,7 @@ class Attempts:
 
     def _page(self) -> Begun:
         if self._begun is None:
-            folder = folder_beside(self._store.path)
+            folder = folder_beside(self._posting.store.path)
             try:
                 os.makedirs(folder, mode=0o700, exist_ok=True)
                 self._begun = Begun(folder, self._name)
