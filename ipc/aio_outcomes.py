@@ -81,6 +81,7 @@ class AsyncMonitor:
         self._monitor = monitor
         self.name = monitor.name
         self.incarnation = monitor.incarnation
+        self.pid = monitor.pid
 
     async def wait(self, timeout: float = 60.0) -> Down | None:
         """The death; None after `timeout` seconds without it, or once the monitor is removed."""

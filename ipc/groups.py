@@ -71,14 +71,23 @@ def partition(key: Any, partitions: int) -> int:
     return int.from_bytes(digest, "little") % partitions
 
 
+def check_address(to: object) -> None:
+    """Raises BadRequest: it says of nobody who it is."""
+    if not isinstance(to, str | Address):
+        text = "a receiver is a name, as text, or an address of a group: by_key, least_outstanding, round_robin"
+        raise BadRequest(repr(to), text)
+
+
 def choose(node: Seeker, to: str | Address, turns: dict[str, int], tried: Collection[str] = ()) -> str | None:
     """
     The name of the member; None where the group has nobody that it could be. `turns` counts rounds by group; `tried`
     are mailboxes of processes that have refused.
 
     Raises:
-        BadRequest: the key cannot be encoded; OSError: of no member it can be told whether it lives.
+        BadRequest: the key cannot be encoded, or `to` is no address; OSError: of no member it can be told whether it
+        lives.
     """
+    check_address(to)
     if isinstance(to, ByKey):
         return _by_key(node, to)
     group = to if isinstance(to, str) else to.group

@@ -28,6 +28,9 @@ MAX_TEXT = 1 << 16
 Characters of what an error says. One that came to more than a message may hold would cost its reader the connection.
 """
 
+MAX_REPLY_BYTES = wire.MAX_MESSAGE_BYTES - 16
+"""Of an encoded answer: what is around it, here and on its way through the hub, needs some too."""
+
 FRESH_S, HALF_FULL_S = 0.001, 0.02
 """
 How long a mailbox with messages in it is not looked at for new ones; longer once it is half full, so that senders
@@ -123,8 +126,8 @@ class Receiver(Seeker):
             return
         id = wire.encode(envelope.id)
         with self._lock:
-            if len(value) > wire.MAX_MESSAGE_BYTES - 16:
-                text = f"its answer has {len(value)} bytes, {wire.MAX_MESSAGE_BYTES} are the limit"
+            if len(value) > MAX_REPLY_BYTES:
+                text = f"its answer has {len(value)} bytes, {MAX_REPLY_BYTES} are the limit"
                 self.refuse(envelope, wire.REMOTE_ERROR, text, type="OversizedReply")
             else:
                 self._say(envelope.routing, b"\x93\x21" + id + value)

@@ -26,7 +26,7 @@ from regrow.ipc import hub_wire
 from regrow.ipc.client import Control
 from regrow.ipc.down import NOCONNECTION, Down
 from regrow.ipc.errors import BadRequest, CallTimeout, ControlTimeout, Refused, StoreError, Unreachable
-from regrow.ipc.groups import Address, ByKey, LeastOutstanding, RoundRobin
+from regrow.ipc.groups import Address, ByKey, LeastOutstanding, RoundRobin, check_address
 from regrow.ipc.hub_wire import MAX_TIMEOUT_S
 from regrow.ipc.keys import KeyFileError, read_client_key
 from regrow.ipc.mailbox import Signal
@@ -357,4 +357,5 @@ def _target(to: str | Address) -> str | hub_wire.Pick:
         case RoundRobin():
             return hub_wire.Pick("round_robin", to.group)
         case _:
+            check_address(to)
             return to

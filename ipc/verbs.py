@@ -321,11 +321,15 @@ def deadline(timeout: float) -> float:
     When a wait of `timeout` seconds ends, in monotonic seconds.
 
     Raises:
-        ValueError: it is negative, or no number.
+        ValueError: it is negative, or NaN; TypeError: it is no number.
     """
-    if not timeout >= 0:
-        raise ValueError(f"cannot wait for {timeout!r} seconds: a timeout is 0 or more")
-    return time.monotonic() + timeout
+    try:
+        if not timeout >= 0:
+            raise ValueError(f"cannot wait for {timeout!r} seconds: a timeout is 0 or more")
+        return time.monotonic() + timeout
+    except TypeError:
+        text = f"cannot wait for {timeout!r} seconds: a timeout is a number, and float('inf') as long as it takes"
+        raise TypeError(text) from None
 
 
 def wait_for(whereis: Callable[[str], Where | None], name: str, timeout: float) -> Where:

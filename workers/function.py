@@ -86,7 +86,9 @@ def run(
             function(**msgspec.json.decode(arguments), **kwargs)
         except Ignore:
             notify("X_REGROW_IGNORE=1")
-        except Exception:
+        except SystemExit:
+            raise
+        except BaseException:
             report_exception()
             raise
 

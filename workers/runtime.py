@@ -84,7 +84,9 @@ def run(
             except BaseException:
                 runtime.node.close()
                 raise
-        except Exception:
+        except SystemExit:
+            raise
+        except BaseException:
             report_exception()
             raise
         sys.exit(runtime.run(arguments, started))
@@ -187,7 +189,9 @@ class Runtime:
         UNIT.set(self.unit)
         try:
             return self._live(args_json, started)
-        except Exception as error:
+        except SystemExit:
+            raise
+        except BaseException as error:  # asyncio's CancelledError, KeyboardInterrupt, whatever a library has made
             error.__traceback__ = _theirs(error.__traceback__)
             report_exception()
             raise

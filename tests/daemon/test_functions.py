@@ -38,6 +38,11 @@ def deep():
     except ValueError as error:
         raise RuntimeError("no way out") from error
 
+def odd():
+    class Odd(BaseException):
+        pass
+    raise Odd("no ordinary one")
+
 def recursing():
     recursing()
 
@@ -116,6 +121,15 @@ def test_exception(module: Farm) -> None:
     assert "funcs.py" in reason["text"]
     assert "RuntimeError: no way out" in module.why("faulty")
     module.remove("faulty")
+
+
+def test_what_is_no_ordinary_exception(module: Farm) -> None:
+    """It is told of like any other one, though `except Exception` would let it pass."""
+    add(module, "odd", "odd")
+    reason = module.exited("odd")
+    assert reason["reason"] == "exception"
+    assert reason["text"].endswith("Odd: no ordinary one")
+    module.remove("odd")
 
 
 def test_endless_recursion(module: Farm) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 from boxes import Box
@@ -112,6 +113,49 @@ def test_monitor_waits_for_no_such_time(run_dir: Path, box: Box, client: Client,
             with pytest.raises(ValueError, match="cannot wait for"):
                 await watching.wait(timeout)
 
+    asyncio.run(watch())
+
+
+@pytest.mark.parametrize("timeout", [None, "5", b""])
+def test_timeouts_of_another_type(box: Box, client: Client, timeout: Any) -> None:
+    """What is no number is said to be none, in words."""
+    with pytest.raises(TypeError, match="a timeout is a number, and"):
+        client.call("box", "echo", timeout=timeout)
+    assert client.call("box", "echo", 1) == [1]
+
+
+@pytest.mark.parametrize("to", [None, 3, b"box", ("by_key", "box", 1)])
+def test_receivers_that_are_none(run_dir: Path, box: Box, client: Client, to: Any) -> None:
+    """Every verb says what a receiver is; a delivery and a request have it as their outcome."""
+    verbs: list[Callable[[], object]] = [
+        lambda: client.call(to, "echo"),
+        lambda: client.cast(to, "echo"),
+        lambda: client.monitor(to),
+        client.send(to, "echo").wait,
+        client.send_request(to, "echo").wait_response,
+    ]
+    for verb in verbs:
+        with pytest.raises(BadRequest, match="a receiver is a name, as text, or an address"):
+            verb()
+
+    async def talk() -> None:
+        async with AsyncClient(run_dir) as other:
+            with pytest.raises(BadRequest, match="a receiver is a name"):
+                await other.call(to, "echo")
+
+    asyncio.run(talk())
+    assert client.call("box", "echo", 1) == [1]
+
+
+def test_monitors_of_both_clients_know_the_process(run_dir: Path, box: Box, client: Client) -> None:
+    """A monitor that is awaited has what a blocking one has: name, incarnation and pid."""
+    blocking = client.monitor("box.0")
+
+    async def watch() -> None:
+        async with AsyncClient(run_dir) as other, await other.monitor("box.0") as watching:
+            assert (watching.name, watching.incarnation, watching.pid) == ("box.0", blocking.incarnation, box.pid)
+
+    assert blocking.pid == box.pid
     asyncio.run(watch())
 
 

@@ -118,6 +118,15 @@ def test_addresses_that_cannot_be_sent(client: RemoteClient, to: object) -> None
     assert client.call("actor", "echo", 1) == [[1], {}]
 
 
+@pytest.mark.parametrize("to", [None, 3, b"actor"])
+def test_receivers_that_are_none(client: RemoteClient, to: Any) -> None:
+    """They are said to be none here, as by a local client, and need no hub for that."""
+    with pytest.raises(BadRequest, match="a receiver is a name, as text, or an address"):
+        client.call(to, "echo")
+    with pytest.raises(BadRequest, match="a receiver is a name, as text, or an address"):
+        client.cast(to, "echo")
+
+
 @pytest.mark.parametrize("timeout", [-1.0, float("nan")])
 def test_timeouts_that_are_none(client: RemoteClient, timeout: float) -> None:
     """They are a fault of the caller, as for a local client."""

@@ -145,8 +145,11 @@ def test_large_messages(box: Box, client: Client) -> None:
     """Nearly 16 MiB go there and come back; an answer that is longer is an error and not a lost connection."""
     text = "x" * (16 * 1024 * 1024 - 100)
     assert client.call("box", "echo", text) == [text]
-    with pytest.raises(RemoteError, match="its answer has 16777221 bytes, 16777216 are the limit"):
+    with pytest.raises(RemoteError, match="its answer has 16777221 bytes, 16777200 are the limit"):
         client.call("box", "full", 16 * 1024 * 1024)
+    with pytest.raises(RemoteError, match="its answer has 16777201 bytes, 16777200 are the limit"):
+        client.call("box", "full", 16777200 - 4)
+    assert len(client.call("box", "full", 16777200 - 5)) == 16777200 - 5
     assert client.call("box", "echo", 1) == [1]
 
 

@@ -29,6 +29,14 @@ class Raiser(Agent):
         raise RuntimeError("no \udcff")
 
     @handler
+    def is_cancelled(self) -> None:
+        raise asyncio.CancelledError("by whom it called")
+
+    @handler
+    def is_interrupted(self) -> None:
+        raise KeyboardInterrupt("by itself")
+
+    @handler
     def pid(self) -> int:
         return os.getpid()
 
@@ -53,6 +61,17 @@ class Raiser(Agent):
 
 class Napper(Agent):
     """One handler at a time, which first computes, and then waits."""
+
+    @handler
+    async def is_interrupted(self) -> None:
+        raise KeyboardInterrupt("by itself")
+
+    @handler
+    async def is_odd(self) -> None:
+        class Odd(BaseException):
+            pass
+
+        raise Odd("in an event loop")
 
     @handler
     async def nap(self, for_ever: bool) -> None:

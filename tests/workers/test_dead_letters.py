@@ -134,7 +134,7 @@ EVIDENCE = {
     "exit 1": ("exit", "sys.exit(1)"),
     "exit 0": ("exit", "sys.exit(None)"),
     "segfault": ("signal", "11"),
-    "base": ("exit", "1"),
+    "base": ("exception", "an exception"),
 }
 
 
@@ -155,7 +155,7 @@ def test_poison(ward: Ward, how: str) -> None:
     assert [(failure.incarnation, failure.reason) for failure in letter.post.failures] == [
         (number, reason) for number in (1, 2, 3)
     ]
-    assert all(text in failure.text for failure in letter.post.failures)
+    assert [failure.text for failure in letter.post.failures if text not in failure.text] == []
     assert abs(letter.at - time.time()) < 30
 
 

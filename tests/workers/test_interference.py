@@ -16,7 +16,7 @@ from siblings import Line, Sibling
 
 from regrow.ipc import AsyncClient, Client
 from regrow.ipc.delivery import Awaits
-from regrow.ipc.errors import Backpressure, MessageError, NoProcess, Refused, RemoteError
+from regrow.ipc.errors import Backpressure, MessageError, NoProcess, ProcessDown, Refused, RemoteError
 
 
 def test_publishing_uses_up_no_sign_of_an_answer(house: House) -> None:
@@ -123,6 +123,24 @@ def test_half_a_character(house: House) -> None:
     with pytest.raises(MessageError):
         house.call("agent", "drops_half")
     assert agent.await_said("X_REGROW_EXCEPTION").endswith(r"RuntimeError: no \udcff")
+
+
+@pytest.mark.parametrize(
+    ("target", "handler", "told"),
+    [
+        ("odd_agents:Raiser", "is_cancelled", "CancelledError: by whom it called"),
+        ("odd_agents:Raiser", "is_interrupted", "KeyboardInterrupt: by itself"),
+        ("odd_agents:Napper", "is_interrupted", "KeyboardInterrupt: by itself"),
+        ("odd_agents:Napper", "is_odd", "Odd: in an event loop"),
+    ],
+)
+def test_crash_of_what_is_no_ordinary_exception(house: House, target: str, handler: str, told: str) -> None:
+    """What `except Exception` would let pass ends the agent like any other one: with its traceback."""
+    agent = house.start(target)
+    with pytest.raises(ProcessDown):
+        house.call("agent", handler)
+    assert agent.await_said("X_REGROW_EXCEPTION").endswith(told)
+    assert agent.wait() == 1
 
 
 def test_fork_in_a_handler_that_exits(house: House) -> None:

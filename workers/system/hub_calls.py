@@ -270,7 +270,7 @@ def described(error: MessageError) -> tuple[str, str, dict[str, Any]]:
         case RemoteError():
             return REMOTE_ERROR, error.text, {"type": error.type}
         case CallTimeout():
-            return wire.TIMEOUT, text, {"within_s": error.within_s, "cycle": list(error.cycle)}
+            return wire.TIMEOUT, text, {"within_s": error.within_s}
         case Refused():
             return error.code, error.message, error.details
         case _:
