@@ -218,7 +218,7 @@ def request_of(
     """
     if isinstance(argv, str | bytes):
         raise TypeError(f"a command is a list of words, as in ['git', 'status'], not {argv!r}: there is no shell")
-    if not timeout > 0 or not math.isfinite(timeout):
+    if not (timeout or 0) > 0 or not math.isfinite(timeout):  # nor is None a time
         raise ValueError(f"cannot run a command for {timeout!r} seconds: a timeout is above 0, and finite")
     return wire.Request(
         argv=tuple(map(os.fsencode, argv)),

@@ -206,8 +206,8 @@ def test_odd_arguments(desk: Desk) -> None:
     assert "\n" not in desk.events("command_started")[-1]
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
-def test_timeouts_are_finite(desk: Desk, timeout: float) -> None:
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), None])
+def test_timeouts_are_finite(desk: Desk, timeout: Any) -> None:
     """There is no command without an end."""
     with pytest.raises(ValueError, match="finite"):
         desk.client.run_command(["true"], timeout=timeout)
@@ -355,6 +355,16 @@ def test_sessions_are_lowered_in_isolation_too(desk: Desk, words: list[str]) -> 
     makes = "for i in 1 2 3 4; do setsid tail -f /dev/null & done"
     script = f"{makes}; until grep -q 'nice [1-9]' /proc/self/autogroup; do :; done"
     assert sh(desk, script, isolate=words).reason == "exit"
+
+
+@pytest.mark.parametrize("words", [[], ["root"], ["processes", "network", "tmp", "root"]])
+@pytest.mark.parametrize("user", [None, "games"])
+def test_first_to_go_when_memory_is_short(desk: Desk, words: list[str], user: str | None) -> None:
+    """The kernel ends a command, with all that it starts, before those who asked for it."""
+    result = sh(desk, "cat /proc/self/oom_score_adj; cat /proc/self/comm", isolate=words, user=user)
+    assert result.stdout == b"1000\ncat\n", result
+    worker = desk.tree.pid(WORKER)
+    assert Path(f"/proc/{worker}/oom_score_adj").read_text() == Path("/proc/self/oom_score_adj").read_text()
 
 
 def test_processes(desk: Desk) -> None:

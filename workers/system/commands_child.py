@@ -3,7 +3,8 @@ A command between fork and exec: everything that must hold before its program ru
 
 A failure arrives on a close-on-exec pipe as (stage, errno, subject).
 
-Source: execve(2), credentials(7), setrlimit(2), PR_SET_NO_NEW_PRIVS(2const), PR_SET_PDEATHSIG(2const).
+Source: execve(2), credentials(7), setrlimit(2), proc_pid_oom_score_adj(5), PR_SET_NO_NEW_PRIVS(2const),
+PR_SET_PDEATHSIG(2const).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Person(Struct, frozen=True):
 
 
 class Launch(Struct, frozen=True):
-    """What is set up in a child."""
+    """What is set up in a child; `host_proc` is a /proc in which it may say something of itself."""
 
     executable: str
     argv: tuple[bytes, ...]
@@ -52,6 +53,7 @@ class Launch(Struct, frozen=True):
     nice: int
     drops_capabilities: bool
     streams: tuple[int, int, int]
+    host_proc: int
 
 
 class Failure(Struct, frozen=True):
@@ -133,6 +135,7 @@ def _set_up(launch: Launch, stage: list[str], parent: int) -> None:
     if launch.nice:
         os.setpriority(os.PRIO_PROCESS, 0, launch.nice)
     os.umask(0o022)
+    _offer_memory(launch.host_proc)
     stage[:] = ["drop capabilities"]
     if launch.drops_capabilities:
         calls.drop_capabilities()
@@ -145,6 +148,20 @@ def _set_up(launch: Launch, stage: list[str], parent: int) -> None:
     calls.die_with_parent()  # after the change of user, which would clear it
     if os.getppid() != parent:
         os._exit(NOT_RUN)
+
+
+def _offer_memory(host_proc: int) -> None:
+    """When the machine has no more memory the kernel ends a command first, and neither an agent nor the daemon."""
+    try:
+        fd = os.open("self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=host_proc)
+    except OSError:
+        return  # a /proc that nobody may write, as in some containers
+    try:
+        os.write(fd, b"1000")
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
 
 
 def _place(streams: tuple[int, int, int]) -> None:

@@ -148,6 +148,7 @@ def _prepare(job: Job) -> Callable[..., Launch]:
             nice=request.nice,
             drops_capabilities=bool(request.isolate) and os.geteuid() == 0,
             streams=(stdin, stdout, stderr),
+            host_proc=job.host_proc,
         )
 
     return launch
