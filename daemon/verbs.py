@@ -69,6 +69,7 @@ class Verbs:
             "plan": self._plan,
             "reexec": self._reexec,
             "apply": self._apply,
+            "cancel_apply": self._cancel_apply,
             "applies": self._applies,
             "rollback": self._rollback,
             "start_child": self._start_child,
@@ -165,6 +166,10 @@ class Verbs:
 
     def _apply(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
         self._root.deploying.start(_files(request), connection.identity, *_either(connection, id))
+
+    def _cancel_apply(self, connection: Connection, id: Any, request: Mapping[str, Any]) -> None:
+        wait = request.get("wait") is not False
+        self._root.deploying.cancel(connection.identity, *_either(connection, id), wait=wait)
 
     def _applies(self, connection: Connection, id: Any, _request: Mapping[str, Any]) -> None:
         self._root.deploying.list(*_either(connection, id))
@@ -388,5 +393,3 @@ def _number(request: Mapping[str, Any], key: str) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e9:
         raise ControlError("bad_request", f'"{key}" is a number of seconds')
     return float(value)
-
-

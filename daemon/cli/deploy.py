@@ -20,12 +20,16 @@ from regrow.ipc.errors import Refused
 if TYPE_CHECKING:
     IdParam = click.ParamType[int]
     from regrow.daemon.cli.app import Register
+    from regrow.daemon.cli.shapes import Event
 else:  # generic from click 8.2 on only
     IdParam = click.ParamType
 
 files_argument = click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(dir_okay=False))
 
 MOST_DIGITS = 18
+GOOD = ("done", "unchanged", "requested")
+CANCELLED = ("rolled_back", "requested")
+
 SHOWN = 60
 """Characters of a value on a line; JSON has more of it."""
 
@@ -84,14 +88,19 @@ def applying(function: Function) -> Function:
 
 @click.command()
 @files_argument
+@click.option("--cancel", is_flag=True, help="End the apply that is under way: the old plan comes back.")
 @applying
-def apply(files: tuple[str, ...], **options: Any) -> int:
+def apply(files: tuple[str, ...], cancel: bool, **options: Any) -> int:
     """
     Change the tree that runs to that of FILE, and only what has changed.
 
     FILE is by default what the daemon was started with. `plan` says beforehand what would be done. Replicas are
     replaced one at a time, each ready before the next; if a new process fails, the old plan comes back by itself.
     """
+    if cancel and files:
+        raise click.UsageError("--cancel takes no FILE: it ends the apply that is under way")
+    if cancel:
+        return carry_out("cancel_apply", {"wait": options["wait"]}, called="apply --cancel", good=CANCELLED, **options)
     return carry_out("apply", {"files": absolute(files)}, **options)
 
 
@@ -131,30 +140,40 @@ def carry_out(
     as_json: bool,
     run_dir: str | None,
     daemon: str | None,
+    called: str = "",
+    good: tuple[str, ...] = GOOD,
 ) -> int:
-    """Have the daemon do it, and print what became of it."""
+    """Have the daemon do it, and print what became of it; `good` are the outcomes that are a success."""
     with reach(run_dir, daemon) as client:
-        watch = Watch(client)
+        watch = WatchOfApply(client)
         request_id = client.submit(verb, **fields)
         try:
             if wait:
-                answer = finished(watch, request_id, f"regrow {verb}", timeout_s, "regrow applies")
+                answer = finished(watch, request_id, f"regrow {called or verb}", timeout_s, "regrow applies")
             else:
                 answer = begun(watch, request_id)
         except Refused as refusal:
             return bad_files(refusal, as_json)
     if as_json:
         click.echo(dumps(answer))
-    elif answer["outcome"] in GOOD:
+    elif answer["outcome"] in good:
         click.echo(_summary(answer))
     else:
         say(_summary(answer))
     for note in () if as_json else answer.get("notes", ()):
         say(one_line(note))
-    return DONE if answer["outcome"] in GOOD else REFUSED
+    return DONE if answer["outcome"] in good else REFUSED
 
 
-GOOD = ("done", "unchanged", "requested")
+class WatchOfApply(Watch):
+    """Says whom an apply waits for as soon as the daemon does: nothing but that child, or a signal, ends the wait."""
+
+    def note(self, event: Event) -> bool:
+        """Take in one event; whether it concerns a child waited for."""
+        if event["event"] == "apply_waiting":
+            self.clear()
+            say(one_line(str(event.get("text", ""))))
+        return super().note(event)
 
 
 def _summary(answer: dict[str, Any]) -> str:
@@ -162,7 +181,8 @@ def _summary(answer: dict[str, Any]) -> str:
     if answer["outcome"] == "unchanged":
         return "nothing has changed"
     if answer["outcome"] == "requested":
-        return "requested; see `regrow applies`"
+        waits = f"; it {answer['waiting']}" if answer.get("waiting") else ""
+        return f"requested; see `regrow applies`{waits}"
     counted = Counter(change["action"] for change in answer["changes"])
     parts = [*(f"{number} {action}" for action, number in counted.items()), *(f"[{name}]" for name in answer["tables"])]
     if answer["outcome"] == "done":

@@ -113,6 +113,12 @@ class Abandoned(Struct, frozen=True):
     text: str
 
 
+class Cancelled(Struct, frozen=True):
+    """An operator wants the plan of before."""
+
+    text: str
+
+
 class Wish(Struct, frozen=True):
     """Somebody else has asked for these to be stopped, or to be started again."""
 
@@ -120,7 +126,7 @@ class Wish(Struct, frozen=True):
     up: bool
 
 
-Event: TypeAlias = Begun | Answered | ChildFailed | SupervisorUp | Elapsed | Wish | Abandoned
+Event: TypeAlias = Begun | Answered | ChildFailed | SupervisorUp | Elapsed | Wish | Cancelled | Abandoned
 
 
 class StopChild(Struct, frozen=True):
@@ -202,8 +208,8 @@ def step(state: Deploy, event: Event) -> Result:
             return _finish(replace(state, reason=event.text), Outcome.INTERRUPTED)
         case Wish():
             return _wished(state, event), ()
-        case ChildFailed():
-            return _child_failed(state, event)
+        case ChildFailed() | Cancelled():
+            return _turns_back(state, event)
         case SupervisorUp():
             if state.phase is Phase.RECOVERING and state.wave.start[state.step].supervisor == event.supervisor:
                 return _start_next(state)
@@ -216,10 +222,10 @@ def step(state: Deploy, event: Event) -> Result:
     return state, ()
 
 
-def _child_failed(state: Deploy, event: ChildFailed) -> Result:
-    if event.child in state.watched and not state.back:
-        return _roll_back(state, event.text)
-    return state, ()
+def _turns_back(state: Deploy, event: ChildFailed | Cancelled) -> Result:
+    if state.back or (isinstance(event, ChildFailed) and event.child not in state.watched):
+        return state, ()
+    return _roll_back(state, event.text)
 
 
 def _wished(state: Deploy, wish: Wish) -> Deploy:
@@ -338,17 +344,25 @@ def _not_started(state: Deploy, text: str) -> Result:
 
 def _roll_back(state: Deploy, reason: str) -> Result:
     """The same way back, from wherever it is: also what was stopped and not yet started is started as it was."""
-    stopped = state.wave.stop if state.at < len(state.waves) else ()
-    if state.phase is Phase.STOPPING:
-        stopped = stopped[: state.step + 1]
-    again = {member.name for member in stopped} | (state.again & state.watched)
-    back = waves(state.now, state.base, state.down, again)
     state = replace(
-        state, waves=back, at=0, step=0, tries=0, serial=state.serial + 1, back=True, reason=reason,
+        state, waves=_way_back(state), at=0, step=0, tries=0, serial=state.serial + 1, back=True, reason=reason,
         watched=frozenset(),
     )  # fmt: skip
     state, effects = _begin_wave(state)
     return state, (RollBack(reason), *effects)
+
+
+def _way_back(state: Deploy) -> tuple[Wave, ...]:
+    wave = state.wave if state.at < len(state.waves) else None
+    if wave is not None and wave.gone and state.phase in (Phase.TELLING, Phase.STOPPING):
+        # Who was to leave is on no list, and was stopped, or was not: then it is found running.
+        new = (Member("", state.now.name),) if state.now.name != state.base.name else ()
+        return (Wave(state.base, new, bool(new), tuple(reversed(wave.stop))),)
+    stopped = wave.stop if wave is not None else ()
+    if state.phase is Phase.STOPPING:
+        stopped = stopped[: state.step + 1]
+    again = {member.name for member in stopped} | (state.again & state.watched)
+    return waves(state.now, state.base, state.down, again)
 
 
 def _finish(state: Deploy, outcome: Outcome) -> Result:

@@ -51,14 +51,18 @@ def waves(
     stopped, or may be, though `before` has them, and are started as `after` has them.
     """
     if before.name != after.name:
-        return (_all_anew(before, after),)
+        return _all_anew(before, after)
     return tuple(_Way(before, after, down, again).waves())
 
 
-def _all_anew(before: SupervisorSpec, after: SupervisorSpec) -> Wave:
-    """Another supervisor at the top: nothing of the one tree goes on in the other."""
+def _all_anew(before: SupervisorSpec, after: SupervisorSpec) -> tuple[Wave, Wave]:
+    """
+    Another supervisor at the top: nothing of the one tree goes on in the other.
+
+    As long as the old one runs, its supervisors are not told what is for their namesakes in the new one.
+    """
     old, new = Member("", before.name), Member("", after.name)
-    return Wave(after, (old,), True, (new,), tuple(places(after)))
+    return Wave(replace(after, children=()), (old,), True), Wave(after, (), False, (new,), tuple(places(after)))
 
 
 class _Way:

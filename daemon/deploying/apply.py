@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from regrow.config.diff import places
-from regrow.config.spec import Kind, Plan, Restart, WorkerSpec
+from regrow.config.spec import Kind, Plan, Restart, ShutdownKind, WorkerSpec
 from regrow.daemon import why
 from regrow.daemon.channel import ReplyUp
 from regrow.daemon.core import deploy
@@ -30,6 +30,11 @@ ENDED = {
 }
 """The event that tells how it ended."""
 
+SLOW_S = 2.0
+"""How long a stop may last before it is told who holds it up, where nothing but the child itself can end that."""
+
+SHOWN = 3
+
 
 class Apply:
     """
@@ -46,6 +51,7 @@ class Apply:
         self.state = deploy.begin(before.root, record.plan.root, self._were_down, again)
         self._cause = cause
         self._failed_at: int | None = None
+        self._waits = ""
         self._began_s = root.loop.now()
         self._over: Callable[[Record], None] = lambda _record: None
         self._tells = 0
@@ -72,8 +78,13 @@ class Apply:
         self._root.hold_to(replace(plan, root=self.before.root), plan, on_the_way=True)
         self._feed(deploy.Begun())
 
+    @property
+    def under_way(self) -> bool:
+        return self.record.outcome == UNDER_WAY
+
     def __str__(self) -> str:
-        return f"apply {self.record.id} by {self.record.by} is under way: {deploy.progress(self.state)}"
+        far = "; it ".join(part for part in (deploy.progress(self.state), self.waits_for()) if part)
+        return f"apply {self.record.id} by {self.record.by} is under way: {far}"
 
     # what happens meanwhile
 
@@ -95,9 +106,34 @@ class Apply:
         """An operator has asked for these to be stopped, or to be started."""
         self._feed(deploy.Wish(names, up))
 
+    def cancel(self, by: str) -> None:
+        """Bring the plan of before back, as after a failure; nothing, where that is so already."""
+        self._feed(deploy.Cancelled(f"cancelled by {by}"))
+        self._waits = ""  # whoever asks may not have heard of it
+        self._tell_waits()
+
     def abandon(self, text: str) -> None:
         """The daemon is ending."""
         self._feed(deploy.Abandoned(text))
+
+    def waits_for(self) -> str:
+        """Who is being stopped, may take its time without limit, and what ends it; empty for nobody."""
+        names = places(self.before.root).keys() | places(self.record.plan.root)
+        slow = [
+            node for node in self._root.tree.nodes.values()
+            if node.state == "stopping" and node.pid is not None and node.name in names
+            and isinstance(node.spec, WorkerSpec) and node.spec.shutdown.kind is ShutdownKind.INFINITY
+        ]  # fmt: skip
+        words = [f"{node.name} (`kill -KILL {node.pid}` ends it)" for node in slow[:SHOWN]]
+        more = f" and {len(slow) - SHOWN} more" if len(slow) > SHOWN else ""
+        return f'waits for the end of {", ".join(words)}{more}: shutdown = "infinity"' if words else ""
+
+    def _tell_waits(self) -> None:
+        """Once for each that it waits for."""
+        text = self.waits_for() if self.under_way else ""
+        if text and text != self._waits:
+            self._waits = text
+            self._say("apply_waiting", text)
 
     # what the decisions ask for
 
@@ -146,18 +182,22 @@ class Apply:
     def _stop(self, effect: deploy.StopChild) -> None:
         supervisor, name = effect.member.supervisor, effect.member.name
 
+        def is_late() -> bool:
+            return self.state.serial != effect.serial
+
         def stopped(reply: ReplyUp) -> None:
-            if effect.gone and reply.code is None:
+            if effect.gone and reply.code is None and not is_late():  # the way back wants it again
                 self._ask(supervisor, name, DeleteChild, gone)
             else:
                 gone(reply)
 
         def gone(_reply: ReplyUp) -> None:
-            if effect.gone:  # its supervisor may have no slot to forget, or no process to say so
+            if effect.gone and not is_late():  # its supervisor may have no slot to forget, or no process to say so
                 self._root.tree.leave(supervisor or None, name)
             self._feed(deploy.Answered(effect.serial))
 
         self._ask(supervisor, name, TerminateChild, stopped)
+        self._root.loop.call_later(SLOW_S, lambda: None if is_late() else self._tell_waits())
 
     def _start(self, effect: deploy.StartChild) -> None:
         supervisor, name = effect.member.supervisor, effect.member.name
@@ -177,7 +217,7 @@ class Apply:
         return self._root.books.apply_event(event, f"apply {self.record.id}: {text}", cause)
 
     def _roll_back(self, effect: deploy.RollBack, then: Sequence[deploy.Effect]) -> None:
-        text = f"the plan of before comes back, because {effect.reason}"
+        text = f"the plan of before comes back: {effect.reason}"
         self._cause = self._say("apply_rollback", text, self._failed_at)
         before = self.before
         self._root.hold_to(replace(before, root=self._root.plan.root), before, on_the_way=True)
@@ -186,7 +226,7 @@ class Apply:
             """Most were held all the while, but for those whose addresses had been changed."""
             if fault:
                 self._root.books.daemon_event("fault", fault)
-            if self.record.outcome == UNDER_WAY:  # unless the daemon ends meanwhile
+            if self.under_way:  # unless the daemon ends meanwhile
                 self._do_all(then)
 
         self._root.sockets.take_over(before.sockets, listening_again)

@@ -36,6 +36,7 @@ class Deploying:
         self._keeping = Keeping(root)
         self.apply: Apply | None = None
         self._reading_for = ""
+        self._cancelled: Done | None = None
 
     @property
     def _held(self) -> Deployed:
@@ -83,6 +84,22 @@ class Deploying:
     def go_back(self, id: int | None, by: str, done: Done, refuse: Refuse) -> None:
         """Apply the plan of an earlier apply: that one, or the newest that is another than the present one."""
         self._start("roll back", partial(self._plans.load_earlier, id), by, done, refuse)
+
+    def cancel(self, by: str, done: Done, refuse: Refuse, *, wait: bool) -> None:
+        """End the apply that is under way: the plan of before comes back. `wait`: answer when it is over."""
+        if self.apply is None:
+            why = f"{self.busy}, and has changed nothing yet: ask again" if self.busy else "no apply is under way"
+            refuse(ControlError("busy" if self.busy else "not_found", f"cannot cancel: {why}"))
+            return
+        apply, id = self.apply, self.apply.record.id
+        if apply.state.back:
+            text = f"cannot cancel apply {id}: it is rolled back already ({apply.state.reason}); {apply}"
+            refuse(ControlError("busy", text, apply=id))
+            return
+        self._cancelled = done if wait else None
+        apply.cancel(by)
+        if not wait:
+            done({"id": id, "outcome": "requested", "reason": apply.state.reason, "waiting": apply.waits_for()})
 
     def _start(self, what: str, read: Callable[[Take, Refuse], None], by: str, done: Done, refuse: Refuse) -> None:
         if (refusal := self._not_now(what)) is not None:
@@ -172,12 +189,19 @@ class Deploying:
 
     def _answer_kept(self, record: Record, done: Done) -> None:
         """Answer when it is on disk: who asks next, for all applies or for the way back, finds it there."""
-        result = result_of(record, told_of(record))
+        result, cancelled, self._cancelled = result_of(record, told_of(record)), self._cancelled, None
+
+        def answer(fault: str = "") -> None:
+            told = {**result, "notes": [fault] if fault else []}
+            done(told)
+            if cancelled is not None:
+                cancelled(told)
+
         if record.outcome == Outcome.INTERRUPTED:  # the daemon ends, and may not come to that
             self._keeping.keep(record)
-            done(result)
+            answer()
         else:
-            self._keeping.keep(record, lambda fault: done({**result, "notes": [fault] if fault else []}))
+            self._keeping.keep(record, answer)
 
     # what happens meanwhile
 

@@ -88,7 +88,7 @@ EMPTY: dict[str, str] = {
     "tree.Tree": "announced",
     "control.Connection": "closed",
     "standby.Standby": "_handed",
-    "deploying.deploying.Deploying": "apply _reading_for",
+    "deploying.deploying.Deploying": "apply _reading_for _cancelled",
     "deploying.keeping.Keeping": "_unwritten _writing",
     "sockets.Sockets": "_changing",
     "process.Process": "ended spare",

@@ -62,9 +62,9 @@ def test_who_stays_keeps_the_process(a: SupervisorSpec, b: SupervisorSpec) -> No
 def test_a_failure_brings_the_old_plan_back(
     a: SupervisorSpec, b: SupervisorSpec, bad: set[str], data: st.DataObject
 ) -> None:
-    """Whatever cannot be started, fails later, or crashes: the one tree runs in the end, or the other, whole."""
+    """Whatever cannot be started, fails later, crashes, or is cancelled: in the end one tree runs, whole."""
     world = World(a, frozenset(name for name in bad if not _runs_new(a, name)))
-    disturb = data.draw(st.lists(st.sampled_from(("", "", "crash ", "fail ")), max_size=12))
+    disturb = data.draw(st.lists(st.sampled_from(("", "", "crash ", "fail ", "cancel ")), max_size=12))
     words = [word + data.draw(st.sampled_from(NAMES)) if word else "" for word in disturb]
     crashes = {"crash " + name for name in NAMES}
     words = [word for word in words if word not in crashes or word.split()[1] in SUPERVISORS]
@@ -79,6 +79,42 @@ def test_a_failure_brings_the_old_plan_back(
         assert finish.failures
     assert state.phase is Phase.OVER
     assert deploy.step(state, deploy.Begun()) == (state, ())
+
+
+@given(trees(), trees(), st.integers(0, 30))
+@settings(max_examples=300)
+def test_a_cancel_brings_the_old_plan_back(a: SupervisorSpec, b: SupervisorSpec, answers: int) -> None:
+    """Before any answer that it comes: the plan of before runs, with the reason; or the new one, if that was faster."""
+    world = World(a)
+    happens = [*[""] * answers, "cancel uid 7", "cancel uid 8"]
+    state, finish = play(world, deploy.begin(a, b, frozenset()), iter(happens))
+    if state.back:
+        assert (finish.outcome, finish.reason) == (Outcome.ROLLED_BACK, "cancelled by uid 7")
+    else:
+        assert finish.outcome is Outcome.DONE
+    assert_is(world, a if state.back else b)
+
+
+def test_a_cancel_touches_nobody_else() -> None:
+    """Who was stopped is started again; whose turn had not come keeps the process."""
+    before, now = (tree(*(worker(name, command) for name in "abc")) for command in ("old", "new"))
+    state, _ = deploy.step(deploy.begin(before, now, frozenset()), deploy.Begun())
+    state, effects = deploy.step(state, deploy.Cancelled("cancelled by uid 7"))
+    assert isinstance(effects[0], deploy.RollBack)
+    assert effects[0].reason == "cancelled by uid 7"
+    (wave,) = state.waves
+    assert [member.name for member in (*wave.stop, *wave.start)] == ["a", "a"]
+    assert wave.tree == before
+
+
+def test_a_cancel_of_what_goes_back_changes_nothing() -> None:
+    """Nor does one of what is over."""
+    before, now = tree(worker("a")), tree(worker("a", "new"))
+    state, _ = deploy.step(deploy.begin(before, now, frozenset()), deploy.Begun())
+    back, _ = deploy.step(state, deploy.Cancelled("the first"))
+    assert deploy.step(back, deploy.Cancelled("the second")) == (back, ())
+    over, _ = deploy.step(state, deploy.Abandoned("the daemon ends"))
+    assert deploy.step(over, deploy.Cancelled("too late")) == (over, ())
 
 
 def _runs_new(tree: SupervisorSpec, name: str) -> bool:

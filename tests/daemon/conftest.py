@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from applying import Gated, bad, small
 from configs import Config
 from farm import Farm, running_farm
 from tree import Tree, short_directory
+from wire import TIMEOUT_S
+
+from regrow.ipc.control import ControlClient
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +48,13 @@ def tree(directory: Path, config: Config) -> Iterator[Tree]:
     tree = Tree(directory, config)
     yield tree
     tree.finish()
+
+
+@pytest.fixture
+def gated(tree: Tree, config: Config) -> Iterator[Gated]:
+    """An apply whose new `b` waits for the test."""
+    small(tree, config, "a:P b:P")
+    with ControlClient(str(tree.directory / "run"), timeout_s=TIMEOUT_S) as client:
+        bad(config, "b", "gate")
+        config.write()
+        yield Gated(client, client.submit("apply"), tree.gate.next())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
@@ -112,11 +112,17 @@ def supervisors_in(tree: SupervisorSpec) -> Iterator[SupervisorSpec]:
             yield from supervisors_in(child)
 
 
+MEANWHILE: dict[str, Callable[[str], deploy.Event]] = {
+    "fail": lambda name: deploy.ChildFailed(name, f"{name} failed"),
+    "cancel": lambda who: deploy.Cancelled(f"cancelled by {who}"),
+}
+
+
 def play(world: World, state: deploy.Deploy, disturb: Iterator[str]) -> tuple[deploy.Deploy, deploy.Finish]:
     """
     Carry an apply out to its end.
 
-    `disturb` says before each answer what happens: "crash NAME", "fail NAME", or nothing.
+    `disturb` says before each answer what happens: "crash NAME", "fail NAME", "cancel WHO", or nothing.
     """
     state, effects = deploy.step(state, deploy.Begun())
     todo = list(effects)
@@ -145,8 +151,8 @@ def play(world: World, state: deploy.Deploy, disturb: Iterator[str]) -> tuple[de
             word, _, name = happens.partition(" ")
             if word == "crash":
                 world.crash(name)
-            elif word == "fail":
-                state, more = deploy.step(state, deploy.ChildFailed(name, f"{name} failed"))
+            elif word in MEANWHILE:
+                state, more = deploy.step(state, MEANWHILE[word](name))
                 todo = [*todo, *more]
         if event is not None:
             state, more = deploy.step(state, event)
