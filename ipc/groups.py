@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from regrow.ipc.errors import BadRequest
+from regrow.ipc.wire import UNSENDABLE
 
 if TYPE_CHECKING:
     from regrow.ipc.seeker import Seeker
@@ -107,5 +108,5 @@ def _by_key(node: Seeker, to: ByKey) -> str | None:
         return None
     try:
         return f"{to.group}.{partition(to.key, replicas)}"
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except UNSENDABLE as error:
         raise BadRequest(to.group, f"cannot encode the key: {error}") from None

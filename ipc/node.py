@@ -158,7 +158,7 @@ class Node(Receiver):
     def _encode(self, to: str, handler: str, message: tuple[Any, ...]) -> bytes:
         try:
             frame = wire.encode(message)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        except wire.UNSENDABLE as error:
             raise BadRequest(to, f"cannot encode the arguments of {handler}: {error}") from None
         if len(frame) > wire.MAX_MESSAGE_BYTES:
             raise BadRequest(to, f"the message has {len(frame)} bytes, {wire.MAX_MESSAGE_BYTES} are the limit")

@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 
 from regrow.ipc.errors import Backpressure, BadRequest
 from regrow.ipc.store import Txn
+from regrow.ipc.wire import UNSENDABLE
 
 MAX_WAITING = 1_000_000
 """Posts in one box; one more is refused with Backpressure."""
@@ -104,7 +105,7 @@ def written(to: str, handler: str, args: Any, kwargs: Any, sender: str, id: str,
     """
     try:
         post = _message((handler, args, kwargs, sender, id, at, expires_at))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except UNSENDABLE as error:
         raise BadRequest(to, f"cannot encode the arguments of {handler}: {error}") from None
     if len(post) > _MAX_BYTES:
         raise BadRequest(to, f"the message has {len(post)} bytes, {_MAX_BYTES} are the limit")

@@ -36,6 +36,7 @@ from regrow.ipc.remote_signals import RemoteSignals
 from regrow.ipc.remote_steps import Once, Steps, finish
 from regrow.ipc.remote_waits import Asking, RemoteDelivery, RemoteMonitor, RemoteRequest
 from regrow.ipc.verbs import CALL_S, Where, deadline, looks, not_taken
+from regrow.ipc.wire import UNSENDABLE
 
 EXTRA_S = 1.0
 """The hub is given so much longer than the caller waits: the caller's own clock decides."""
@@ -326,7 +327,7 @@ class RemoteControl(Control):
 def _arguments(to: str | Address, handler: str, args: Any, kwargs: Any) -> tuple[Raw, Raw]:
     try:
         return hub_wire.pack(args), hub_wire.pack(kwargs)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except UNSENDABLE as error:
         raise BadRequest(str(to), f"cannot encode the arguments of {handler}: {error}") from None
 
 

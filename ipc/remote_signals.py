@@ -18,6 +18,7 @@ from regrow.ipc.remote_steps import Steps
 from regrow.ipc.remote_waits import Asking
 from regrow.ipc.topics import TopicError, check_free_topic, check_pattern, is_event_pattern
 from regrow.ipc.verbs import deadline
+from regrow.ipc.wire import UNSENDABLE
 
 HUB = "the hub"
 CREDIT_BYTES = 1024 * 1024
@@ -44,7 +45,7 @@ class RemoteSignals:
         try:
             check_free_topic(topic)
             value = hub_wire.pack(message)
-        except (TopicError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        except (TopicError, *UNSENDABLE) as error:
             raise BadRequest(topic, str(error)) from None
         if timeout is not None:
             deadline(timeout)

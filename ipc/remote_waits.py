@@ -32,7 +32,7 @@ from regrow.ipc.errors import (
 )
 from regrow.ipc.remote_steps import Once, Steps, finish
 from regrow.ipc.verbs import CALL_S, deadline, decode
-from regrow.ipc.wire import BACKPRESSURE, BAD_REQUEST, MAX_MESSAGE_BYTES, REMOTE_ERROR
+from regrow.ipc.wire import BACKPRESSURE, BAD_REQUEST, MAX_MESSAGE_BYTES, REMOTE_ERROR, UNSENDABLE
 
 if TYPE_CHECKING:
     from regrow.ipc.remote_link import RemoteLink
@@ -159,7 +159,7 @@ class Asking:
     def _frame(to: str, make: Callable[[], hub_wire.ToHub]) -> bytes:
         try:
             frame = hub_wire.encode(make())
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        except UNSENDABLE as error:
             raise BadRequest(to, f"no message can carry this: {error}") from None
         if len(frame) > MAX_MESSAGE_BYTES:
             raise BadRequest(to, f"the message has {len(frame)} bytes, {MAX_MESSAGE_BYTES} are the limit")

@@ -78,7 +78,7 @@ def begun(
     A schedule that begins now, and when it is due first; None: it was over long ago.
 
     Raises:
-        BadSchedule; TypeError, ValueError, OverflowError, RecursionError: the arguments cannot be encoded.
+        BadSchedule; UNSENDABLE: the arguments cannot be encoded.
     """
     policies = [str(each) for each in Missed]
     if missed not in policies:

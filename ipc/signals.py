@@ -27,7 +27,7 @@ from regrow.ipc.subscriptions import MAX_PATTERNS
 from regrow.ipc.topics import TopicError, check_free_topic, check_pattern, is_event_pattern
 from regrow.ipc.transport import Full, Gone
 from regrow.ipc.verbs import deadline
-from regrow.ipc.wire import MAX_MESSAGE_BYTES, WireError
+from regrow.ipc.wire import MAX_MESSAGE_BYTES, UNSENDABLE, WireError
 
 if TYPE_CHECKING:
     from regrow.ipc.link import Link
@@ -101,7 +101,7 @@ class Signals:
         try:
             check_free_topic(topic)
             value = hub_wire.pack(message)
-        except (TopicError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        except (TopicError, *UNSENDABLE) as error:
             raise BadRequest(topic, str(error)) from None
         size = len(memoryview(value))
         if size + 512 > MAX_MESSAGE_BYTES:

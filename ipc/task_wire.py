@@ -39,7 +39,7 @@ def encode_job(target: str, args: Any, kwargs: Any) -> bytes:
     A job, ready to be framed.
 
     Raises:
-        TypeError, ValueError, OverflowError, RecursionError: msgpack has no form for an argument; TooLong.
+        UNSENDABLE: msgpack has no form for an argument; TooLong.
     """
     return _checked(msgspec.msgpack.encode((target, args, kwargs)))
 

@@ -27,6 +27,7 @@ from regrow.ipc.task_process import TaskProcess
 from regrow.ipc.task_stream import Flow, Stream, StreamOptions
 from regrow.ipc.task_wire import abstract, encode_job, framed
 from regrow.ipc.verbs import CALL_S, Verbs, Where
+from regrow.ipc.wire import UNSENDABLE
 
 START_S = 30.0
 """How long a supervisor may take to start a task."""
@@ -204,7 +205,7 @@ def _job(function: str, args: Any, kwargs: Any) -> bytes:
     _check_target(function)
     try:
         return encode_job(function, args, kwargs)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except UNSENDABLE as error:
         raise BadRequest(function, f"cannot encode the arguments: {error}") from None
 
 

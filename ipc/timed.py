@@ -20,6 +20,7 @@ from regrow.ipc.schedules import LONGEST, moment
 from regrow.ipc.store import KEEPER_BELL, Store, Txn
 from regrow.ipc.timers import Timer
 from regrow.ipc.transaction import Overtaken, Timing, Transaction
+from regrow.ipc.wire import UNSENDABLE
 
 
 def due_at(to: str, delay: float | None, at: datetime | None, moment_now: Now) -> Due | None:
@@ -151,7 +152,7 @@ def scheduling(
         schedule, due = scheduled.begun(when, handler, args, kwargs, missed, zone, moment_now)
     except BadSchedule:
         raise
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except UNSENDABLE as error:
         raise BadRequest(owner, f"cannot encode the arguments of {handler}: {error}") from None
     return Scheduling(owner, own, schedule, due, moment_now)
 

@@ -17,12 +17,11 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import astuple
 
-from regrow.ipc.wire import EMPTY_ARRAY, EMPTY_MAP
+from regrow.ipc.wire import EMPTY_ARRAY, EMPTY_MAP, UNSENDABLE
 from regrow.workers.mismatch import BadArguments, BadReply, mismatch, unsendable
 from regrow.workers.signature import SCALARS, Function, Signature, foreign_type
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 _UNCHECKED = (Any, object, inspect.Parameter.empty)
 

@@ -20,7 +20,8 @@ import msgspec
 
 from regrow.ipc.errors import BadState
 from regrow.ipc.statekeys import decode
-from regrow.workers.handlers import UNREADABLE, UNSENDABLE
+from regrow.ipc.wire import UNSENDABLE
+from regrow.workers.handlers import UNREADABLE
 from regrow.workers.mismatch import mismatch, unsendable
 from regrow.workers.signature import foreign_type
 
@@ -34,6 +35,9 @@ IMMUTABLE = frozenset(
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _SHOWN = 200
+
+MAX_VALUE_BYTES = 0xFFFFFFFF
+"""LMDB takes no longer one (mdb.c: MAXDATASIZE)."""
 
 encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -77,6 +81,9 @@ class Values:
             deep = isinstance(error, RecursionError)
             text = "nested too deeply, or within itself" if deep else str(error)
             raise BadState(decode(row), text, path) from error
+        if len(encoded) > MAX_VALUE_BYTES:
+            said = f"a value has at most {MAX_VALUE_BYTES} bytes in the store, this one would have {len(encoded)}"
+            raise BadState(decode(row), said)
         if type(value) in self.plain:
             return encoded
         if self.of is Any:
@@ -168,7 +175,8 @@ def _altered(value: Any, back: Any, path: str) -> tuple[str, Any, Any] | None:
 
 
 def _advice(value: Any) -> str:
-    return type(value).__name__ if type(value).__module__ != "builtins" else f"{type(value).__name__}[…]"
+    name = type(value).__name__
+    return f"{name}[…]" if isinstance(value, set | frozenset | tuple) and type(value).__module__ == "builtins" else name
 
 
 def _shown(encoded: bytes) -> str:

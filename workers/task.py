@@ -28,7 +28,7 @@ from msgspec.structs import astuple
 from regrow.config import exits
 from regrow.ipc.process import open_pidfd
 from regrow.ipc.task_wire import Frame, Job, abstract, decode_job, encode_result, framed
-from regrow.ipc.wire import EMPTY_MAP
+from regrow.ipc.wire import EMPTY_MAP, UNSENDABLE
 from regrow.workers.function import load
 from regrow.workers.handlers import Signature
 from regrow.workers.mismatch import unsendable
@@ -194,6 +194,6 @@ def _words(hint: Any) -> tuple[str, ...]:
 def _encoded(job: Job, value: Any) -> bytes:
     try:
         return encode_result(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except UNSENDABLE as error:
         path, text = unsendable(value, error)
         raise TypeError(f"cannot send the result of {job.target}: {path}: {text}") from None

@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from regrow.ipc import statekeys
 from regrow.ipc.errors import BadState
-from regrow.workers.handlers import UNREADABLE, UNSENDABLE
+from regrow.ipc.wire import UNSENDABLE
+from regrow.workers.handlers import UNREADABLE
 from regrow.workers.state_fields import Field, fields_of, version_of
 from regrow.workers.state_loans import Rows
 from regrow.workers.state_type import check_state, declared_state, state_type

@@ -23,6 +23,7 @@ from regrow.ipc.points import Point, hit
 from regrow.ipc.posts import MAX_TEXT, Box, decode
 from regrow.ipc.store import Store, Txn
 from regrow.ipc.transaction import Transaction
+from regrow.ipc.wire import UNSENDABLE
 from regrow.ipc.workflow_history import (
     RECEIVE,
     SLEEP,
@@ -397,7 +398,7 @@ def _value_of(args: Raw, kwargs: Raw) -> Raw:
 def _kept_args(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Raw, Raw]:
     try:
         return Raw(_encode(args)), Raw(_encode(kwargs))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except UNSENDABLE as error:
         raise TypeError(f"cannot keep the arguments of {spec.name}, which {spec.undo} may need: {error}") from None
 
 

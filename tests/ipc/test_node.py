@@ -16,6 +16,7 @@ from typing import Any
 import procs
 import pytest
 from boxes import Box, NewBox, make_run_dir
+from endless import longer_than_any_form
 from siblings import TIMEOUT_S, Line, Sibling, line_has
 
 from regrow.ipc import Client, by_key, least_outstanding
@@ -131,7 +132,7 @@ def test_nobody(client: Client) -> None:
 
 def test_arguments_that_cannot_be_sent(box: Box, client: Client) -> None:
     """They are refused here, and nothing is left open."""
-    for bad in (object(), "x" * (17 * 1024 * 1024), 1 << 70):
+    for bad in (object(), "x" * (17 * 1024 * 1024), 1 << 70, longer_than_any_form()):
         with pytest.raises(BadRequest):
             client.call("box", "echo", bad)
         with pytest.raises(BadRequest):

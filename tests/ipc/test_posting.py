@@ -12,6 +12,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 from boxes import Box as Mailbox
+from endless import longer_than_any_form
 from siblings import Line, Sibling
 from storehouse import make_store
 
@@ -145,7 +146,7 @@ UNSENDABLE = (object(), 1j, "\ud800", {object(): 1}, circle, nested(100_000), 1 
 SENDABLE = (math.inf, -0.0, "", "\0", "é🦉", b"\xff", nested(200), {"a": {1: None}}, bytes(15 << 20))
 
 
-@pytest.mark.parametrize("value", UNSENDABLE)
+@pytest.mark.parametrize("value", [*UNSENDABLE, longer_than_any_form()])
 def test_arguments_that_cannot_be_sent(client: Client, value: Any) -> None:
     """The error comes at once, and nothing is kept; the same for keywords."""
     with pytest.raises(BadRequest):

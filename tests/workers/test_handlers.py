@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 import msgspec
 import pytest
+from endless import longer_than_any_form
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Raw, Struct
@@ -353,6 +354,12 @@ def test_reply_within_itself() -> None:
     circle["b"] = [circle]
     with pytest.raises(BadReply, match=r"\$\.b\[0\]: nested too deeply, or within itself"):
         reply(Any, circle)
+
+
+def test_reply_that_is_too_long() -> None:
+    """What msgpack has no form for because of its length is an error of the handler's, and not the end of its agent."""
+    with pytest.raises(BadReply, match=r"longer than 2\*\*32 - 1"):
+        reply(Any, longer_than_any_form())
 
 
 def test_init_arguments_from_the_file() -> None:

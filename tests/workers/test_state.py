@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from endless import longer_than_any_form
 from fake_rows import FakeRows, commit
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from regrow.ipc.errors import BadState
 from regrow.ipc.statekeys import Key, encode
+from regrow.workers import state_values
 from regrow.workers.state import State
 
 DAY = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
@@ -225,7 +227,7 @@ def test_nan_is_no_other_value(state: State[Any], rows: FakeRows) -> None:
         ({1, 2}, "$", "a set would come back as a list"),
         ({"a": [(1, 2)]}, "$['a'][0]", "a tuple would come back as a list"),
         (Order("x"), "$", "a Order would come back as a dict; say the type, as in space(…, of=Order)"),
-        (bytearray(b"x"), "$", "a bytearray would come back as a bytes"),
+        (bytearray(b"x"), "$", "a bytearray would come back as a bytes; say the type, as in space(…, of=bytearray)"),
         (DAY.replace(tzinfo=None), "$", "a datetime would come back as a str"),
         (decimal.Decimal("1.5"), "$", "a Decimal would come back as a str"),
         ({Colour.RED: 1}, "$, a key", "a Colour would come back as a str"),
@@ -241,6 +243,17 @@ def test_what_cannot_come_back_is_refused_at_once(
     assert caught.value.path == path
     assert said in str(caught.value)
     assert rows.puts == {}
+
+
+def test_a_value_that_is_too_long(state: State[Any], rows: FakeRows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether msgpack cannot say it, or the store cannot hold it: an error that names the key, and nothing was put."""
+    with pytest.raises(BadState, match=r"state\['a'\]: Can't encode bytes-like objects longer than 2\*\*32 - 1"):
+        state["a"] = longer_than_any_form()
+    monkeypatch.setattr(state_values, "MAX_VALUE_BYTES", 100)
+    state["b"] = bytes(98)
+    with pytest.raises(BadState, match=r"state\['c'\]: a value has at most 100 bytes in the store, this one"):
+        state["c"] = bytes(99)
+    assert len(rows.puts) == 1
 
 
 def test_a_value_within_itself(state: State[Any]) -> None:
