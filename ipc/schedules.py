@@ -161,7 +161,19 @@ def _fault(fields: list[str], text: str) -> str:
     names = list(_FIELDS)[-len(fields) :]
     if name not in names:
         return text
+    if name == "day-of-month" and _is_cron([*fields[:-2], "*", fields[-1]]):
+        return "no such day ever comes"
     return f"its {name} is {fields[names.index(name)]!r}, and may be of {_FIELDS[name]}, with * , - and /"
+
+
+def _is_cron(fields: list[str]) -> bool:
+    from cronsim import CronSim, CronSimError
+
+    try:
+        CronSim(" ".join(fields), datetime(2000, 1, 1, tzinfo=UTC))
+    except CronSimError:
+        return False
+    return True
 
 
 def following(rhythm: Rhythm, after: int) -> int | None:

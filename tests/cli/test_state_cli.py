@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import lmdb
 import pytest
 from cli_calls import Cli, Done
+from disks import LIBC, small_disk
 from filled_store import content, make_filled
 
 from regrow.daemon.cli import app
@@ -328,6 +330,25 @@ def test_somebody_has_it_open(state: Offline, place: Place) -> None:
         for fd in (read, write, done_read, done_write):
             os.close(fd)
     assert state("set", "counter", "total", "1").status == 0
+
+
+@pytest.mark.root
+def test_read_only_file_system(run: Cli, tmp_path: Path) -> None:
+    """It is said what to do, which then works; what is there stays as it is."""
+    with small_disk(tmp_path / "disk", "64m") as disk:
+        place = make_filled(disk)
+        assert LIBC.mount(b"none", bytes(disk), b"tmpfs", 32 | 1, b"") == 0  # MS_REMOUNT | MS_RDONLY
+        before = Path(place.data).read_bytes()
+        for args in (("list",), ("get", "counter", "total"), ("verify",), ("export",), ("backup", f"{tmp_path}/b.mdb")):
+            said = refusal(run("state", args[0], "--state-dir", place.state_dir, *args[1:]))
+            assert "nothing can be written there" in said
+            assert said.endswith(f"copy {place.state_dir} to where it can be, and name the copy: --state-dir DIR")
+        assert "Read-only file system" in refusal(
+            run("state", "set", "--state-dir", place.state_dir, "counter", "total", "1")
+        )
+        shutil.copytree(place.state_dir, tmp_path / "copy")
+        assert run("state", "get", "--state-dir", str(tmp_path / "copy"), "counter", "total").out == "3\n"
+        assert Path(place.data).read_bytes() == before
 
 
 def test_damaged_timers_and_posts(state: Offline, place: Place) -> None:

@@ -231,6 +231,10 @@ def refuse_unfit(place: Place) -> None:
             raise StoreUnusable(place.data, "it ends before its last page", START_IT)
     except OSError as error:
         raise StoreUnusable(place.folder, error.strerror or str(error), "see who may read it") from None
+    if not os.access(place.folder, os.W_OK):
+        why = "nothing can be written there, and LMDB keeps on record who reads"
+        how = f"copy {place.state_dir} to where it can be, and name the copy: --state-dir DIR"
+        raise StoreUnusable(place.folder, why, how)
 
 
 def length_of(path: str) -> int:
