@@ -194,10 +194,14 @@ def _create(path: str, text: str) -> None:
     unfinished = f"{path}.{os.getpid()}.new"
     fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        with open(fd, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(fd, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = path  # of a descriptor, none is known
+            raise
         os.link(unfinished, path)  # fails when there is one; a rename would replace it
     finally:
         os.unlink(unfinished)

@@ -11,6 +11,7 @@ import os
 import sys
 
 from regrow.config.exits import INTERNAL, REFUSED, UNREACHABLE, USAGE
+from regrow.daemon.cli.streams import OutputLost
 from regrow.ipc.errors import Ambiguous, ControlError, ControlTimeout, StoreError, Unreachable
 
 INTERRUPTED = 130
@@ -28,7 +29,7 @@ LONGEST_WORD = 300
 """Characters of what was typed that are repeated in a line."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What a write to a file says that takes no more."""
+"""What a write to a file says that takes no more; some that do not name it are temporary files, or limits."""
 
 
 class Failed(Exception):
@@ -45,26 +46,18 @@ def fail(error: BaseException, *, debug: bool = False) -> int:
         import traceback
 
         traceback.print_exception(error)
-    if isinstance(error, BrokenPipeError):
-        drop_output()
-        return CLOSED_PIPE
     if isinstance(error, KeyboardInterrupt):
         say("interrupted")
         return INTERRUPTED
-    if (why := _why_no_output(error)) is not None:
+    if isinstance(error, OutputLost):
         drop_output()
-        say(f"cannot write the output: {why}")
+        if isinstance(error.why, BrokenPipeError):
+            return CLOSED_PIPE
+        say(f"cannot write the output: {error.why.strerror}")
         return REFUSED
     message, code = _verdict(error)
     say(message)
     return code
-
-
-def _why_no_output(error: BaseException) -> str | None:
-    """What is wrong with stdout, if `error` is about that: it names no file, and files that we open are named."""
-    if isinstance(error, OSError) and error.filename is None and error.errno in NO_ROOM:
-        return error.strerror
-    return None
 
 
 def say(message: str) -> None:
@@ -111,5 +104,7 @@ def _verdict(error: BaseException) -> tuple[str, int]:
         return str(error), REFUSED
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot use {error.filename}: {error.strerror}{_for_whom(error)}", REFUSED
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return f"cannot go on: {error.strerror}; it is not the output, and --debug shows where it was", REFUSED
     what = f"internal error: {type(error).__name__}: {error}"
     return f"{what}; run it again with --debug and report what it shows", INTERNAL

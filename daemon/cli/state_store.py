@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -10,7 +12,7 @@ import click
 from regrow.config.exits import REFUSED
 from regrow.daemon.cli.options import AgentName, format_option
 from regrow.daemon.cli.output import amount, dumps
-from regrow.daemon.cli.report import Failed, say
+from regrow.daemon.cli.report import NO_ROOM, Failed, say
 from regrow.daemon.cli.stores import Which, of_files, of_store, refuse_living
 
 IN_MEMORY_BYTES = 64 << 20
@@ -28,14 +30,12 @@ def add_to(group: click.Group) -> None:
 @of_store
 def export(which: Which, name: str | None) -> None:
     """Print everything as JSON, or what one agent or group keeps: for `import`, here or elsewhere."""
-    from tempfile import SpooledTemporaryFile
-
     from regrow.ipc import storedump
     from regrow.ipc.owners import has_any
 
     site = which.site()
     head = storedump.Dump(daemon=site.place.daemon, owner=name, at=time.time())
-    with SpooledTemporaryFile(IN_MEMORY_BYTES) as spool, site.reading() as store:
+    with spooled() as spool, site.reading() as store:
 
         def write(txn: Any) -> None:
             if name is not None and not has_any(txn, store.state, name):
@@ -61,12 +61,11 @@ def import_(which: Which, file: str, replace: bool) -> None:
     Of one agent or group, while it does not run; of a whole store, while the daemon does not.
     """
     from shutil import copyfileobj
-    from tempfile import SpooledTemporaryFile
 
     from regrow.ipc.storedump import Reader
     from regrow.ipc.taggedjson import BadJson
 
-    with SpooledTemporaryFile(IN_MEMORY_BYTES) as spool:
+    with spooled() as spool:
         with click.open_file(file, "rb") as source:
             copyfileobj(source, spool, 1 << 20)
         try:
@@ -74,6 +73,20 @@ def import_(which: Which, file: str, replace: bool) -> None:
         except BadJson as error:
             raise Failed(f"cannot import {'stdin' if file == '-' else file}: {error}; nothing was changed") from None
     click.echo(f"{what}: {count} rows")
+
+
+@contextmanager
+def spooled() -> Iterator[Any]:
+    """A file of ours, without a name; where it lies is said of a disk that has no room."""
+    from tempfile import SpooledTemporaryFile, gettempdir
+
+    try:
+        with SpooledTemporaryFile(IN_MEMORY_BYTES) as spool:
+            yield spool
+    except OSError as error:
+        if error.filename is None and error.errno in NO_ROOM:
+            error.filename = f"{gettempdir()} (a temporary file; $TMPDIR says where)"
+        raise
 
 
 def take_in(which: Which, reader: Any, *, replace: bool) -> tuple[int, str]:

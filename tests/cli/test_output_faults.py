@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import fake_daemon
 import pytest
 from cli_calls import Cli
 from fake_daemon import FakeDaemon
 
-from regrow.daemon.cli import report
+from regrow.daemon.cli import report, state_store
+from regrow.daemon.cli.streams import OutputLost
 
+COMMAND = (sys.executable, "-m", "regrow.daemon.cli.main")
 TIMEOUT_S = 30.0
 VERBS = (("schema",), ("--help",), ("schema", "--debug"), ("systemd", "show"), ("init", "--help"))
 
@@ -20,7 +27,7 @@ VERBS = (("schema",), ("--help",), ("schema", "--debug"), ("systemd", "show"), (
 def into_full_disk(*args: str) -> subprocess.CompletedProcess[str]:
     """Run `regrow ARGS`, with a full disk as its output."""
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "regrow.daemon.cli.main", *args]
+        command = [*COMMAND, *args]
         return subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=False)
 
 
@@ -38,6 +45,61 @@ def test_full_disk_of_who_asks_a_daemon(daemon: FakeDaemon, args: tuple[str, ...
     """The fast path too."""
     done = into_full_disk(*args, "--run-dir", str(daemon.run_dir))
     assert (done.returncode, done.stderr) == (1, "regrow: cannot write the output: No space left on device\n")
+
+
+@pytest.mark.parametrize("args", [("status",), ("tree",), ("events", "--follow"), ("schema",)], ids=" ".join)
+def test_a_reader_who_has_seen_enough(daemon: FakeDaemon, args: tuple[str, ...]) -> None:
+    """Nothing is said, and the status is what a shell shows of SIGPIPE, at the end of the output or within."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    daemon.emit(fake_daemon.event(1, "ready", "redis"))
+    done = subprocess.run(
+        [*COMMAND, *args, *(() if args == ("schema",) else ("--run-dir", str(daemon.run_dir)))],
+        stdout=writer, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("args", [("status",), ("tree",), ("nope",)], ids=" ".join)
+def test_streams_that_are_closed(daemon: FakeDaemon, args: tuple[str, ...]) -> None:
+    """They lead nowhere: not into what is opened next, and an error is no output."""
+    line = shlex.join([*COMMAND, *args, *(() if args == ("nope",) else ("--run-dir", str(daemon.run_dir)))])
+    status = 2 if args == ("nope",) else 0
+    for closed in (">&-", "<&-", "2>&-", "<&- >&- 2>&-"):
+        command = ["sh", "-c", f"{line} {closed}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        assert done.returncode == status, (closed, done.stderr)
+        assert bool(done.stdout) == (status == 0 and ">&-" not in closed.split()), closed
+        assert bool(done.stderr) == (status != 0 and "2>&-" not in closed), closed
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No room", "/a/file"), "cannot use /a/file: No room"),
+        (OSError(errno.EIO, "Fault"), "cannot go on: Fault; it is not the output, and --debug shows where it was"),
+        (OutputLost(OSError(errno.ENOSPC, "No room")), "cannot write the output: No room"),
+        (PermissionError(errno.EACCES, "Denied", "/"), "cannot use /: Denied; it is for root"),
+    ],
+)
+def test_what_has_no_room(
+    error: Exception, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The output is blamed for its own faults only; anything else is named."""
+    monkeypatch.setattr(report, "drop_output", lambda: None)
+    assert report.fail(error) == 1
+    assert capsys.readouterr().err == f"regrow: {said}\n"
+
+
+def test_a_temporary_file_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it lies is said."""
+    with pytest.raises(OSError, match="No room") as raised, state_store.spooled():
+        raise OSError(errno.ENOSPC, "No room")
+    assert raised.value.filename.startswith(tempfile.gettempdir())
+    with pytest.raises(OSError, match="No room") as raised, state_store.spooled():
+        raise OSError(errno.ENOSPC, "No room", "/a/file")
+    assert raised.value.filename == "/a/file"
 
 
 @pytest.mark.parametrize("verb", ["status", "why", "stop", "tree"])

@@ -7,6 +7,7 @@ Source: inotify(7), which Python does not offer.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -39,7 +40,9 @@ class Inotify:
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self._fd = _checked(self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+        self._fd = _checked(
+            self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify", errno.EMFILE, "max_user_instances"
+        )
 
     def fileno(self) -> int:
         """Return the descriptor, for poll."""
@@ -52,7 +55,8 @@ class Inotify:
         Raises:
             OSError: ENOENT, ENOTDIR, EACCES; ENOSPC is the limit fs.inotify.max_user_watches.
         """
-        return _checked(self._libc.inotify_add_watch(self._fd, os.fsencode(directory), ctypes.c_uint32(mask)))
+        found = self._libc.inotify_add_watch(self._fd, os.fsencode(directory), ctypes.c_uint32(mask))
+        return _checked(found, directory, errno.ENOSPC, "max_user_watches")
 
     def unwatch(self, watch: int) -> None:
         """Stop watching; a directory that is gone already is no error."""
@@ -76,8 +80,10 @@ class Inotify:
         os.close(self._fd)
 
 
-def _checked(result: int) -> int:
+def _checked(result: int, what: str, full: int, limit: str) -> int:
+    """Raises OSError; that of the number `full` says which limit of the kernel is reached."""
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        more = f": fs.inotify.{limit} of sysctl may be reached" if number == full else ""
+        raise OSError(number, f"{os.strerror(number)}{more}", what)
     return result
