@@ -149,14 +149,23 @@ class Receiver(Seeker):
                 self._say(envelope.routing, wire.encode(wire.Waiting(envelope.id, (*envelope.chain, self.name))))
                 self.touched()
 
-    def refuse_all(self, code: str = wire.SHUTDOWN, text: str = "") -> None:
-        """Refuse what is queued and whatever still comes; a send that was accepted before is past that."""
+    def refuse_all(self, code: str = wire.SHUTDOWN, text: str = "") -> list[str]:
+        """
+        Refuse what is queued and whatever still comes.
+
+        Returns:
+            The handlers of casts, and of sends that were accepted before: nobody can be told of those any more.
+        """
+        dropped = []
         with self._lock:
             for envelope in self.mailbox.close(code, text):
                 refusal = closing(envelope, code, text) if envelope.is_call else None
                 if refusal is not None:
                     self._say(envelope.routing, wire.encode(refusal))
+                else:
+                    dropped.append(envelope.handler)
             self._turn()
+        return dropped
 
     def deliver(self, news: Signal | Down) -> None:
         """Queue a signal, or a death that is no monitor's, for `receive`."""

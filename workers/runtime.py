@@ -14,6 +14,7 @@ import gc
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -303,7 +304,9 @@ class Runtime:
         assert self.ending is not None
         stopping()
         self.node.leave_group()
-        self.node.refuse_all(SHUTDOWN, f"{self.name} stops ({self.ending.reason})")
+        dropped = self.node.refuse_all(SHUTDOWN, f"{self.name} stops ({self.ending.reason})")
+        if dropped:
+            self.complaints.make(_dropped(dropped, self.ending.reason))
 
     def leave(self) -> None:
         """Give the name back, and answer what was held back."""
@@ -436,6 +439,12 @@ class Runtime:
 
     def relieved(self) -> None:
         """The doorkeeper has taken in what came, and the main thread does so again; said in the doorkeeper's thread."""
+
+
+def _dropped(handlers: list[str], reason: str) -> str:
+    """What is said of accepted messages that nobody awaits an answer to, when they are not handled any more."""
+    named = ", ".join(f"{name} ({count})" for name, count in Counter(handlers).most_common(10))
+    return f"stops ({reason}) with {len(handlers)} accepted sends and casts in its mailbox, which are dropped: {named}"
 
 
 def _theirs(trace: TracebackType | None) -> TracebackType | None:

@@ -199,6 +199,27 @@ def test_orderly_stop(house: House, tmp_path: Path) -> None:
     assert {"STOPPING": "1"} in agent.said
 
 
+def test_accepted_sends_that_a_stop_leaves_behind(house: House, tmp_path: Path) -> None:
+    """Nobody awaits an answer to them any more: the log is told how many, and what they were."""
+    agent = house.start("fleet:Stubborn", "stubborn")
+    path = fifo(tmp_path)
+    running = house.submit("stubborn", "linger", path)
+    for _ in range(3):
+        house.send("stubborn", "quote")
+    house.node.cast("stubborn", "nothing", (), {})
+    waiting = house.submit("stubborn", "quote")
+    house.send("stubborn", "quote")
+    with open(path, "w") as writer:
+        agent.signal(signal.SIGTERM)
+        writer.write("done")
+    assert house.outcome(running) == "done"
+    with pytest.raises(Refused):
+        house.outcome(waiting)
+    assert agent.wait() == 0
+    said = "stops (shutdown) with 5 accepted sends and casts in its mailbox, which are dropped: quote (4), nothing (1)"
+    assert said in agent.printed()
+
+
 def test_refused_while_terminate_runs(house: House, tmp_path: Path) -> None:
     """Whoever calls meanwhile is told at once, and the reply of the call that stopped it comes last (S193)."""
     agent = house.start("fleet:Stubborn", "stubborn")
