@@ -1,13 +1,14 @@
 """
-Plain commands, made at the speed of posix_spawn and bound to their supervisor all the same.
+Plain commands, made faster than by posix_spawn and bound to their supervisor all the same.
 
 A process can ask for the signal at its parent's death (PR_SET_PDEATHSIG) only for itself, and posix_spawn cannot ask
 for it. So what is spawned is not the command but a shim: a program of some 500 bytes, made here, that makes the
 system calls of a table, looks whether its parent lives, and becomes the command. It costs one exec of a file of one
 page in memory; the fork of a Python process, which it replaces, costs hundreds of page faults.
 
-The supervisor waits until the shim runs (as with vfork), not until the command does: a directory or a program on
-a dead file server stops the child only.
+Nobody waits for that exec (`vm_spawn`); where that cannot be had, posix_spawn makes the shim, and the supervisor waits
+until it runs (as with vfork). Never until the command does: a directory or a program on a dead file server stops the
+child only.
 
 An image is an ELF file in a sealed memory file of the supervisor: code, a header (the supervisor's pid, the status
 descriptor), rows of one system call each, and what these point to. One is made for each set-up that commands ask for,
@@ -28,7 +29,7 @@ import fcntl
 import os
 import signal
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -36,6 +37,7 @@ from regrow.config.spec import Credentials, Limits, WorkerSpec
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import kernel, spawn
 from regrow.daemon.linux.spawn import Launch
+from regrow.daemon.linux.vm_spawn import FAILURE, Failed, Stages, VmSpawn
 
 _MFD_EXEC = 0x10  # Linux 6.3; before it every memory file could be executed, and the flag is unknown
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -52,7 +54,9 @@ _LIBRARY_SIGNALS = (32, 33)
 _DEFAULT = bytes(32)
 """The kernel's struct sigaction: SIG_DFL, without flags or a mask."""
 
-_ENTER, _EXEC, _DESCRIPTORS, _SIGNALS, _LIMITS, _NICE, _UMASK, _USER, _BIND = range(1, 10)
+_NO_SIGNALS = bytes(8)
+
+_ENTER, _EXEC, _DESCRIPTORS, _SIGNALS, _LIMITS, _NICE, _UMASK, _USER, _BIND, _SESSION, _SHIM = range(1, 12)
 
 _STAGES = {
     _ENTER: "enter",
@@ -64,10 +68,9 @@ _STAGES = {
     _UMASK: "set umask",
     _USER: "become user",
     _BIND: "bind to its supervisor",
+    _SESSION: "create a session",
+    _SHIM: "exec the shim",
 }
-
-_REPORT = struct.Struct("<II")
-"""What the shim writes when it fails: the stage, and errno."""
 
 # Of the stack of a new program: [sp] argc, [sp+8] argv[0], and so on, a zero, and the environment.
 _X86_64 = bytes.fromhex(
@@ -183,6 +186,7 @@ MACHINES = {
         _X86_64,
         {
             "rt_sigaction": 13,
+            "rt_sigprocmask": 14,
             "fcntl": 72,
             "flock": 73,
             "umask": 95,
@@ -201,6 +205,7 @@ MACHINES = {
             "fcntl": 25,
             "flock": 32,
             "rt_sigaction": 134,
+            "rt_sigprocmask": 135,
             "setpriority": 140,
             "setresuid": 147,
             "setresgid": 149,
@@ -241,6 +246,7 @@ def rows(setup: Setup, status_fd: int) -> list[Row]:
     """The system calls of a set-up, in the order of `spawn.fork_exec`."""
     made = [Row(_DESCRIPTORS, "fcntl", (status_fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC))]
     made += [Row(_SIGNALS, "rt_sigaction", (number, _DEFAULT, 0, 8)) for number in _LIBRARY_SIGNALS]
+    made.append(Row(_SIGNALS, "rt_sigprocmask", (int(signal.SIG_SETMASK), _NO_SIGNALS, 0, len(_NO_SIGNALS))))
     made += [
         Row(_LIMITS, "setrlimit", (which, struct.pack("<qq", soft, hard)))
         for which, soft, hard in spawn.resource_limits(setup.limits)
@@ -300,6 +306,8 @@ class Shims:
         self._machine = MACHINES.get(os.uname().machine)
         self._images: dict[Setup, int] = {}
         self._status_fd = -1
+        self._quick: VmSpawn | None = None
+        self._is_proved = False
 
     def start(self, launch: Launch, executable: str, argv: tuple[str, ...]) -> tuple[int, int] | None:
         """
@@ -316,7 +324,7 @@ class Shims:
             return None
         pid = None
         try:
-            pid = self._spawn(launch, executable, argv, child_fd)
+            pid = self._spawn(launch, (executable, launch.cwd or ".", *argv), child_fd)
         except (ValueError, struct.error):  # no string or number for the kernel
             pass
         except OSError as error:
@@ -329,25 +337,54 @@ class Shims:
                 os.close(status_fd)
         return None if pid is None else (pid, status_fd)
 
-    def _spawn(self, launch: Launch, executable: str, argv: tuple[str, ...], child_fd: int) -> int:
+    def _spawn(self, launch: Launch, argv: tuple[str, ...], child_fd: int) -> int | None:
+        image_fd = self._image(launch)
         assert launch.stdout.fd is not None
         assert launch.stderr.fd is not None
-        image_fd = self._image(launch)
-        actions = (
-            (os.POSIX_SPAWN_DUP2, launch.stdin_fd, 0),
-            (os.POSIX_SPAWN_DUP2, launch.stdout.fd, 1),
-            (os.POSIX_SPAWN_DUP2, launch.stderr.fd, 2),
-            (os.POSIX_SPAWN_DUP2, child_fd, self._status_fd),
-        )
+        placed = ((launch.stdin_fd, 0), (launch.stdout.fd, 1), (launch.stderr.fd, 2), (child_fd, self._status_fd))
+        if (quick := self._quickly()) is not None:
+            try:
+                return self._spawn_quickly(quick, launch, image_fd, argv, placed)
+            except Failed:
+                raise
+            except OSError as error:
+                if launch.group is not None or error.errno in _PASSING:
+                    return None
+                self._quick, self._is_proved = None, True  # clone3 is forbidden, or not known
+        if launch.group is not None:
+            return None
         return os.posix_spawn(
             f"/proc/self/fd/{image_fd}",
-            (executable, launch.cwd or ".", *argv),
+            argv,
             launch.env,
-            file_actions=actions,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, at) for fd, at in placed],
             setsid=True,
             setsigmask=(),
             setsigdef=spawn.IGNORED,
         )
+
+    def _quickly(self) -> VmSpawn | None:
+        """What makes processes without a wait, unless it has been found that it cannot be had."""
+        if self._quick is None and not self._is_proved:
+            try:
+                self._quick = VmSpawn(Stages(_SESSION, _SIGNALS, _DESCRIPTORS, _SHIM), spawn.IGNORED)
+            except OSError:
+                self._is_proved = True
+        return self._quick
+
+    def _spawn_quickly(
+        self, quick: VmSpawn, launch: Launch, image_fd: int, argv: tuple[str, ...], placed: Sequence[tuple[int, int]]
+    ) -> int:
+        """The first one is waited for: only its exec tells whether memory files may be executed."""
+        group_fd = launch.group.open() if launch.group is not None else -1
+        try:
+            child_fd, _ = placed[-1]
+            pid = quick.spawn(image_fd, argv, launch.env, placed, child_fd, group_fd, waits=not self._is_proved)
+        finally:
+            if group_fd >= 0:
+                os.close(group_fd)
+        self._is_proved = True
+        return pid
 
     def _image(self, launch: Launch) -> int:
         """The memory file for a launch; the one that was not needed for the longest time makes room for a new one."""
@@ -395,9 +432,9 @@ def _memory_file() -> int:
 
 def read_failure(message: bytes, spec: WorkerSpec) -> SpawnError | None:
     """What the shim of `spec` wrote before it gave up; None for what is no shim's message."""
-    if len(message) != _REPORT.size:
+    if len(message) != FAILURE.size:
         return None
-    number, error = _REPORT.unpack(message)
+    number, error = FAILURE.unpack(message)
     stage = _STAGES.get(number)
     if stage is None:  # begins as a message of a forked child does
         return None

@@ -97,7 +97,7 @@ class Launch(Struct, frozen=True):
     def plain(self) -> bool:
         """Whether a shim can do all of it: nothing to open, and no stream overwritten before it was copied."""
         streams = self.stdout.fd not in (None, 0) and self.stderr.fd not in (None, 0, 1)
-        return streams and self.group is None and not self.sockets
+        return streams and not self.sockets
 
 
 def fork_exec(launch: Launch, executable: str, argv: tuple[str, ...]) -> tuple[int, int]:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import forks
 import pytest
-from forks import Mini, Told, in_fork
+from forks import Mini, Told
+from groups import in_subtree
 
-from regrow.daemon.linux import cgroup, identity, procfs
+from regrow.daemon.linux import cgroup
 from regrow.daemon.linux.cgroup import Group
 from regrow.workers import clone
 
@@ -86,28 +87,6 @@ def test_group_that_is_not_there(tmp_path: Path) -> None:
     assert (group.kill(), group.remove(), group.pids(), group.events_fd(), group.oom_kills()) == ("", "", [], -1, 0)
     assert "cannot write" in group.enter()
     assert Group(str(tmp_path / "a" / "b")).create().startswith("cannot make")
-
-
-def in_subtree(body: Callable[[Group], None]) -> None:
-    """Run `body` in a fork inside a subtree of its own, which must be empty and removable afterwards."""
-    token = identity.new_token()
-    path, reason = cgroup.place(token)
-    if reason:
-        pytest.skip(reason)
-
-    def inside() -> None:
-        subtree, why = cgroup.open_subtree(path)
-        assert subtree is not None, why
-        try:
-            body(subtree)
-        finally:
-            for pid in procfs.children_of_self():
-                forks.kill_and_reap(pid)
-            closed = cgroup.close_subtree(subtree)
-        assert closed == ""
-
-    in_fork(inside)
-    assert not os.path.exists(path)
 
 
 def born_in(group: Group, body: Callable[[], object]) -> int:

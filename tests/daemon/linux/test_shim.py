@@ -45,12 +45,21 @@ echo "$#" "$@"
 Start = Callable[[Launch, str, tuple[str, ...]], "tuple[int, int] | None"]
 
 
-@pytest.fixture
-def shims() -> Iterator[Shims]:
-    """Those of this process, as if it were a supervisor."""
+@pytest.fixture(params=["vm_spawn", "posix_spawn"])
+def shims(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shims]:
+    """Those of this process, as if it were a supervisor; made in either way."""
+    if request.param == "posix_spawn":
+        monkeypatch.setattr(shim, "VmSpawn", no_such_call)
+    elif os.uname().machine != "x86_64":
+        pytest.skip("only for x86-64")
     made = Shims()
     yield made
     made.close()
+
+
+def no_such_call(*_: object) -> NoReturn:
+    """In the place of what is not known to this kernel."""
+    raise OSError(errno.ENOSYS, "no")
 
 
 @contextlib.contextmanager
@@ -251,17 +260,20 @@ def test_older_kernel(shims: Shims, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("number", "again"), [(errno.EACCES, False), (errno.EPERM, False), (errno.ENOENT, False), (errno.EAGAIN, True)]
 )
-def test_no_exec_of_it(shims: Shims, monkeypatch: pytest.MonkeyPatch, number: int, again: bool) -> None:
+def test_no_exec_of_it(monkeypatch: pytest.MonkeyPatch, number: int, again: bool) -> None:
     """A policy against its exec, or no /proc: never tried again; a shortage: next time."""
+    shims = Shims()
     tried = []
 
     def fails(*_arguments: object, **_keys: object) -> int:
         tried.append(1)
         raise OSError(number, "no")
 
+    monkeypatch.setattr(shim, "VmSpawn", no_such_call)
     monkeypatch.setattr(os, "posix_spawn", fails)
     with launch() as (given, _reader):
         assert [shims.start(given, "/bin/true", ("true",)) for _ in range(3)] == [None] * 3
+    shims.close()
     assert len(tried) == (3 if again else 1)
 
 
