@@ -2,7 +2,7 @@
 Making processes: fork, what must hold in the child before user code runs, exec.
 
 Two ways to a command. What most ask for can be set up by a program of a few hundred bytes, which is started
-by `posix_spawn` (`shim.py`). The rest is forked from Python, as are functions, agents and supervisors. Either way the
+in borrowed memory (`shim.py`, `vm_spawn.py`). The rest is forked from Python, as are functions, agents and supervisors. Either way the
 child dies with its supervisor (PR_SET_PDEATHSIG).
 
 A failure between fork and exec arrives on a close-on-exec pipe as (stage, errno).

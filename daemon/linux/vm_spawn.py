@@ -25,6 +25,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 _CODE = bytes.fromhex(
@@ -223,10 +224,9 @@ class VmSpawn:
         waits: bool,
     ) -> ctypes.Array[ctypes.c_char]:
         """All that the new process reads: the call, clone's arguments, a word, a stack, rows, pointers, strings."""
-        strings = [os.fsencode(text) for text in argv]
-        strings += [os.fsencode(f"{name}={value}") for name, value in env.items()]
-        text = b"\0".join(strings) + b"\0"
-        if text.count(b"\0") != len(strings):
+        text = os.fsencode("\0".join((*argv, *map("=".join, env.items()), "")))
+        strings = text.split(b"\0")[:-1]
+        if len(strings) != len(argv) + len(env):
             raise ValueError("a string holds a zero byte")
         if len(text) > _MOST or len(max(strings, key=len)) >= _LONGEST:
             raise ValueError("too long")
@@ -236,10 +236,7 @@ class VmSpawn:
         strings_at = envp_at + 8 * (len(env) + 1)
         made = (ctypes.c_char * (strings_at + len(text)))()
         base = ctypes.addressof(made)
-        pointers, at = [], base + strings_at
-        for string in strings:
-            pointers.append(at)
-            at += len(string) + 1
+        *pointers, _ = accumulate((len(string) + 1 for string in strings), initial=base + strings_at)
         pointers.insert(len(argv), 0)
         call = _CALL.pack(
             _CLONE.size, base + _CALL.size, base + _HEAD, program_fd, base + argv_at, base + envp_at,
