@@ -9,6 +9,7 @@ import pytest
 from applying import Gated, bad, small
 from configs import Config
 from farm import Farm, running_farm
+from listening import FUNCTION, PROGRAM
 from tree import Tree, short_directory
 from wire import TIMEOUT_S
 
@@ -58,3 +59,14 @@ def gated(tree: Tree, config: Config) -> Iterator[Gated]:
         bad(config, "b", "gate")
         config.write()
         yield Gated(client, client.submit("apply"), tree.gate.next())
+
+
+@pytest.fixture
+def web(tree: Tree, config: Config, directory: Path) -> str:
+    """The path of a socket `web` for the function `serve` below two supervisors; not started yet."""
+    (directory / "listeners.py").symlink_to(PROGRAM)
+    path = str(directory / "web.sock")
+    config.sections["socket.web"] = {"unix": path}
+    config.workers["serve"] = {"function": FUNCTION, "ready": "notify", "sockets": ["web"]}
+    config.supervisor("top", "sup").supervisor("sup", "serve", intensity=10_000)
+    return path

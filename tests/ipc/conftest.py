@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from boxes import Box, NewBox, make_run_dir
+from storehouse import make_store
+from storeuse import SMALL
 from taskdesk import Jobs, jobs_tree
 from timerworld import World
 
 from regrow.ipc import Client
+from regrow.ipc.store import Store
 
 
 @pytest.fixture
@@ -72,3 +76,16 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def folder(run_dir: Path, tmp_path: Path) -> Path:
+    """Of a store whose map is soon full."""
+    return Path(make_store(run_dir, tmp_path / "state", map_bytes=SMALL))
+
+
+@pytest.fixture
+def opened(run_dir: Path, folder: Path) -> Iterator[Store]:
+    """The same, open."""
+    with closing(Store.open(str(run_dir))) as made:
+        yield made

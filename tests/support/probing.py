@@ -146,3 +146,27 @@ def program(*argv: str) -> Probe:
 def shell(line: str) -> Probe:
     """An exec probe of a shell line."""
     return program("/bin/sh", "-c", line)
+
+
+def await_end(world: World, fd: int) -> None:
+    """Wait until the last writer of `fd` is gone and reap the orphans that fell to this process."""
+
+    def on_ready(_events: int) -> None:
+        if os.read(fd, 100) == b"":
+            world.loop.unwatch(fd)
+            world.loop.stop()
+
+    world.loop.watch(fd, select.EPOLLIN, on_ready)
+    world.run()
+    os.close(fd)
+    world.sweep()
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
+
+
+def unwanted(outcome: str) -> None:
+    """Fail: nobody wants to hear this."""
+    raise AssertionError(f"told {outcome!r} after cancel")
