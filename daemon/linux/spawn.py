@@ -1,9 +1,9 @@
 """
 Making processes: fork, what must hold in the child before user code runs, exec.
 
-Two ways to a command. What most ask for can be set up by a program of a few hundred bytes, which is started
-in borrowed memory (`shim.py`, `vm_spawn.py`). The rest is forked from Python, as are functions, agents and supervisors. Either way the
-child dies with its supervisor (PR_SET_PDEATHSIG).
+Two ways to a command. What most ask for can be set up by a program of a few hundred bytes (`shim.py`), which is
+started in borrowed memory (`vm_spawn.py`). The rest is forked from Python, as are functions, agents and supervisors.
+Either way the child dies with its supervisor (PR_SET_PDEATHSIG).
 
 A failure between fork and exec arrives on a close-on-exec pipe as (stage, errno).
 
