@@ -18,6 +18,8 @@ Explain = Callable[[str, int], Mapping[str, Any] | None]
 NORMAL, SHUTDOWN, KILLED, NOPROC, NOCONNECTION = "normal", "shutdown", "killed", "noproc", "noconnection"
 UNKNOWN = "unknown"
 EXCEPTION = "exception"
+STACKS_FOLLOW = "; its Python stacks:"
+"""How the first line of `text` ends where those of a worker that hung come behind it."""
 
 
 class Down:
@@ -70,7 +72,8 @@ class Down:
             parts.append(self.signal)
         if self.text:
             lines = self.text.strip().splitlines()
-            parts.append(lines[-1] if self.reason == EXCEPTION else lines[0])  # a traceback ends with what it is about
+            # A traceback ends with what it is about.
+            parts.append(lines[-1] if self.reason == EXCEPTION else lines[0].removesuffix(STACKS_FOLLOW))
         return ", ".join(parts)
 
     def __repr__(self) -> str:

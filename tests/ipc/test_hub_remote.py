@@ -17,7 +17,7 @@ import zmq
 from fake_daemon import FakeDaemon, entry
 from hub_host import HubHost, free_port
 
-from regrow.ipc import AsyncClient, Client, keys
+from regrow.ipc import AsyncClient, Client, hub_wire, keys
 from regrow.ipc.errors import (
     BadRequest,
     CallTimeout,
@@ -31,6 +31,7 @@ from regrow.ipc.errors import (
 )
 from regrow.ipc.keys import KeyFileError
 from regrow.ipc.remote import RemoteClient
+from regrow.ipc.wire import MAX_MESSAGE_BYTES
 
 
 @pytest.fixture
@@ -75,6 +76,19 @@ def test_verbs(host: HubHost, connect: Callable[..., RemoteClient]) -> None:
     assert where is not None
     assert (where.name, where.incarnation, where.pid) == ("actor", 1, actor.pid)
     assert client.whereis("nobody") is None
+
+
+def test_longest_message(host: HubHost, connect: Callable[..., RemoteClient]) -> None:
+    """One of 16 MiB arrives, encrypted as it is; a longer one is refused here, and the connection stays."""
+    client = connect()
+    session = client.session
+    around = len(hub_wire.encode(hub_wire.Call(1, "nobody", "echo", hub_wire.pack([b"x" * 70_000]), timeout_s=6.0)))
+    longest = MAX_MESSAGE_BYTES - (around - 70_000)
+    with pytest.raises(NoProcess):
+        client.call("nobody", "echo", b"x" * longest)
+    with pytest.raises(BadRequest, match="the message has 16777217 bytes, 16777216 are the limit"):
+        client.call("nobody", "echo", b"x" * (longest + 1))
+    assert client.session == session
 
 
 def test_errors(host: HubHost, connect: Callable[..., RemoteClient]) -> None:

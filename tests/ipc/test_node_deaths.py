@@ -14,7 +14,8 @@ import pytest
 from boxes import Box, NewBox
 from siblings import TIMEOUT_S, Line, Sibling, line_has
 
-from regrow.ipc import Client
+from regrow.daemon import why
+from regrow.ipc import Client, Down
 from regrow.ipc.errors import (
     CallTimeout,
     DeliveryTimeout,
@@ -248,3 +249,11 @@ def test_replaced_ten_times_a_second(run_dir: Path, tmp_path: Path) -> None:
             assert outcomes["done"] > 20
             assert outcomes.keys() <= {"done", "NoProcess", "ProcessDown"}
             assert client.wait() == 0
+
+
+def test_words_for_a_worker_that_hung() -> None:
+    """A death in one line says what was missing; the stacks below it are in `text`."""
+    text = f"no progress shown within 1 s; {why.STACKS}\nCurrent thread 0x7f (most recent call first):"
+    assert str(Down("a", 1, reason="watchdog", signal="SIGKILL", text=text)) == (
+        "watchdog, SIGKILL, no progress shown within 1 s"
+    )

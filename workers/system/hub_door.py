@@ -30,6 +30,9 @@ SEND_HWM = 5_000
 HEARTBEAT_MS = 10_000
 """Over TCP the other end may vanish without a word; it is given up after three of these."""
 
+CURVE_BYTES = 33
+"""What encryption adds to a message: libzmq counts it in (RFC 26: a command's name, a nonce, flags and a MAC)."""
+
 LARGE_BYTES = 1 << 16
 IPC_FILTER_UID, IPC_FILTER_GID = 59, 60
 # Plain numbers: arithmetic with enumerations costs as much as sending does.
@@ -277,6 +280,7 @@ def open_remote(endpoints: Iterable[str], public: bytes, secret: bytes) -> Calla
 
     def prepare(router: zmq.Socket[bytes]) -> None:
         router.setsockopt(zmq.CURVE_SERVER, 1)
+        router.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES + CURVE_BYTES)
         router.setsockopt(zmq.CURVE_PUBLICKEY, public)
         router.setsockopt(zmq.CURVE_SECRETKEY, secret)
         router.setsockopt(zmq.ZAP_DOMAIN, b"regrow")
