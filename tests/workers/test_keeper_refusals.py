@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lmdb
@@ -15,12 +17,14 @@ from tree import short_directory
 
 from regrow.config.spec import Durability
 from regrow.ipc import levels
+from regrow.ipc.errors import StoreUnusable
 from regrow.ipc.levels import get_meta, put_meta
 from regrow.ipc.store import Store, StoreInfo, Txn
 from regrow.workers.system import keeper_formats, keeper_preparing
 from regrow.workers.system.keeper_formats import migrate
 from regrow.workers.system.keeper_place import Place
-from regrow.workers.system.keeper_preparing import prepare
+from regrow.workers.system.keeper_preparing import beginning, prepare
+from regrow.workers.system.store_site import claimed
 
 
 @pytest.fixture
@@ -135,6 +139,49 @@ def test_refused_while_another_daemon_lives(house: KeeperHouse) -> None:
 
 
 @pytest.mark.root
+def test_refused_while_another_begins(house: KeeperHouse) -> None:
+    """Until it is on record who has the store, nobody else begins with it; nothing of it is touched meanwhile."""
+    place = Place("test", str(house.run_dir), str(house.state_dir), Durability.SYSTEM)
+    with beginning(place):
+        assert house.start() == (
+            f"cannot use the store {house.folder}: another daemon or command begins with it at this moment; "
+            "try again, or choose another [daemon] state_dir"
+        )
+        assert list(house.folder.iterdir()) == []
+        with pytest.raises(StoreUnusable, match="begins with it"), claimed(place):
+            pass
+    assert house.start() == ""
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_two_daemons_at_once(house: KeeperHouse, directory: Path, is_new: bool) -> None:
+    """Of two that begin with one store at the same moment, one has it and the other one is refused."""
+    (directory / "second").mkdir()
+    second = KeeperHouse(directory / "second")
+    second.state_dir = house.state_dir
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    second.be_root(pid)
+    try:
+        for _ in range(5):
+            with ThreadPoolExecutor(2) as pool:
+                refusals = list(pool.map(KeeperHouse.start, (house, second)))
+            assert sorted(map(bool, refusals)) == [False, True], refusals
+            assert any(why in max(refusals) for why in ("begins with it at this moment", "uses it; stop it"))
+            winner = (house, second)[refusals.index("")]
+            put(winner, b"one", times=3)
+            winner.stop()
+            if is_new:
+                shutil.rmtree(house.state_dir)
+            else:
+                house.new_root()
+    finally:
+        second.dispose()
+        procs.kill(pid)
+        os.waitpid(pid, 0)
+
+
 @pytest.mark.parametrize("size", ["8k", "4m"])
 def test_refused_when_full(directory: Path, size: str) -> None:
     """A disk without room is told of at the start; with some room, the next start succeeds."""

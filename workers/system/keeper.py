@@ -35,7 +35,7 @@ from regrow.workers.system.keeper_complaints import Complaints, say
 from regrow.workers.system.keeper_formats import migrate
 from regrow.workers.system.keeper_level import LevelCare
 from regrow.workers.system.keeper_place import Place, locker
-from regrow.workers.system.keeper_preparing import Prepared, prepare
+from regrow.workers.system.keeper_preparing import Prepared, beginning, prepare
 from regrow.workers.system.keeper_timers import KeeperTimers
 from regrow.workers.system.signal_pipe import SignalPipe
 
@@ -50,7 +50,8 @@ def run(run_dir: str, state_dir: str, durability: str, daemon: str, agents: Mapp
     """
     place = Place(daemon, run_dir, state_dir, Durability(durability))
     try:
-        keeper = Keeper(place, prepare(place), agents)
+        with beginning(place):
+            keeper = Keeper(place, prepare(place), agents)
     except StoreError as error:  # what is wrong is the operator's to see to: one line says it all
         sys.stderr.write(f"{error}\n")
         notify(f"X_REGROW_EXCEPTION={error}")

@@ -8,7 +8,10 @@ Until the first steady point stands, what is there is not changed either, except
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -38,6 +41,33 @@ class Prepared(Struct, frozen=True):
     store_id: str
     format: int
     notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def beginning(place: Place) -> Iterator[None]:
+    """
+    Of two who begin with a store at once, one is refused: until this ends nobody else finds out that it is free.
+
+    For whoever is going to use it, from before `prepare` until it is on record who has it.
+
+    Raises:
+        StoreUnusable.
+    """
+    try:
+        os.makedirs(place.state_dir, mode=0o755, exist_ok=True)
+        os.makedirs(place.folder, mode=0o700, exist_ok=True)
+        fd = os.open(place.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StoreUnusable(error.filename or place.folder, error.strerror or str(error), _remedy(error)) from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            why = "another daemon or command begins with it at this moment"
+            raise StoreUnusable(place.folder, why, f"try again, or {ELSEWHERE}") from None
+        yield
+    finally:
+        os.close(fd)
 
 
 def prepare(place: Place) -> Prepared:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 from msgspec import Struct
@@ -25,7 +25,7 @@ from regrow.ipc.process import boot_id, start_time
 from regrow.ipc.store import FOLDER, Store, StoreInfo, read_info
 from regrow.workers.system.keeper_formats import migrate
 from regrow.workers.system.keeper_place import Place, is_alive, user_of
-from regrow.workers.system.keeper_preparing import prepare
+from regrow.workers.system.keeper_preparing import beginning, prepare
 from regrow.workers.system.keeper_recovery import fault_in
 
 START_IT = "start the daemon, which sees to it"
@@ -70,7 +70,8 @@ class Site(Struct, frozen=True):
                 yield store
             return
         refuse_missing(self.place)
-        prepared = prepare(self.place)
+        with beginning(self.place):
+            prepared = prepare(self.place)
         with claimed(self.place, recovered=True), _opened(self.place) as store:
             migrate(store, prepared.format)
             yield store
@@ -106,6 +107,30 @@ def claimed(place: Place, *, recovered: bool = False) -> Iterator[None]:
         StoreUnusable: somebody has it open, or it is another user's.
     """
     refuse_stranger(place)
+    with ExitStack() as until_known:
+        until_known.enter_context(beginning(place))
+        before, mine = _last_owner(place), _own(place)
+        is_sound = recovered or before is None or before.clean or before.boot_id == boot_id()
+        if is_sound:
+            if os.path.exists(place.data):
+                sync_file(place.data)
+            write_owner(place.folder, mine)
+            until_known.close()
+        try:
+            yield
+            is_sound = True
+        finally:
+            if is_sound and os.path.exists(place.data):
+                sync_file(place.data)
+                last = before if before is not None else msgspec.structs.replace(mine, pid=0, start=0)
+                closed = msgspec.structs.replace(
+                    last, daemon=place.daemon, run_dir=place.run_dir, durability=place.durability, clean=True
+                )
+                write_owner(place.folder, closed)
+
+
+def _last_owner(place: Place) -> Owner | None:
+    """Who had it last. Raises StoreUnusable: somebody has it now."""
     before = read_owner(place.folder)
     if before is not None and is_in_use(before):
         raise StoreUnusable(place.folder, f"pid {before.pid} uses it", "wait until it has ended")
@@ -113,8 +138,13 @@ def claimed(place: Place, *, recovered: bool = False) -> Iterator[None]:
     if user is not None:
         who = f"pid {user}" if user else "a process in another container"
         raise StoreUnusable(place.folder, f"{who} has it open", "end that first")
+    return before
+
+
+def _own(place: Place) -> Owner:
+    """That this process has it."""
     pid = os.getpid()
-    mine = Owner(
+    return Owner(
         daemon=place.daemon,
         run_dir=place.run_dir,
         pid=pid,
@@ -122,22 +152,6 @@ def claimed(place: Place, *, recovered: bool = False) -> Iterator[None]:
         boot_id=boot_id(),
         durability=Durability.FULL,
     )
-    is_sound = recovered or before is None or before.clean or before.boot_id == boot_id()
-    if is_sound:
-        if os.path.exists(place.data):
-            sync_file(place.data)
-        write_owner(place.folder, mine)
-    try:
-        yield
-        is_sound = True
-    finally:
-        if is_sound and os.path.exists(place.data):
-            sync_file(place.data)
-            last = before if before is not None else msgspec.structs.replace(mine, pid=0, start=0)
-            closed = msgspec.structs.replace(
-                last, daemon=place.daemon, run_dir=place.run_dir, durability=place.durability, clean=True
-            )
-            write_owner(place.folder, closed)
 
 
 def of_state_dir(state_dir: str) -> Place:
