@@ -63,23 +63,22 @@ async def _arrival(awaited: Awaited, timeout_s: float) -> None:
 
 class AsyncRemoteClient:
     """
-    `async with AsyncRemoteClient("tcp://host:port", key=FILE) as regrow: await regrow.call(…)`. Connects when entered.
+    `async with AsyncRemoteClient("tcp://host:port", key=FILE) as regrow: await regrow.call(…)`.
 
-    Raises:
+    Connects when it is entered; without `async with`, such as in a notebook, at its first use, which may take 5 s more.
+
+    Raises (then):
         Unreachable: no hub welcomes this client there; KeyFileError, OSError: the file cannot be used.
     """
 
     def __init__(self, address: str, *, key: str | os.PathLike[str] | None = None) -> None:
         self._connect = partial(RemoteClient, address, key=key)
         self._client: RemoteClient | None = None
+        self._is_closed = False
+        self._entering = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        connecting = asyncio.get_running_loop().run_in_executor(None, self._connect)
-        try:
-            self._client = await asyncio.shield(connecting)
-        except asyncio.CancelledError:
-            connecting.add_done_callback(_close_unused)
-            raise
+        await self._remote()
         return self
 
     async def __aexit__(
@@ -89,7 +88,7 @@ class AsyncRemoteClient:
 
     async def close(self) -> None:
         """End the connection; what is open ends with `noconnection`."""
-        client, self._client = self._client, None
+        client, self._client, self._is_closed = self._client, None, True
         if client is not None:
             await asyncio.get_running_loop().run_in_executor(None, client.close)
 
@@ -104,17 +103,17 @@ class AsyncRemoteClient:
         **kwargs: Any,
     ) -> Any:
         """Send, and await the handler's answer; raises as `RemoteClient.call` does."""
-        return await finish_async(self._remote._calling(to, handler, args, kwargs, timeout, returns))
+        return await finish_async((await self._remote())._calling(to, handler, args, kwargs, timeout, returns))
 
     async def send(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> AsyncRemoteDelivery:
         """Send a message; awaiting the `wait()` of what this returns says whether the receiver has taken it in."""
-        return AsyncRemoteDelivery(self._remote.send(to, handler, *args, **kwargs))
+        return AsyncRemoteDelivery((await self._remote()).send(to, handler, *args, **kwargs))
 
     async def send_request(
         self, to: str | Address, handler: str, /, *args: Any, returns: Any = None, **kwargs: Any
     ) -> AsyncRemoteRequest:
         """Send a call and go on; what this returns is asked for the answer later."""
-        return AsyncRemoteRequest(self._remote.send_request(to, handler, *args, returns=returns, **kwargs))
+        return AsyncRemoteRequest((await self._remote()).send_request(to, handler, *args, returns=returns, **kwargs))
 
     async def post(
         self,
@@ -129,45 +128,54 @@ class AsyncRemoteClient:
         **kwargs: Any,
     ) -> str:
         """Send what takes effect exactly once; as `RemoteClient.post`."""
-        return await finish_async(self._remote._posting(to, handler, args, kwargs, id, expires, delay, at))
+        return await finish_async((await self._remote())._posting(to, handler, args, kwargs, id, expires, delay, at))
 
     async def cast(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> bool:
         """Send, and wait for nothing; False while there is no connection."""
-        return self._remote.cast(to, handler, *args, **kwargs)
+        return (await self._remote()).cast(to, handler, *args, **kwargs)
 
     async def monitor(self, name: str) -> AsyncRemoteMonitor:
         """Be told of the death of whoever has the name now."""
-        return AsyncRemoteMonitor(self._remote.monitor(name))
+        return AsyncRemoteMonitor((await self._remote()).monitor(name))
 
     async def whereis(self, name: str) -> Where | None:
         """The living process that has the name now."""
-        return await finish_async(self._remote._whereis(name, CALL_S))
+        return await finish_async((await self._remote())._whereis(name, CALL_S))
 
     async def wait_for(self, name: str, timeout: float = CALL_S) -> Where:
         """Wait until a living process has the name; raises NoProcess when nobody has in time."""
-        return await finish_async(self._remote._waiting_for(name, timeout))
+        return await finish_async((await self._remote())._waiting_for(name, timeout))
 
     async def publish(self, topic: str, message: Any, *, timeout: float | None = None) -> int | None:
         """As `Client.publish`."""
-        return await finish_async(self._remote._signals.publish(topic, message, timeout))
+        return await finish_async((await self._remote())._signals.publish(topic, message, timeout))
 
     async def subscribe(self, pattern: str, *, since: int | None = None, timeout: float = 5.0) -> bool:
         """As `Client.subscribe`."""
-        return await finish_async(self._remote._signals.subscribe(pattern, since, timeout))
+        return await finish_async((await self._remote())._signals.subscribe(pattern, since, timeout))
 
     async def unsubscribe(self, pattern: str, *, timeout: float = 5.0) -> bool:
         """As `Client.unsubscribe`."""
-        return await finish_async(self._remote._signals.unsubscribe(pattern, timeout))
+        return await finish_async((await self._remote())._signals.unsubscribe(pattern, timeout))
 
     async def next_signal(self, timeout: float = 60.0) -> Signal | None:
         """The next signal; None after `timeout` seconds without one."""
-        return await finish_async(self._remote._signals.next(timeout))
+        return await finish_async((await self._remote())._signals.next(timeout))
 
-    @property
-    def _remote(self) -> RemoteClient:
-        if self._client is None:
-            raise RuntimeError("this client is not connected: use it inside `async with`")
-        return self._client
+    async def _remote(self) -> RemoteClient:
+        if self._client is not None:
+            return self._client
+        async with self._entering:
+            if self._client is None:
+                if self._is_closed:
+                    raise RuntimeError("this client was closed: make another one")
+                connecting = asyncio.get_running_loop().run_in_executor(None, self._connect)
+                try:
+                    self._client = await asyncio.shield(connecting)
+                except asyncio.CancelledError:
+                    connecting.add_done_callback(_close_unused)
+                    raise
+            return self._client
 
 
 def _close_unused(connecting: asyncio.Future[RemoteClient]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -70,7 +71,23 @@ def test_who_is_cancelled_gives_up(host: HubHost) -> None:
                 for call in calls:
                     call.cancel()
                 await asyncio.gather(*calls, return_exceptions=True)
-            assert remote._remote._asking._waits == {}
+            assert (await remote._remote())._asking._waits == {}
+
+    asyncio.run(talk())
+
+
+def test_without_a_block(host: HubHost) -> None:
+    """It connects at its first use, once for all that are first, as in a notebook; after its end it says so."""
+
+    async def talk() -> None:
+        remote = AsyncRemoteClient(host.run_dir)
+        found = await asyncio.gather(*(remote.call("actor", "echo", number) for number in range(10)))
+        assert found == [[[number], {}] for number in range(10)]
+        assert len([each for each in threading.enumerate() if each.name == "regrow remote"]) == 1
+        await remote.close()
+        await remote.close()
+        with pytest.raises(RuntimeError, match="was closed"):
+            await remote.call("actor", "echo")
 
     asyncio.run(talk())
 

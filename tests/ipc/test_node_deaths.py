@@ -251,6 +251,39 @@ def test_replaced_ten_times_a_second(run_dir: Path, tmp_path: Path) -> None:
             assert client.wait() == 0
 
 
+def test_down_once_for_each_of_many_lives(run_dir: Path) -> None:
+    """Three watch a name whose process is killed and replaced ten times a second: of each life they hear once."""
+    lives = 20
+
+    def body(line: Line) -> None:
+        heard: list[int] = []
+        with Client(run_dir) as client:
+            line.say("on it")
+            while not line_has(line):
+                with client.monitor("box") as monitor:
+                    down = monitor.wait(5.0)
+                    assert down is not None
+                    assert monitor.wait(0.0) is down
+                    assert monitor.demonitor() is False
+                if down.reason != "noproc":
+                    heard.append(down.incarnation)
+        line.say(heard)
+
+    clock = threading.Event()
+    with Sibling(body) as one, Sibling(body) as two, Sibling(body) as three:
+        watchers = (one, two, three)
+        for watcher in watchers:
+            assert watcher.hear() == "on it"
+        for incarnation in range(1, lives + 1):
+            with Box(run_dir, "box", incarnation):
+                clock.wait(0.07)
+        for watcher in watchers:
+            heard = watcher.ask("enough")
+            assert heard == sorted(set(heard))
+            assert len(heard) > lives // 2
+            assert watcher.wait() == 0
+
+
 def test_words_for_a_worker_that_hung() -> None:
     """A death in one line says what was missing; the stacks below it are in `text`."""
     text = f"no progress shown within 1 s; {why.STACKS}\nCurrent thread 0x7f (most recent call first):"
