@@ -8,22 +8,24 @@ sent to, no answer went to a wrong caller, and none came late.
 
 from __future__ import annotations
 
+import argparse
 import random
 import shutil
 import signal
 import struct
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from configs import Config
 from harness import Daemon
-from siblings import Line, Sibling
+from siblings import Line
+from storms import Callers, Meanwhile, Wrong, from_command_line
+from tree import short_directory
 
 from regrow.ipc import Client
 from regrow.ipc.errors import Backpressure, CallTimeout, DeliveryTimeout, MessageError, NoProcess, ProcessDown
@@ -50,10 +52,6 @@ class Said(NamedTuple):
     incarnation: int
     outcome: str
     took_s: float
-
-
-class Wrong(Exception):
-    """Something did not hold."""
 
 
 class Ears:
@@ -102,12 +100,12 @@ class Ears:
         return "reply" if tuple(reply) == expected else f"wrong {reply}"
 
 
-def be_client(run_dir: Path, index: int, messages: int, agents: int, seed: int, line: Line) -> None:
-    """Send so many messages, calls and sends, one at a time and in bunches, by name and by group; then tell."""
+def be_client(run_dir: Path, index: int, agents: int, seed: int, line: Line) -> None:
+    """Send as many messages as it is told to, one at a time and in bunches, by name and by group; then tell."""
     dice = random.Random(seed * 1000 + index)
     said: list[Said] = []
-    line.say("ready")
-    line.hear()
+    messages = line.hear()
+    line.hear(timeout_s=60.0)  # "go"
     with Client(run_dir) as client:
         ears = Ears(client, index, said)
         number = 0
@@ -173,23 +171,19 @@ class Storm:
         }
         config.write()
         self.daemon = Daemon(directory)
-        self._callers: list[Sibling] = []
+
+        def body(index: int, line: Line) -> None:
+            be_client(self.daemon.run_dir, index, agents, seed, line)
+
+        self._callers = Callers(clients, body)
 
     def run(self, messages: int, kills_per_s: float) -> Report:
         """All of it."""
         share = messages // self.clients
-        for index in range(self.clients):
-
-            def body(line: Line, index: int = index) -> None:
-                be_client(self.daemon.run_dir, index, share, self.agents, self.seed, line)
-
-            self._callers.append(Sibling(body))
-        for caller in self._callers:
-            caller.hear()
+        self._callers.say(share)
         self.daemon.start(timeout_s=60.0)
         begun_s = time.monotonic()
-        for caller in self._callers:
-            caller.say("go")
+        self._callers.say("go")
         killer = Killer(self.daemon.run_dir, self.agents, kills_per_s, random.Random(self.seed))
         try:
             said = [list(hear_out(caller)) for caller in self._callers]
@@ -256,8 +250,7 @@ class Storm:
 
     def dispose(self) -> None:
         """End all that is left."""
-        for caller in self._callers:
-            caller.close()
+        self._callers.close()
         try:
             if self.daemon.ready and not self.daemon.ended:
                 status = self.daemon.down()
@@ -268,32 +261,29 @@ class Storm:
 
 
 class Killer:
-    """A thread that kills agents, one after the other, at a steady pace; it finds them in the names table."""
+    """Kills agents meanwhile, one after the other, at a steady pace; it finds them in the names table."""
 
     def __init__(self, run_dir: Path, agents: int, per_s: float, dice: random.Random) -> None:
         self._names = Names(str(run_dir))
         self._agents = agents
         self._per_s = per_s
         self._dice = dice
-        self._end = threading.Event()
-        self._kills = 0
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._begun_s = time.monotonic()
+        self._turns = self._kills = 0
+        self._meanwhile = Meanwhile(self._turn)
 
     def end(self) -> int:
         """Kill no more; how many there were."""
-        self._end.set()
-        self._thread.join()
+        self._meanwhile.end()
         self._names.close()
+        if self._meanwhile.failed:
+            raise Wrong(f"cannot kill: {self._meanwhile.failed}")
         return self._kills
 
-    def _run(self) -> None:
-        begun_s = time.monotonic()
-        turn = 0
-        while self._per_s:
-            turn += 1
-            if self._end.wait(max(begun_s + turn / self._per_s - time.monotonic(), 0.0)):
-                break
+    def _turn(self, end: threading.Event) -> None:
+        self._turns += 1
+        due_s = self._begun_s + self._turns / self._per_s if self._per_s else None
+        if not end.wait(None if due_s is None else max(due_s - time.monotonic(), 0.0)):
             self._kill(f"{GROUP}.{self._dice.randrange(self._agents)}")
 
     def _kill(self, name: str) -> None:
@@ -340,31 +330,20 @@ def hear_out(line: Line) -> Iterator[Said]:
             yield Said(*fields)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """From a command line; the exit status is 1 when something did not hold."""
-    import argparse
-
-    import processes
-    from tree import short_directory
-
-    parser = argparse.ArgumentParser(prog="python -m tests.storm", description=__doc__)
-    parser.add_argument("--calls", type=int, default=200_000, help="messages of all clients together (default 200,000)")
-    parser.add_argument("--kills-per-s", type=float, default=20.0, help="how many agents are killed (default 20)")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="where all choices come from")
-    options = parser.parse_args(arguments)
-    processes.become_subreaper()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
-    say: Any = sys.stdout.write
-    say(f"seed {options.seed}\n")
-    sys.stdout.flush()
+def told(options: argparse.Namespace) -> Iterator[str]:
+    """A storm with these options, for people."""
     with short_directory() as directory:
         storm = Storm(directory, options.seed)
         try:
             report = storm.run(options.calls, options.kills_per_s)
-        except Wrong as wrong:
-            say(f"{wrong}\n")
-            return 1
         finally:
             storm.dispose()
-        say("\n".join(report.lines()) + "\n")
-    return 0
+    yield from report.lines()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """From a command line; the exit status is 1 when something did not hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.storm", description=__doc__)
+    parser.add_argument("--calls", type=int, default=200_000, help="messages of all clients together (default 200,000)")
+    parser.add_argument("--kills-per-s", type=float, default=20.0, help="how many agents are killed (default 20)")
+    return from_command_line(parser, told, arguments)

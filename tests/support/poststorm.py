@@ -7,16 +7,16 @@ Afterwards the state of all three must be, byte for byte, that of a run in which
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import random
 import select
 import shutil
 import signal
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ import lmdb
 from configs import Config
 from siblings import Line, Sibling
 from storm.lives import Lives
+from storms import Wrong, from_command_line
+from tree import short_directory
 from wire import CallError
 
 from regrow.ipc import Client
@@ -37,10 +39,6 @@ BATCH = 20
 SETTLE_S = 60.0
 WEIGHTS = {"agent": 60, "poster": 6, "regrow.keeper": 5, "supervisor": 5, "regrow.system": 1, "root": 2, "everybody": 1}
 NO_DAEMON = (ControlError, CallError, EOFError, ConnectionError, OSError)
-
-
-class Wrong(Exception):
-    """Something did not hold."""
 
 
 def text_of(number: int) -> str:
@@ -290,31 +288,20 @@ def storm(directory: Path, posts: int, kills: int, durability: str, seed: int, s
     return report
 
 
+def told(options: argparse.Namespace) -> Iterator[str]:
+    """A storm at each level, for people."""
+    levels = ("process", "system", "full") if options.durability == "all" else (options.durability,)
+    for level in levels:
+        yield f"durability {level}"
+        with short_directory() as directory:
+            report = storm(directory, options.posts, options.kills, level, options.seed, lambda _: None)
+        yield from report.lines()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """From a command line; the exit status is 1 when something did not hold."""
-    import argparse
-
-    import processes
-    from tree import short_directory
-
     parser = argparse.ArgumentParser(prog="python -m tests.storm.posts", description=__doc__)
     parser.add_argument("--posts", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=2_000)
     parser.add_argument("--durability", choices=("process", "system", "full", "all"), default="all")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="where all choices come from")
-    options = parser.parse_args(arguments)
-    processes.become_subreaper()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
-    levels = ("process", "system", "full") if options.durability == "all" else (options.durability,)
-    for level in levels:
-        sys.stdout.write(f"durability {level}, seed {options.seed}\n")
-        sys.stdout.flush()
-        with short_directory() as directory:
-            try:
-                report = storm(directory, options.posts, options.kills, level, options.seed, lambda _: None)
-            except Wrong as wrong:
-                sys.stdout.write(f"{wrong}\n")
-                return 1
-        sys.stdout.write("\n".join(report.lines()) + "\n")
-        sys.stdout.flush()
-    return 0
+    return from_command_line(parser, told, arguments)

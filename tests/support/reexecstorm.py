@@ -7,14 +7,14 @@ may have failed, no post be missing or double, no line be missing, and every pro
 
 from __future__ import annotations
 
+import argparse
 import random
 import select
 import shutil
-import signal
 import statistics
-import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from configs import Config
 from farm import python
 from harness import Daemon
 from msgspec import Struct
-from siblings import Line, Sibling
+from siblings import Line
+from storms import Callers, Meanwhile, Wrong, from_command_line
+from tree import short_directory
 
 from regrow.ipc import Client
 from regrow.ipc.errors import MessageError
@@ -41,10 +43,6 @@ TELL = python(
 )
 
 
-class Wrong(Exception):
-    """Something did not hold."""
-
-
 class Slice(Struct, array_like=True):
     """What came of some calls of one client."""
 
@@ -57,7 +55,6 @@ def be_caller(run_dir: Path, index: int, seed: int, line: Line) -> None:
     """Call as often as the other end says, and tell it what came of it."""
     dice = random.Random(seed * 1000 + index)
     number = index * 1_000_000
-    line.say("ready")
     count = line.hear(timeout_s=600.0)
     with Client(run_dir) as client:
         while count:
@@ -154,9 +151,7 @@ class Storm:
         def body(index: int, line: Line) -> None:
             be_caller(self.daemon.run_dir, index, seed, line)
 
-        self._callers = [Sibling(lambda line, index=index: body(index, line)) for index in range(callers)]  # type: ignore[misc]
-        for caller in self._callers:
-            caller.hear()
+        self._callers = Callers(callers, body)
 
     def run(self, calls: int, reexecs: int) -> Report:
         """At least so many calls, while there are at least so many re-executions; before it some in peace."""
@@ -168,7 +163,7 @@ class Storm:
         try:
             self._call(
                 self.report.busy_s,
-                lambda: renewer.over or (len(self.report.busy_s) >= calls and len(renewer.answers) >= reexecs),
+                lambda: bool(renewer.failed) or (len(self.report.busy_s) >= calls and len(renewer.answers) >= reexecs),
             )
         finally:
             self.report.answers = renewer.end()
@@ -192,8 +187,7 @@ class Storm:
     def _call(self, took_s: list[float], enough: Any) -> None:
         """Give every caller one slice after the other."""
         busy = set(self._callers)
-        for caller in busy:
-            caller.say(SLICE)
+        self._callers.say(SLICE)
         while busy:
             readable, _, _ = select.select(list(busy), [], [], SETTLE_S)
             if not readable:
@@ -229,66 +223,46 @@ class Storm:
 
     def dispose(self) -> None:
         """End all that is left."""
-        for caller in self._callers:
-            caller.close()
+        self._callers.close()
         self.daemon.dispose()
 
 
 class Renewer:
-    """A thread that asks for one re-execution after the other; `failed` is why it has stopped doing so."""
+    """Asks for one re-execution after the other meanwhile; `failed` is why it has stopped doing so."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._wire = daemon.connect()
-        self._end = threading.Event()
         self.answers: list[dict[str, Any]] = []
-        self.failed = ""
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._meanwhile = Meanwhile(self._turn)
 
     @property
-    def over(self) -> bool:
-        return bool(self.failed)
+    def failed(self) -> str:
+        return self._meanwhile.failed
 
     def end(self) -> list[dict[str, Any]]:
         """Ask no more; all answers."""
-        self._end.set()
-        self._thread.join()
+        self._meanwhile.end()
         return self.answers
 
-    def _run(self) -> None:
-        while not self._end.is_set() and not self.failed:
-            try:
-                self.answers.append(self._wire.call("reexec", timeout_s=REEXEC_S))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the storm is told
-                self.failed = repr(error)
+    def _turn(self, _end: threading.Event) -> None:
+        self.answers.append(self._wire.call("reexec", timeout_s=REEXEC_S))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """From a command line; the exit status is 1 when something did not hold."""
-    import argparse
-
-    import processes
-    from tree import short_directory
-
-    parser = argparse.ArgumentParser(prog="python -m tests.storm.reexec", description=__doc__)
-    parser.add_argument("--calls", type=int, default=20_000, help="calls of all clients together (default 20,000)")
-    parser.add_argument("--reexecs", type=int, default=5, help="re-executions at least (default 5)")
-    parser.add_argument("--branches", type=int, default=1, help="so many more supervisors, less one (default 1)")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="where all choices come from")
-    options = parser.parse_args(arguments)
-    processes.become_subreaper()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
-    say: Any = sys.stdout.write
-    say(f"seed {options.seed}\n")
-    sys.stdout.flush()
+def told(options: argparse.Namespace) -> Iterator[str]:
+    """A storm with these options, for people."""
     with short_directory() as directory:
         storm = Storm(directory, options.seed, branches=options.branches)
         try:
             report = storm.run(options.calls, options.reexecs)
-        except Wrong as wrong:
-            say(f"{wrong}\n")
-            return 1
         finally:
             storm.dispose()
-        say("\n".join(report.told()) + "\n")
-    return 0
+    yield from report.told()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """From a command line; the exit status is 1 when something did not hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.storm.reexec", description=__doc__)
+    parser.add_argument("--calls", type=int, default=20_000, help="calls of all clients together (default 20,000)")
+    parser.add_argument("--reexecs", type=int, default=5, help="re-executions at least (default 5)")
+    parser.add_argument("--branches", type=int, default=1, help="so many more supervisors, less one (default 1)")
+    return from_command_line(parser, told, arguments)
