@@ -145,6 +145,10 @@ class Root:
         self.state = "running"
         self.books.daemon_event("daemon_ready")
         self.tell_systemd("READY=1\n" + self.books.status_line())
+        self.hang_up_again()
+
+    def hang_up_again(self) -> None:
+        """What was in the way of a SIGHUP is over: it has its turn."""
         if self._hung_up:
             self._hung_up = False
             self._hangup()
@@ -298,7 +302,7 @@ class Root:
         self._interrupted = True
 
     def _hangup(self) -> None:
-        """SIGHUP: new files, at once or when it is ready, and it may be a new regrow that is to apply them."""
+        """SIGHUP: new files, at once or when it is ready and no apply is under way; by a new regrow if there is one."""
         self.streams.reopen()
         if self.state == "starting":
             self._hung_up = True
@@ -308,6 +312,9 @@ class Root:
     def apply_files(self) -> None:
         """Apply the daemon's files; the service manager is told of it."""
         if self.state != "running":
+            return
+        if self.deploying.busy:  # it may have read its files before these were written
+            self._hung_up = True
             return
 
         def over(status: str) -> None:

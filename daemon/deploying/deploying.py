@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from regrow.config.diff import PlanDiff
 from regrow.config.spec import Plan
@@ -25,6 +25,9 @@ from regrow.daemon.deploying.records import Record
 
 if TYPE_CHECKING:
     from regrow.daemon.root import Root
+
+
+Told = TypeVar("Told")
 
 
 class Deploying:
@@ -106,6 +109,7 @@ class Deploying:
             refuse(refusal)
             return
         self._reading_for = by
+        done, refuse = self._followed(done), self._followed(refuse)
 
         def compared(found: Loaded, difference: PlanDiff) -> None:
             self._root.sockets.take_over(found.plan.sockets, lambda fault: listening(found, difference, fault))
@@ -126,6 +130,15 @@ class Deploying:
             refuse(error)
 
         read(self._plans.comparing(compared, refused), refused)
+
+    def _followed(self, answer: Callable[[Told], None]) -> Callable[[Told], None]:
+        """An answer, after which the next one may begin."""
+
+        def then(told: Told) -> None:
+            answer(told)
+            self._root.hang_up_again()
+
+        return then
 
     def _not_now(self, what: str) -> ControlError | None:
         if self.busy:

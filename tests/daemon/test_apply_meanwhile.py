@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import cli
 import procs
 import pytest
@@ -24,6 +26,21 @@ def test_an_apply_during_an_apply(tree: Tree, gated: Gated) -> None:
     assert tree.call("applies")[-1]["outcome"] == "under_way"
     gated.held.release("ready")
     assert gated.answer()["outcome"] == "done"
+
+
+def test_a_hangup_during_an_apply(tree: Tree, config: Config, gated: Gated) -> None:
+    """Its files may be newer than those that the apply has read: they are applied when that is over."""
+    change(config, "a")
+    config.write()
+    root, before = tree.call("ping")["pid"], tree.pid("a")
+    for _ in range(5):
+        procs.kill(root, signal.SIGHUP)
+    gated.held.release("ready")
+    assert gated.answer()["id"] == 2
+    tree.stream.wait_events(lambda e: e["event"] == "apply_started" and "apply 3 by SIGHUP" in e["text"])
+    tree.wait("apply_done", "", count=2)
+    assert tree.pid("a") != before
+    assert not [event for event in tree.stream.events if event["event"] == "fault"]
 
 
 def test_who_is_stopped_in_its_turn_stays_stopped(tree: Tree, gated: Gated) -> None:
