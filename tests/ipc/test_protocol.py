@@ -79,6 +79,32 @@ def test_example(direction: str, frame: bytes, meaning: Any) -> None:
     assert type(message).__struct_config__.tag == meaning[0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields", "faulty"),
+    [
+        (hub_wire.Call, [1, "n" * 500, "h" * 500, [], {}, 86_400], {1: 0, 2: "", 3: "h" * 501, 6: 86_401}),
+        (hub_wire.Monitor, [(1 << 64) - 1, "n" * 500], {1: -1, 2: "n" * 501}),
+        (hub_wire.Control, [1, "v" * 500], {2: "v" * 501}),
+        (hub_wire.Credit, [1], {1: 0}),
+        (hub_wire.Replay, [1, 0], {2: -1}),
+        (hub_wire.Hello, [1, "t" * 64], {2: "t" * 65}),
+        (hub_wire.Post, [1, "n", "h", [], {}, 5, "i" * 200, 0, 0, 253_402_300_799], {7: "i" * 201, 8: -1}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_a_field_may_be(kind: Any, fields: list[Any], faulty: dict[int, Any]) -> None:
+    """The bounds of the page are those that are read; a field too many is one that is refused."""
+    message = [kind.__struct_config__.tag, *fields]
+    assert isinstance(decode_to_hub(msgspec.msgpack.encode(message)), kind)
+    for at, value in faulty.items():
+        with_fault = [*message[:at], value, *message[at + 1 :]]
+        with pytest.raises(wire.WireError):
+            decode_to_hub(msgspec.msgpack.encode(with_fault))
+    full = [*message, *(None for _ in range(20))]
+    with pytest.raises(wire.WireError):
+        decode_to_hub(msgspec.msgpack.encode(full))
+
+
 def test_old_and_other_versions_are_told_apart() -> None:
     """A kind beyond those of version 1 is called another version's."""
     with pytest.raises(wire.WireError, match="another version"):
