@@ -76,7 +76,7 @@ class Deploying:
 
     def list(self, done: Done, refuse: Refuse) -> None:
         """All applies that are kept, the oldest first."""
-        self._keeping.list(lambda: (self._held.present, self.apply.record.id if self.apply else None), done, refuse)
+        self._keeping.list(lambda: self._held.present, done, refuse)
 
     # doing
 

@@ -21,16 +21,25 @@ if TYPE_CHECKING:
     from regrow.daemon.root import Root
 
 
+ENDED_MEANWHILE = {"outcome": str(Outcome.INTERRUPTED), "reason": "the daemon ended meanwhile"}
+"""What is said of one that an earlier daemon has not brought to its end."""
+
+
 class Keeping:
     """Of one root. Written one after the other: the last word about an apply must be the last."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
+        self._last: dict[int, dict[str, Any]] = {}
+        """How it is with each that this daemon has begun, also where the disk has not been told, or could not be."""
         self._unwritten: deque[tuple[Record, Callable[[str], None]]] = deque()
         self._writing = False
 
     def keep(self, record: Record, kept: Callable[[str], None] = lambda _fault: None) -> None:
         """Write it down. `kept` gets the reason why it is not, empty when it is."""
+        self._last[record.id] = {key: getattr(record, key) for key in ("outcome", "reason", "failures", "seconds")}
+        if len(self._last) > records.KEPT:
+            del self._last[next(iter(self._last))]
         self._unwritten.append((record, kept))
         if not self._writing:
             self._write()
@@ -55,8 +64,8 @@ class Keeping:
 
         self._root.errands.run(work, written)
 
-    def list(self, present: Callable[[], tuple[int | None, int | None]], done: Done, refuse: Refuse) -> None:
-        """All that are kept, the oldest first. `present`: the number of the plan that runs, and of who is under way."""
+    def list(self, present: Callable[[], int | None], done: Done, refuse: Refuse) -> None:
+        """All that are kept, the oldest first. `present`: the number of the plan that runs."""
         state_dir = self._root.plan.daemon.state_dir
 
         def read(result: bytes | errand.Failed) -> None:
@@ -64,11 +73,10 @@ class Keeping:
                 refuse(ControlError("internal", str(result)))
                 return
             found: list[dict[str, Any]] = msgspec.msgpack.decode(result)
-            runs, under_way = present()
             for record in found:
-                record["present"] = record["id"] == runs
-                if record["outcome"] == records.UNDER_WAY and record["id"] != under_way:
-                    record["outcome"], record["reason"] = str(Outcome.INTERRUPTED), "the daemon ended meanwhile"
+                record["present"] = record["id"] == present()
+                if record["outcome"] == records.UNDER_WAY:
+                    record |= self._last.get(record["id"], ENDED_MEANWHILE)
             done(found)
 
         self._root.errands.run(lambda: msgspec.msgpack.encode(records.listed(state_dir)), read)

@@ -66,7 +66,7 @@ ANEW: dict[str, str] = {
     "standby.Standby": "_runtime _on _timer _due_s _groups",
     "deploying.deploying.Deploying": "_root _plans _keeping",
     "deploying.plans.Plans": "_root",
-    "deploying.keeping.Keeping": "_root",
+    "deploying.keeping.Keeping": "_root _last",
     "sockets.Sockets": "_root",
     "recording.Recording": "_loop _timer _full",
     "process.Process": "event_s health",
