@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,49 @@ class Starter(Agent):
     @handler
     def give_up(self, id: str) -> bool:
         return self.cancel_workflow(id)
+
+
+class Stubborn(Noting):
+    """Three steps of which the last fails; the second cannot be undone until the sign `healed` is there."""
+
+    def run(self, healed: str) -> None:
+        self.healed = healed
+        for make in (self.one, self.two, self.three):
+            make(healed)
+
+    @step(undo="not_one")
+    def one(self, healed: str) -> None:
+        self.note("one")
+
+    @step(undo="not_two")
+    def two(self, healed: str) -> None:
+        self.note("two")
+
+    @step(retries=5, final=(Refusal,))
+    def three(self, healed: str) -> None:
+        self.note("three")
+        raise Refusal("three")
+
+    def not_one(self, result: None) -> None:
+        self.note("not one")
+
+    @step(retries=1, backoff=0.01)
+    def not_two(self, result: None, healed: str) -> None:
+        self.note("not two")
+        if not Path(healed).exists():
+            raise LookupError("the second stays")
+
+
+class Until(Noting):
+    """Waits for moments, one of which has passed."""
+
+    def run(self, when: datetime) -> str:
+        self.wait_until(datetime(2001, 1, 1, tzinfo=UTC))
+        self.tell("begun")
+        self.wait_until(when)
+        self.tell("over")
+        return when.isoformat()
+
+    @step
+    def tell(self, word: str) -> None:
+        self.note(word)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -24,6 +25,7 @@ from regrow.workers.begun import Begun, folder_beside
 from regrow.workers.system import keeper_boxes
 from regrow.workers.system.hub_timers import Timers
 from regrow.workers.system.keeper_boxes import Forgetting
+from regrow.workers.system.store_verify import verify_store
 
 
 class Taking(Agent):
@@ -72,6 +74,28 @@ def test_full_disk() -> None:
     store.is_full = False
     timers.run()
     assert store.forgotten == 1
+
+
+def test_ids_are_forgotten_after_a_week(kept_run_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within it, two posts with one id are one; then a post with that id is a new one. All go, in parts."""
+    monkeypatch.setattr(keeper_boxes, "_AT_ONCE", 2)
+    ids = [str(number) for number in range(5)]
+    now_s = time.time()
+    monkeypatch.setattr(keeper_boxes, "time", SimpleNamespace(time=lambda: now_s))
+    clock_s = 0.0
+    timers = Timers(lambda: clock_s)
+    with Client(kept_run_dir) as client, closing(Store.open(kept_run_dir)) as store:
+        Forgetting(store, timers)
+        for days, expected in ((0.0, 5), (6.9, 5), (7.1, 10)):
+            now_s = time.time() + days * 86_400
+            clock_s += 2 * 86_400
+            for _ in range(4):
+                timers.run()
+                clock_s += 0.02
+            for id in ids:
+                client.post("agent", "take", id=id)
+            assert store.read(lambda txn: Box(store.messages, "agent").length(txn)) == expected
+        assert [fault for fault in verify_store(store).faults if not fault.startswith("meta: ")] == []
 
 
 def test_pages_of_those_who_are_gone(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
