@@ -38,6 +38,7 @@ from regrow.ipc.workflow_history import (
     to_undo,
 )
 from regrow.ipc.workflow_rows import NO_ARGS, NO_KWARGS, Fault, Run, Status, Step, StepState
+from regrow.workers.alarm import Alarm
 from regrow.workers.errors import NotDeterministic, RunIsCancelled, StepFailed
 from regrow.workers.handlers import Handler, Signature
 from regrow.workers.state_values import Values, values_of
@@ -51,8 +52,6 @@ T = TypeVar("T")
 
 AGAIN_S = 1.0
 """When the store was full or broken, how long until the next try."""
-
-DAY_S = 86_400.0
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -291,16 +290,16 @@ class RunCourse:
             RunIsCancelled, Stopped.
         """
         host = self._host
-        while True:
-            self._heed_stop()
-            host.posts.is_due = False
-            found = self._safely(lambda: self._store.look(lambda txn: self._look(txn, look)))
-            if found is not None or time.time() >= until:
-                return found
-            while not host.posts.is_due and host.ending is None and (left_s := until - time.time()) > 0:
-                item = host.node.receive(min(left_s, DAY_S))
-                if item is not None:
-                    host.handle(item)
+        with Alarm(host.node, until):
+            while True:
+                self._heed_stop()
+                host.posts.is_due = False
+                found = self._safely(lambda: self._store.look(lambda txn: self._look(txn, look)))
+                if found is not None or time.time() >= until:
+                    return found
+                while not host.posts.is_due and host.ending is None and time.time() < until:
+                    if (item := host.node.receive()) is not None:
+                        host.handle(item)
 
     def _look(self, txn: Txn, look: Callable[[Txn], T | None]) -> T | None:
         self._heed_cancel(txn)
