@@ -155,8 +155,8 @@ def refusal(tree: Tree) -> str:
 
 VERBS = (
     "status", "tree", "logs", "events", "why w", "plan", "apply", "apply --cancel", "applies", "rollback", "stop w",
-    "down", "reload", "call w x", "send w x", "post w x", "run -- true", "publish a.b 1", "subscribe a.b", "dead list", "state list",
-    "workflow list", "keys list",
+    "down", "reload", "call w x", "send w x", "post w x", "run -- true", "publish a.b 1", "subscribe a.b", "dead list",
+    "state list", "workflow list", "keys list",
 )  # fmt: skip
 """Of the command line: those that ask, and those that go by other ways."""
 
