@@ -21,6 +21,9 @@ from regrow.ipc.store import Store, Txn
 CHUNK = 256
 """Rows read at once while somebody iterates: no read transaction is open in between."""
 
+CHUNK_BYTES = 1 << 20
+"""Fewer, when their values have so much together."""
+
 MOST_POSTS = 100_000
 """Of one transaction: they lie in memory until it commits, and their boxes do not count them until then."""
 
@@ -154,19 +157,23 @@ class Transaction:
         return found
 
     def scan(
-        self, store: Store, first: bytes, end: bytes, *, reverse: bool = False, shared: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
+        self, store: Store, first: bytes, end: bytes, *, reverse: bool = False, shared: bool = False,
+        values: bool = True,
+    ) -> Iterator[tuple[bytes, bytes]]:  # fmt: skip
         """
         Rows with `first` <= key < `end`, as they would be after the commit; rows may be put meanwhile.
+
+        `values`: False where nobody asks for them: they may be b"" then, as none is read for it.
         """
+        values = values or shared
         changes: list[_Changes] = []
         layer: Transaction | None = self
         while layer is not None:
             changes.insert(0, _Changes(layer))
             layer = layer.parent
         while True:
-            rows = store.read(partial(_chunk, db=store.state, first=first, end=end, reverse=reverse))
-            full = len(rows) >= CHUNK
+            rows = store.read(partial(_chunk, db=store.state, first=first, end=end, reverse=reverse, values=values))
+            full = len(rows) >= CHUNK or sum(len(value) for _, value in rows) >= CHUNK_BYTES
             low, high = first, end
             if full:
                 low, high = (rows[-1][0], end) if reverse else (first, rows[-1][0] + b"\0")
@@ -262,19 +269,22 @@ class _Changes:
             keys.sort()
 
 
-def _chunk(txn: Txn, db: object, first: bytes, end: bytes, reverse: bool) -> list[tuple[bytes, bytes]]:
+def _chunk(txn: Txn, db: object, first: bytes, end: bytes, reverse: bool, values: bool) -> list[tuple[bytes, bytes]]:
     rows: list[tuple[bytes, bytes]] = []
+    size = 0
     with txn.cursor(db=db) as cursor:
         if reverse:
             found = cursor.prev() if cursor.set_range(end) else cursor.last()
-            each = cursor.iterprev() if found else iter(())
+            keys = cursor.iterprev(values=False) if found else iter(())
         else:
-            each = cursor.iternext() if cursor.set_range(first) else iter(())
-        for key, value in each:
+            keys = cursor.iternext(values=False) if cursor.set_range(first) else iter(())
+        for key in keys:
             if not first <= key < end:
                 break
+            value = cursor.value() if values else b""
             rows.append((key, value))
-            if len(rows) >= CHUNK:
+            size += len(value)
+            if len(rows) >= CHUNK or size >= CHUNK_BYTES:
                 break
     return rows
 

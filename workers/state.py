@@ -122,7 +122,7 @@ class State(MutableMapping[Key, V], Generic[V]):
     def clear(self) -> None:
         """Delete all keys, those of the namespaces in this one included."""
         span = self._span()
-        for row, _ in self._rows.scan(span.first, span.end):
+        for row, _ in self._rows.scan(span.first, span.end, values=False):
             self._rows.put(row, None)
             self._loans.drop(row)
 
@@ -218,7 +218,7 @@ class State(MutableMapping[Key, V], Generic[V]):
     def keys_in(self, span: Span) -> Iterator[Key]:
         """The keys in a part of this state."""
         above = len(self._above)
-        for row, _ in self._scan(span):
+        for row, _ in self._scan(span, values=False):
             yield statekeys.decode(row[above:])
 
     def items_in(self, span: Span) -> Iterator[tuple[Key, V]]:
@@ -235,7 +235,7 @@ class State(MutableMapping[Key, V], Generic[V]):
 
     def count_in(self, span: Span) -> int:
         """How many keys there are in a part of this state: they are counted one by one."""
-        return sum(1 for _ in self._rows.scan(span.first, span.end))
+        return sum(1 for _ in self._rows.scan(span.first, span.end, values=False))
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -254,11 +254,11 @@ class State(MutableMapping[Key, V], Generic[V]):
             end = min(end, statekeys.end_behind(last, self._limit))
         return Span(self._above + start, self._above + end, reverse)
 
-    def _scan(self, span: Span) -> Iterator[tuple[bytes, bytes]]:
+    def _scan(self, span: Span, *, values: bool = True) -> Iterator[tuple[bytes, bytes]]:
         """The rows in a part of this state; what has changed since the iteration began may have been read before."""
         loans, rows = self._loans, self._rows
         changes = loans.changes
-        for row, stored in rows.scan(span.first, span.end, reverse=span.reverse):
+        for row, stored in rows.scan(span.first, span.end, reverse=span.reverse, values=values):
             if loans.changes == changes:
                 yield row, stored
             elif (now := rows.get(row)) is not None:

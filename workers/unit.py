@@ -43,13 +43,15 @@ class Rows:
         """Change a row, or remove it."""
         self._unit.transaction.puts[self._prefix + key] = value
 
-    def scan(self, first: bytes, end: bytes | None, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """Rows with `first` <= key < `end` in order."""
+    def scan(
+        self, first: bytes, end: bytes | None, *, reverse: bool = False, values: bool = True
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Rows with `first` <= key < `end` in order; `values` False: without reading what they hold."""
         unit, prefix = self._unit, self._prefix
         last = prefix[:-1] + b"\1" if end is None else prefix + end
         cut = len(prefix)
         rows = unit.transaction.scan(
-            unit.posting.store, prefix + first, last, reverse=reverse, shared=self._shared
+            unit.posting.store, prefix + first, last, reverse=reverse, shared=self._shared, values=values
         )
         for key, value in rows:
             yield key[cut:], value

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
+import lmdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,3 +108,43 @@ def test_begun_anew_in_the_middle() -> None:
         if key == b"10":
             work.clear()
     assert found == sorted(rows.rows)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_large_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reverse: bool, shared: bool) -> None:
+    """No more of them are in memory at once than a megabyte and one; who asks for keys reads none."""
+    monkeypatch.setattr(transaction, "CHUNK", 256)
+    values = {b"%02d" % number: bytes([number]) * (600_000 if number % 2 else 10) for number in range(20)}
+    with lmdb.open(str(tmp_path), map_size=1 << 26) as env:
+        with env.begin(write=True) as txn:
+            for key, value in values.items():
+                txn.put(key, value)
+        store = LargeRows(env)
+        found = list(Transaction().scan(cast(Store, store), b"", b"99", reverse=reverse, shared=shared))
+        assert found == sorted(values.items(), reverse=reverse)
+        assert max(store.sizes) < transaction.CHUNK_BYTES + 600_000
+        assert len(store.sizes) > 5
+        del store.sizes[:]
+        of = Transaction()
+        of.puts[b"05"] = None
+        keys = [key for key, _ in of.scan(cast(Store, store), b"", b"99", reverse=reverse, shared=shared, values=False)]
+        assert keys == sorted(values.keys() - {b"05"}, reverse=reverse)
+        assert shared or store.sizes == [0]
+        assert of.seen == (values if shared else {})
+
+
+class LargeRows:
+    """A store, and how much it has given at a time."""
+
+    state = None
+
+    def __init__(self, env: lmdb.Environment) -> None:
+        self._env = env
+        self.sizes: list[int] = []
+
+    def read(self, look: partial[list[tuple[bytes, bytes]]]) -> list[tuple[bytes, bytes]]:
+        with self._env.begin() as txn:
+            rows = look(txn)
+        self.sizes.append(sum(len(value) for _, value in rows))
+        return rows

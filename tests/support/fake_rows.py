@@ -22,13 +22,15 @@ class FakeRows:
     def put(self, key: bytes, value: bytes | None) -> None:
         self.puts[key] = value
 
-    def scan(self, first: bytes, end: bytes | None, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+    def scan(
+        self, first: bytes, end: bytes | None, *, reverse: bool = False, values: bool = True
+    ) -> Iterator[tuple[bytes, bytes]]:
         """As they are when it begins: the rows of a transaction are read many at once, too."""
         both = {**self.committed, **self.puts}
         for key in sorted(both, reverse=reverse):
             if key >= first and (end is None or key < end) and (value := both[key]) is not None:
                 self.reads += 1
-                yield key, value
+                yield key, value if values else b""
 
     def commit(self) -> dict[bytes, bytes | None]:
         """Make it last; returns what was put."""
