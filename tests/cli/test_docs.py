@@ -87,7 +87,7 @@ def test_exit_statuses_are_documented() -> None:
     """The table has every status that the program uses."""
     listed = {int(number) for number in re.findall(r"^\| (\d+) \|", chapters()["Exit status"], re.MULTILINE)}
     used = {exits.DONE, exits.REFUSED, exits.USAGE, exits.UNREACHABLE, exits.INTERNAL, exits.BAD_CONFIG}
-    assert listed == {*used, report.INTERRUPTED}
+    assert listed == {*used, report.INTERRUPTED, report.CLOSED_PIPE}
 
 
 @pytest.mark.parametrize(
