@@ -21,7 +21,7 @@ from regrow.ipc.errors import ControlTimeout, Refused, Unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
     from typing import Any, Self
 
@@ -101,6 +101,8 @@ class ControlClient:
         """Send a request and return its id at once; its answer comes through `answer` or `receive`."""
         self._last_id += 1
         line = json.dumps({"id": self._last_id, "verb": verb, **fields}) + "\n"
+        if "\\ud" in line:  # part of a character that is beyond 16 bits, or of none
+            _check_text(fields)
         self._socket.settimeout(self.timeout_s)
         try:
             self._socket.sendall(line.encode())
@@ -224,6 +226,14 @@ class ControlClient:
         pid = self.peer_pid()
         process = f" (pid {pid})" if pid else ""
         return ControlTimeout(f"cannot get an answer from {self.label}{process} at {self.path}", limit_s, LOOK_AGAIN)
+
+
+def _check_text(fields: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        why = "that is not UTF-8, and a request is"
+        raise Refused("bad_request", f"cannot ask for {json.dumps(fields)}: {why}") from None
 
 
 def result_of(message: dict[str, Any]) -> Any:

@@ -23,6 +23,13 @@ class TopicError(ValueError):
     """Not a topic, or not a pattern; the text says why."""
 
 
+def _fits(text: str) -> bool:
+    try:
+        return len(text.encode()) <= MAX_TOPIC_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
 def check_topic(topic: str) -> None:
     """
     Say whether something can be published under this.
@@ -30,7 +37,7 @@ def check_topic(topic: str) -> None:
     Raises:
         TopicError.
     """
-    if _topic(topic) is None or len(topic.encode("utf-8", "replace")) > MAX_TOPIC_BYTES:
+    if _topic(topic) is None or not _fits(topic):
         raise TopicError(f"{_shown(topic)} is no topic: a topic is dotted text of up to {MAX_TOPIC_BYTES} bytes")
 
 
@@ -53,7 +60,7 @@ def check_pattern(pattern: str) -> None:
     Raises:
         TopicError.
     """
-    if _pattern(pattern) is None or len(pattern.encode("utf-8", "replace")) > MAX_TOPIC_BYTES:
+    if _pattern(pattern) is None or not _fits(pattern):
         text = f"a pattern is a topic in which {ONE} may be any part and {REST}, at its end, all that is left"
         raise TopicError(f"{_shown(pattern)} is no pattern: {text}")
 

@@ -114,7 +114,7 @@ def run(args: Sequence[str]) -> int:
 
 def usage_line(error: click.ClickException) -> str:
     """A usage error as one line that says where help is."""
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace("is not a valid integer range", "is not a whole number")
     message = message[:1].lower() + message[1:]
     if error.exit_code != USAGE or not isinstance(error, click.UsageError) or error.ctx is None:
         return message

@@ -53,16 +53,14 @@ class Misses:
 
     def explain(self, error: MessageError) -> str:
         """One line for people."""
+        if self._verb == "run" and (told := self._of_command(error)):
+            return told
         match error:
             case NoProcess():
                 name, keyed, _ = error.to.partition(" by key ")
-                if self._verb == "run":
-                    return f"cannot run: {self._runs_none(name)}"
                 return f"cannot {TO[self._verb]} {name}: {self._nobody(name, keyed=bool(keyed))}"
             case ProcessDown():
                 return self._death(error)
-            case CallTimeout() if self._verb == "run":
-                return f"cannot run: its turn has not come within {error.within_s:g} s; see `regrow events {error.to}`"
             case CallTimeout(cycle=(_, *_)):
                 return f"{error}; one of these calls has to become a send"
             case CallTimeout():
@@ -71,14 +69,26 @@ class Misses:
                 return f"{error}: see `regrow status {error.to}`"
             case Backpressure():
                 return f"{error}, and see `regrow status {error.to}`"
-            case BadRequest() if self._verb == "run":
-                return f"cannot run: {error.text}"
             case BadRequest():
                 return f"{error}{_how_to_write_text(error)}"
             case Refused():
                 return f"cannot {self._verb}: {error}"
             case _:
                 return str(error)
+
+    def _of_command(self, error: MessageError) -> str:
+        """The same of one that was to be run, as far as that differs."""
+        match error:
+            case NoProcess():
+                return f"cannot run: {self._runs_none(error.to)}"
+            case ProcessDown():
+                return f"{error.down.text or error}; see `regrow events {error.down.name}`"
+            case CallTimeout():
+                return f"cannot run: its turn has not come within {error.within_s:g} s; see `regrow events {error.to}`"
+            case BadRequest():
+                return f"cannot run: {error.text}"
+            case _:
+                return ""
 
     def status(self, error: MessageError) -> int:
         """The exit status: 1, and of a command that was not run what a shell and timeout(1) say."""

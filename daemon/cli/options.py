@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from regrow.ipc.control import ControlClient
+from regrow.daemon.cli.nearby import Reached
 from regrow.ipc.daemons import connect
 from regrow.ipc.errors import ControlError
 
@@ -43,6 +43,16 @@ class Duration(DurationParam):
         if seconds <= 0:
             self.fail(f"{value!r} is not a time above zero", param, ctx)
         return seconds
+
+
+class Folder(click.Path):
+    """A directory, completed as one; whether it is one is seen by who looks into it, the same for all verbs."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value
 
 
 class Name(NameParam):
@@ -90,7 +100,7 @@ def daemon_options(function: Function) -> Function:
     return click.option(
         "--run-dir",
         metavar="DIR",
-        type=click.Path(file_okay=False, readable=False),
+        type=Folder(),
         help="The daemon with this run_dir; default: $REGROW_RUN_DIR, else the only one running.",
     )(function)
 
@@ -126,6 +136,6 @@ def names_argument(*, required: bool = False) -> Callable[[Function], Function]:
     return click.argument("names", metavar=metavar, nargs=-1, required=required, type=Name())
 
 
-def reach(run_dir: str | None, daemon: str | None) -> ControlClient:
-    """The daemon that --run-dir and --name mean."""
-    return connect(run_dir=run_dir, name=daemon)
+def reach(run_dir: str | None, daemon: str | None) -> Reached:
+    """The daemon that --run-dir and --name mean, for the length of a block."""
+    return Reached(connect(run_dir=run_dir, name=daemon))

@@ -104,6 +104,8 @@ def _verdict(error: BaseException) -> tuple[str, int]:
         return str(error), REFUSED
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot use {error.filename}: {error.strerror}{_for_whom(error)}", REFUSED
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return f"{error.object!a} is not UTF-8, and cannot be such a name or text", USAGE
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return f"cannot go on: {error.strerror}; it is not the output, and --debug shows where it was", REFUSED
     what = f"internal error: {type(error).__name__}: {error}"

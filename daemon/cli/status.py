@@ -6,6 +6,7 @@ import os
 import time
 
 from regrow.daemon.cli.lines import block, fact, status_lines
+from regrow.daemon.cli.nearby import Reached
 from regrow.daemon.cli.output import json_list, screen
 from regrow.ipc.daemons import connect
 
@@ -31,7 +32,7 @@ def show_status(
     Raises:
         ControlError: nobody answered, or a name is unknown.
     """
-    with connect(run_dir=run_dir, name=daemon) as client:
+    with Reached(connect(run_dir=run_dir, name=daemon)) as client:
         entries = ask(client, names, everything=everything)
         if as_json:
             print(json_list(fact(entry) for entry in entries))

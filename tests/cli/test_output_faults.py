@@ -102,6 +102,48 @@ def test_a_temporary_file_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raised.value.filename == "/a/file"
 
 
+NOT_UTF8 = os.fsdecode(b"w\xff")
+
+
+@pytest.mark.parametrize("verb", ["status", "why", "stop", "tree", "plan"])
+def test_a_name_that_is_not_utf8(daemon: FakeDaemon, cli: Cli, verb: str) -> None:
+    """Is said to be so, and asks nobody."""
+    done = cli(verb, NOT_UTF8)
+    assert (done.status, done.err.count("\n")) == (1, 1)
+    assert "w\\udcff" in done.err
+    assert "that is not UTF-8, and a request is" in done.err
+
+
+def test_a_text_that_is_not_utf8(capsys: pytest.CaptureFixture[str]) -> None:
+    """Wherever it is noticed: usage."""
+    with pytest.raises(UnicodeEncodeError) as raised:
+        NOT_UTF8.encode()
+    assert report.fail(raised.value) == 2
+    said = "'w\\udcff' is not UTF-8, and cannot be such a name or text"
+    assert capsys.readouterr().err == f"regrow: {said}\n"
+
+
+@pytest.mark.parametrize("verb", ["status", "tree", "why", "stop", "events"])
+def test_who_was_meant(daemon: FakeDaemon, cli: Cli, verb: str) -> None:
+    """The nearest name of the tree is suggested, a group too; not one that is far."""
+
+    def unknown(name: str) -> None:
+        def refuse(request: fake_daemon.Fact) -> object:
+            if "names" not in request and "name" not in request:
+                return daemon_status(request)
+            raise fake_daemon.Refusal("not_found", f"there is no {name} in this tree")
+
+        daemon.handlers.update(dict.fromkeys(("status", "why", "stop", "events"), refuse))
+
+    daemon_status = daemon.handlers["status"]
+    unknown("rediss")
+    assert cli(verb, "rediss").err == "regrow: there is no rediss in this tree; did you mean redis?\n"
+    unknown("pricr")
+    assert cli(verb, "pricr").err == "regrow: there is no pricr in this tree; did you mean pricer?\n"
+    unknown("zzz")
+    assert cli(verb, "zzz").err == "regrow: there is no zzz in this tree\n"
+
+
 @pytest.mark.parametrize("verb", ["status", "why", "stop", "tree"])
 def test_a_name_that_is_too_long(daemon: FakeDaemon, cli: Cli, capsys: pytest.CaptureFixture[str], verb: str) -> None:
     """Is not repeated in full, and how long it is is said; a long path is."""

@@ -162,25 +162,30 @@ def test_limits(desk: Desk) -> None:
         ([""], "no program"),
         (["./x"], "relative path"),
         (["nonsuch-program"], "there is no program nonsuch-program"),
+        ([b"nonsuch-\xff"], r"there is no program nonsuch-\\udcff"),
     ],
 )
-def test_what_is_no_command(desk: Desk, argv: list[str], said: str) -> None:
-    """What cannot be a command is refused, and why."""
+def test_what_is_no_command(desk: Desk, argv: list[str | bytes], said: str) -> None:
+    """What cannot be a command is refused, and why; nobody else notices."""
+    before = desk.tree.pid(WORKER)
     with pytest.raises(BadRequest, match=said):
         desk.client.run_command(argv)
+    assert desk.tree.pid(WORKER) == before
 
 
 @pytest.mark.parametrize(
     ("argv", "stage", "said"),
     [
         (["/nonsuch/x"], "exec", "No such file"),
+        ([b"/nonsuch/\xff"], "exec", r"/nonsuch/\udcff: No such file"),
+        (["/" + "x" * 5000], "exec", "File name too long"),
         (["/etc/passwd"], "exec", "Permission denied"),
         (["/"], "exec", "Permission denied"),
         (["echo", "x" * 200_000], "exec", "Argument list too long"),
         (["echo", *["y" * 100_000] * 30], "exec", "Argument list too long"),
     ],
 )
-def test_what_cannot_be_started(desk: Desk, argv: list[str], stage: str, said: str) -> None:
+def test_what_cannot_be_started(desk: Desk, argv: list[str | bytes], stage: str, said: str) -> None:
     """A failure between fork and exec has its stage and the kernel's word for it."""
     result = desk.client.run_command(argv)
     assert (result.reason, result.stage, result.code) == ("start_failed", stage, None)

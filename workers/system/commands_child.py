@@ -24,6 +24,9 @@ from regrow.workers import clone
 from regrow.workers.system import commands_calls as calls
 
 NOT_RUN = 127
+LONGEST_SUBJECT = 500
+"""Characters of a path that are told of: a failure is read at once."""
+
 """The exit status of a child that never ran its program."""
 
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTTOU, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
@@ -110,6 +113,7 @@ def _be_command(launch: Launch, status_fd: int, parent: int) -> NoReturn:
         subject = stage[1] if len(stage) > 1 else ""
         if stage[0] == "exec" and error.errno == errno.ENOENT:
             subject += _lacking(launch.executable)
+        subject = subject[:LONGEST_SUBJECT].encode(errors="backslashreplace").decode()  # a path may be any bytes
         os.write(status_fd, msgspec.msgpack.encode(Failure(stage[0], error.errno or 0, subject)))
     except BaseException as error:  # noqa: BLE001 - nothing may unwind into the runner's frames
         failure = Failure(f"{stage[0]} ({type(error).__name__}: {error})"[:500], errno.EINVAL)

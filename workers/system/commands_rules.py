@@ -32,7 +32,7 @@ class Denied(Exception):
     """A request is not carried out; `code` is that of a refusal."""
 
     def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
+        super().__init__(text.encode(errors="backslashreplace").decode())  # names of programs may be any bytes
         self.code = code
 
 
