@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,10 @@ def _read(path: Path, problems: Problems) -> Source | None:
             content = opened.read(LARGEST_FILE_BYTES + 1)
         if len(content) > LARGEST_FILE_BYTES:
             problems.add_line(file, 1, "", f"cannot read a file above {LARGEST_FILE_BYTES} bytes", code="unreadable")
+            return None
+        if content.startswith(BOM_UTF8):
+            told = "begins with a byte order mark, which TOML has not"
+            problems.add_line(file, 1, "", told, "save it without", "syntax")
             return None
         return Source(file, _folder(path), content.decode())
     except UnicodeDecodeError as error:

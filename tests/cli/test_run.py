@@ -63,6 +63,18 @@ def test_check_prints_every_problem(cli: Cli, bad: str) -> None:
     assert second.startswith(f"{bad}:5: worker.web.command[0]: ")
 
 
+def test_check_of_a_file_with_a_byte_order_mark(cli: Cli, good: str) -> None:
+    """Nobody sees it in an editor, so it is named."""
+    text = Path(good).read_bytes()
+    Path(good).write_bytes(b"\xef\xbb\xbf" + text)
+    done = cli("check", good)
+    assert (done.status, done.err) == (
+        78, f"{good}:1: begins with a byte order mark, which TOML has not (save it without)\n",
+    )  # fmt: skip
+    Path(good).write_bytes(text.replace(b"\n", b"\r\n"))
+    assert cli("check", good).status == 0
+
+
 def test_check_as_json(cli: Cli, bad: str) -> None:
     """As JSON the problems are a list on stdout; the status is 78 all the same."""
     done = cli("check", bad, "--format", "json")
