@@ -153,6 +153,10 @@ class Root:
             self._hung_up = False
             self._hangup()
 
+    def forget_hang_up(self) -> None:
+        """A SIGHUP that waits for its turn is to have none."""
+        self._hung_up = False
+
     def tell_systemd(self, text: str, fd: int = -1) -> None:
         if self.notify:
             notify(self.notify, text, fd)

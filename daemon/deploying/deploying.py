@@ -99,6 +99,7 @@ class Deploying:
             text = f"cannot cancel apply {id}: it is rolled back already ({apply.state.reason}); {apply}"
             refuse(ControlError("busy", text, apply=id))
             return
+        self._root.forget_hang_up()  # it would have the same files applied again
         self._cancelled = done if wait else None
         apply.cancel(by)
         if not wait:

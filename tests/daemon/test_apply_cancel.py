@@ -53,6 +53,15 @@ def test_without_waiting(tree: Tree, gated: Gated) -> None:
     assert gated.answer()["reason"] == told["reason"]
 
 
+def test_a_hangup_that_waits(tree: Tree, gated: Gated) -> None:
+    """It would have the same files applied again: it is dropped."""
+    procs.kill(tree.call("ping")["pid"], signal.SIGHUP)
+    tree.call("ping")
+    tree.call("cancel_apply")
+    assert gated.answer()["outcome"] == "rolled_back"
+    assert tree.refused("cancel_apply").code == "not_found"
+
+
 def test_none_is_under_way(tree: Tree, config: Config) -> None:
     """Refused, before and after one."""
     small(tree, config, "a:P")
