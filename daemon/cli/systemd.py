@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regrow.config.exits import BAD_CONFIG, DONE, USAGE
+from regrow.config.exits import BAD_CONFIG, DONE, REFUSED, USAGE
 from regrow.daemon.cli.options import debug_option
 from regrow.daemon.cli.report import Failed
 from regrow.daemon.cli.run import files_argument
@@ -49,6 +49,7 @@ def install(files: tuple[str, ...], sockets: bool, user: bool) -> int:
     """
     Write the unit, and link each FILE to where it looks.
 
+    For the machine also make the user `regrow` for programs, the group `regrow-operators` and /etc/regrow.
     Starts nothing, and says what to type next. May be repeated; after an upgrade of regrow it should be.
     """
     from regrow.config.errors import ConfigErrors
@@ -57,6 +58,9 @@ def install(files: tuple[str, ...], sockets: bool, user: bool) -> int:
 
     site = _site(user, "install")
     links = units.links(site, files)
+    with _as_one_line("install"):
+        units.refuse_foreign(site.unit)
+        complained = not user and _declare()  # before the files are read, which may name who is made here
     plans = []
     for file in files:
         try:
@@ -77,7 +81,18 @@ def install(files: tuple[str, ...], sockets: bool, user: bool) -> int:
         for unit, text in listening.items():
             _say("wrote" if units.write(unit, text) else "unchanged", unit)
     _say_what_to_type(site, links, [unit.name for unit in listening])
-    return DONE
+    return REFUSED if complained else DONE
+
+
+def _declare() -> bool:
+    """Make the user, the group and the folder of a machine; whether something is wrong with them."""
+    from regrow.daemon.cli import declared
+
+    complained = False
+    for line, is_complaint in declared.install():
+        click.echo(line, err=is_complaint)
+        complained |= is_complaint
+    return complained
 
 
 def _say_what_to_type(site: units.Site, links: Iterable[Path], sockets: list[str]) -> None:
@@ -103,9 +118,9 @@ def uninstall(names: tuple[str, ...], user: bool) -> int:
     """
     Undo it: of these trees (by name or file), or of all.
 
-    None of them may run. The files themselves stay; the unit goes with the last of them.
+    None of them may run. The files themselves stay; the unit goes with the last of them. A user that was made stays.
     """
-    from regrow.daemon.cli import socket_units, units
+    from regrow.daemon.cli import declared, socket_units, units
 
     site = _site(user, "uninstall")
     links = {units.link_of(site, name) for name in names} if names else units.links_there(site)
@@ -125,6 +140,8 @@ def uninstall(names: tuple[str, ...], user: bool) -> int:
             click.echo(f"kept {site.unit}: {', '.join(sorted(map(units.instance, left)))} need it")
         else:
             _say("removed" if units.remove_unit(site) else "not there:", site.unit)
+            for line in () if user else declared.uninstall():
+                click.echo(line)
     units.reload(site)
     return DONE
 
@@ -133,10 +150,13 @@ def uninstall(names: tuple[str, ...], user: bool) -> int:
 @user_option
 @debug_option
 def show(user: bool) -> None:
-    """Print the unit that `install` would write."""
-    from regrow.daemon.cli import units
+    """Print the files that `install` would write, each below its path."""
+    from regrow.daemon.cli import declared, units
 
-    click.echo(units.text(user=user), nl=False)
+    files = [(units.site(user=user).unit, units.text(user=user))]
+    if not user:
+        files += [(file.path, declared.text(file)) for file in (declared.ACCOUNTS, declared.FOLDERS)]
+    click.echo("\n".join(f"# {path}\n{text}" for path, text in files), nl=False)
 
 
 def _site(user: bool, what: str) -> units.Site:

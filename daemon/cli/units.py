@@ -134,11 +134,9 @@ def write(unit: Path, wanted: str) -> bool:
     Raises:
         Failed: somebody else's is there; OSError.
     """
-    if unit.exists():
-        there = unit.read_text(errors="replace")
-        if there == wanted:
-            return False
-        _refuse_foreign(unit, there)
+    if unit.exists() and unit.read_text(errors="replace") == wanted:
+        return False
+    refuse_foreign(unit)
     unit.parent.mkdir(parents=True, exist_ok=True)
     new = unit.with_name(f".{unit.name}.{os.getpid()}")
     try:
@@ -150,8 +148,14 @@ def write(unit: Path, wanted: str) -> bool:
     return True
 
 
-def _refuse_foreign(unit: Path, there: str) -> None:
-    if not there.startswith(SIGN):
+def refuse_foreign(unit: Path) -> None:
+    """
+    See that a unit may be written, or taken away.
+
+    Raises:
+        Failed: somebody else's is there.
+    """
+    if unit.exists() and not unit.read_text(errors="replace").startswith(SIGN):
         raise Failed(f"cannot use {unit}: one is there that regrow has not written; move it away")
 
 
@@ -186,7 +190,7 @@ def remove_unit(site: Site) -> bool:
     """
     if not site.unit.exists():
         return False
-    _refuse_foreign(site.unit, site.unit.read_text(errors="replace"))
+    refuse_foreign(site.unit)
     site.unit.unlink()
     try:
         site.folder.rmdir()

@@ -38,14 +38,15 @@ def wheel(tmp_path: Path) -> Path:
 
 
 def test_wheel_equals_folders(wheel: Path) -> None:
-    """Every module and py.typed of the rooms and every unit is in the wheel under `regrow/`, and nothing else is."""
+    """Every module and py.typed of the rooms and every file for systemd is in the wheel, and nothing else is."""
     expected = {
         f"regrow/{path.relative_to(ROOT)}"
         for room in ROOMS
         for path in (ROOT / room).rglob("*")
         if path.suffix == ".py" or path.name == "py.typed"
     }
-    expected |= {f"regrow/{path.relative_to(REPOSITORY)}" for path in (REPOSITORY / UNITS).rglob("*.service")}
+    units = [path for path in (REPOSITORY / UNITS).rglob("*") if path.suffix in (".service", ".conf")]
+    expected |= {f"regrow/{path.relative_to(REPOSITORY)}" for path in units}
     with zipfile.ZipFile(wheel) as archive:
         contents = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert expected == contents

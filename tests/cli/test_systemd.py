@@ -219,8 +219,20 @@ def test_path_of_regrow_is_quoted(
 def test_show_prints_what_install_writes(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`show` and the file are the same text."""
+    """`show` is the file, below its path."""
     assert run(["systemd", "install", "--user", tree(tmp_path)]) == 0
     capsys.readouterr()
     assert run(["systemd", "show", "--user"]) == 0
-    assert capsys.readouterr().out == (home / "systemd/user/regrow@.service").read_text()
+    unit = home / "systemd/user/regrow@.service"
+    assert capsys.readouterr().out == f"# {unit}\n{unit.read_text()}"
+
+
+def test_show_of_a_machine_has_its_user_and_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also what is declared for sysusers.d and tmpfiles.d, in the words of those."""
+    assert run(["systemd", "show"]) == 0
+    shown = capsys.readouterr().out
+    places = ["/etc/systemd/system/regrow@.service", "/etc/sysusers.d/regrow.conf", "/etc/tmpfiles.d/regrow.conf"]
+    assert [line[2:] for line in shown.splitlines() if line.startswith("# /")] == places
+    declares = [line.split(None, 2) for line in shown.partition(places[1])[2].splitlines() if line[:1] not in ("", "#")]
+    assert [words[:2] for words in declares] == [["u", "regrow"], ["g", "regrow-operators"], ["d", "/etc/regrow"]]
+    assert shown.count(units.SIGN) == len(places)

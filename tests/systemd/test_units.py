@@ -260,10 +260,10 @@ def test_install_says_what_to_type(tree: Tree) -> None:
     machine, unit = tree.machine, "/etc/systemd/system/regrow@.service"
     tree.write(worker("one"))
     first = machine.regrow("systemd", "install", f"{SHARE}/{tree.file.name}").splitlines()
-    assert first[1:] == [f"linked /etc/regrow/{tree.name}.toml", f"now type: systemctl enable --now {tree.unit}"]
+    assert first[-2:] == [f"linked /etc/regrow/{tree.name}.toml", f"now type: systemctl enable --now {tree.unit}"]
     again = machine.regrow("systemd", "install", f"{SHARE}/{tree.file.name}").splitlines()
-    assert again[:2] == [f"unchanged {unit}", f"unchanged /etc/regrow/{tree.name}.toml"]
-    machine.do(*first[2].removeprefix("now type: ").split())
+    assert again[-3:-1] == [f"unchanged {unit}", f"unchanged /etc/regrow/{tree.name}.toml"]
+    machine.do(*first[-1].removeprefix("now type: ").split())
     assert tree.state() == ("active", "running")
     refused = machine.run(*REGROW, "systemd", "uninstall", tree.name)
     assert refused.returncode == 1
