@@ -338,6 +338,8 @@ class Shims:
         return None if pid is None else (pid, status_fd)
 
     def _spawn(self, launch: Launch, argv: tuple[str, ...], child_fd: int) -> int | None:
+        if launch.group is not None and launch.limits.memory_bytes is not None:
+            return None  # a death for want of memory in that group would be ours as well, see `vm_spawn`
         image_fd = self._image(launch)
         assert launch.stdout.fd is not None
         assert launch.stderr.fd is not None

@@ -10,10 +10,14 @@ As long as it borrows our memory, all signals are blocked in it: a handler of ou
 before 5.16 writes a core for it, all who share the memory would die. It unblocks nothing: what it executes must. Nor
 does it become another user, who could then read and write our memory: what it executes may.
 
+Whom the kernel kills for want of memory takes all with it who share that memory. So nobody must be born in this way
+into a control group that has a limit of memory of its own: its exec alone, or whoever is left there, may overrun it,
+and we would die. Where the limit is ours as well, or is the machine's, we are as likely to be chosen as our child.
+
 It can be had on x86-64, from Linux 5.7 on, where no filter of system calls forbids clone3.
 
 Source: clone3(2), vfork(2), execveat(2), set_tid_address(2) on the word, ptrace(2) on access modes; Linux's
-kernel/fork.c (mm_release) and fs/coredump.c (zap_threads); the System V ABI.
+kernel/fork.c (mm_release), mm/oom_kill.c (__oom_kill_process) and fs/coredump.c (zap_threads); the System V ABI.
 """
 
 from __future__ import annotations

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from forks import in_fork
 from groups import in_subtree
+from msgspec import structs
 
+from regrow.config.spec import Limits
 from regrow.daemon.linux import vm_spawn
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.shim import Shims
@@ -177,6 +179,28 @@ def test_commands_are_born_in_their_groups() -> None:
         assert group.pids() == [made[0]]
         os.kill(made[0], signal.SIGKILL)
         assert wait(made[0]) == -signal.SIGKILL
+        assert group.remove() == ""
+        shims.close()
+        for fd in (null, made[1]):
+            os.close(fd)
+
+    in_subtree(body)
+
+
+def test_no_shared_memory_where_memory_is_limited() -> None:
+    """The kernel kills all who share the memory of its victim: a command in a limited group is forked."""
+
+    def body(subtree: Group) -> None:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        target = Target(fd=null)
+        group, shims = subtree.child("tight"), Shims()
+        assert group.create() == ""
+        given = Launch({}, target, target, null, cwd="/", group=group, limits=Limits(memory_bytes=1 << 30))
+        for _ in range(2):
+            assert shims.start(given, "/bin/true", ("true",)) is None
+        made = shims.start(structs.replace(given, group=None), "/bin/true", ("true",))  # without a group none is killed
+        assert made is not None
+        assert wait(made[0]) == 0
         assert group.remove() == ""
         shims.close()
         for fd in (null, made[1]):
