@@ -27,6 +27,7 @@ import errno
 import fcntl
 import mmap
 import os
+import resource
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
@@ -124,7 +125,10 @@ _LONGEST = 32 * mmap.PAGESIZE - 1
 """The longest string that execve takes (MAX_ARG_STRLEN)."""
 
 _MOST = 1 << 20
-"""Bytes of all strings; a longer list is for who can say why it does not fit."""
+"""Bytes of all strings and pointers; a longer list is for who can say why it does not fit."""
+
+_OTHERS = 4096
+"""Bytes beyond them that must fit: the kernel's own name of the program, and the first page of its stack."""
 
 _MOST_HELD = 256
 """Processes that may be on their way at once; for the next one we wait."""
@@ -160,7 +164,7 @@ class VmSpawn:
     """
 
     def __init__(self, stages: Stages, ignored: Iterable[int]) -> None:
-        if os.uname().machine != "x86_64":
+        if os.uname().machine != "x86_64" or struct.calcsize("P") != 8:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         self._stages = stages
         self._code = ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_void_p)(_executable(_CODE))
@@ -232,7 +236,7 @@ class VmSpawn:
         strings = text.split(b"\0")[:-1]
         if len(strings) != len(argv) + len(env):
             raise ValueError("a string holds a zero byte")
-        if len(text) > _MOST or len(max(strings, key=len)) >= _LONGEST:
+        if len(text) + 8 * len(strings) > _room() or len(max(strings, key=len)) >= _LONGEST:
             raise ValueError("too long")
         rows = self._rows + b"".join(self._place(fd, at) for fd, at in placed) + self._last_row
         argv_at = _HEAD + len(rows)
@@ -257,6 +261,12 @@ class VmSpawn:
         if fd == at:
             return _ROW.pack(_FCNTL, self._stages.descriptors, fd, fcntl.F_SETFD, 0, 0)
         return _ROW.pack(_DUP3, self._stages.descriptors, fd, at, 0, 0)
+
+
+def _room() -> int:
+    """Bytes that surely fit: the kernel takes a quarter of the stack's limit, or more (execve(2))."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    return _MOST if limit == resource.RLIM_INFINITY else min(_MOST, limit // 4 - _OTHERS)
 
 
 def _executable(code: bytes) -> int:

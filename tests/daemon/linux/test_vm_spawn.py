@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import signal
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,6 +99,28 @@ def test_what_no_program_can_be_given(text: str) -> None:
     many = (text,) * (1 if len(text) > 1 else vm_spawn._MOST // 2 + 1)
     with opened("/bin/true") as (program, _, writer), pytest.raises(ValueError, match=r"zero byte|too long"):
         VmSpawn(STAGES, ()).spawn(program, many, {}, (), writer)
+
+
+@pytest.mark.parametrize("argv", [("x",) * 100_000, ("", *("x" * 30_000,) * 3)])
+def test_what_does_not_fit_on_the_stack(argv: tuple[str, ...]) -> None:
+    """The kernel counts pointers too, and where the stack has a small limit, it takes less: said before it is tried."""
+
+    def body() -> None:
+        resource.setrlimit(resource.RLIMIT_STACK, (65_536 if len(argv) < 100 else 2 << 20,) * 2)
+        made = VmSpawn(STAGES, ())
+        with opened("/bin/true") as (program, _, writer):
+            assert wait(made.spawn(program, ("true",), {}, (), writer)) == 0
+            with pytest.raises(ValueError, match="too long"):
+                made.spawn(program, argv, {}, (), writer)
+
+    in_fork(body)
+
+
+def test_other_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor can it be had by a process of 32 bits on a kernel of 64."""
+    monkeypatch.setattr(struct, "calcsize", lambda _format: 4)
+    with pytest.raises(OSError, match="not implemented"):
+        VmSpawn(STAGES, ())
 
 
 def test_memory_is_given_back() -> None:
