@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from regrow.ipc.commands_aio import AsyncCommand
-    from regrow.ipc.commands_result import CommandResult, Word
+    from regrow.ipc.commands_request import Word
+    from regrow.ipc.commands_result import CommandResult
     from regrow.ipc.groups import Address
     from regrow.ipc.mailbox import Signal
     from regrow.ipc.posting_aio import AsyncPosting

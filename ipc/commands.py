@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from regrow.ipc import commands_wire as wire
-from regrow.ipc.commands_result import CommandResult, Progress, request_frame, request_of
+from regrow.ipc.commands_request import request_frame, request_of
+from regrow.ipc.commands_result import CommandResult, Progress
 from regrow.ipc.errors import CallTimeout, NoProcess
 
 CONNECT_S = 2.0

@@ -15,7 +15,8 @@ from typing import Any, Self
 
 from regrow.ipc import commands_wire as wire
 from regrow.ipc.commands import CONNECT_S, GRACE_S, connect
-from regrow.ipc.commands_result import CommandResult, Progress, request_frame, request_of
+from regrow.ipc.commands_request import request_frame, request_of
+from regrow.ipc.commands_result import CommandResult, Progress
 from regrow.ipc.errors import CallTimeout
 
 

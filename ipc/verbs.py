@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from regrow.config.spec import Limits
     from regrow.ipc.commands import Command
-    from regrow.ipc.commands_result import CommandResult, Word
+    from regrow.ipc.commands_request import Word
+    from regrow.ipc.commands_result import CommandResult
     from regrow.ipc.groups import Address
     from regrow.ipc.monitor import Monitor
     from regrow.ipc.names import Record

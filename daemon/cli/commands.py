@@ -122,6 +122,7 @@ def _check(argv: tuple[str, ...], *, isolates: tuple[str, ...], **options: Any) 
         click.UsageError.
     """
     program, cwd = argv[0], options["cwd"]
+    (options["user"] or "").encode()  # a name that is no text is told as in every verb
     if not program:
         raise click.UsageError("the program is an empty word: write `regrow run -- PROGRAM …`")
     if "/" in program and not os.path.isabs(program):
@@ -134,7 +135,7 @@ def _check(argv: tuple[str, ...], *, isolates: tuple[str, ...], **options: Any) 
 
 
 def _limits(bounds: tuple[str, ...]) -> Limits:
-    from regrow.ipc.commands_result import limits_of
+    from regrow.ipc.commands_request import limits_of
 
     try:
         return limits_of(_pairs(bounds, "--limit"))

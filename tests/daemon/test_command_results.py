@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -205,9 +206,10 @@ def test_missing_interpreter(desk: Desk) -> None:
 
 def test_odd_arguments(desk: Desk) -> None:
     """Newlines, nothing, and what is no UTF-8 arrive as they are."""
-    odd: list[str | bytes] = ["a\nb", "", b"\xff\xfe", "ü", "x" * 100_000]
+    odd: list[str | bytes] = ["a\nb", "", b"\xff\xfe", "\udc80", "ü", "x" * 100_000]
     result = desk.client.run_command(["printf", "%s|", *odd])
-    assert result.stdout == b"a\nb||\xff\xfe|" + "ü|".encode() + b"x" * 100_000 + b"|"
+    assert result.stdout == b"a\nb||\xff\xfe|\x80|" + "ü|".encode() + b"x" * 100_000 + b"|"
+    assert result.argv[4:6] == ("\udcff\udcfe", "\udc80")
     assert "\n" not in desk.events("command_started")[-1]
 
 
@@ -287,8 +289,10 @@ def test_backpressure() -> None:
 
 def test_requests_of_others(desk: Desk) -> None:
     """An unknown user is refused, and so is one that is asked for by somebody who may not."""
-    with pytest.raises(BadRequest, match="there is no user nonsuch"):
-        desk.client.run_command(["id"], user="nonsuch")
+    for user in ("nonsuch", "n\0n", "9" * 5000, "9" * 30):
+        shown = user if user.isprintable() else repr(user)
+        with pytest.raises(BadRequest, match=f"there is no user {re.escape(shown[:80])}$"):
+            desk.client.run_command(["id"], user=user)
     result = desk.client.run_command(["id", "-un"], user="nobody")
     assert result.stdout == b"nobody\n"
 

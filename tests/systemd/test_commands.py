@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from pathlib import Path
 
 import pytest
 from booted import REGROW
 from services import Tree, worker
 
 pytestmark = pytest.mark.root
+
+EATS = "import os; fd = os.memfd_create('eaten'); [os.write(fd, bytes(1 << 20)) for _ in range(256)]"
+"""Memory that no limit of a process counts."""
 
 ISOLATIONS = ((), ("network",), ("tmp",), ("root",), ("processes",), ("network", "tmp", "root", "processes"))
 TALKS = (
@@ -52,3 +57,16 @@ def test_isolation_for_another_user(tree: Tree) -> None:
             assert "cannot isolate" in done.stderr
         else:
             assert_isolated(words, done.stdout)
+
+
+def test_out_of_memory_is_named(tree: Tree) -> None:
+    """A command beyond its limit is killed by the kernel, and the reason says so."""
+    if "memory" not in Path(tree.machine.group.path, "cgroup.controllers").read_text().split():
+        pytest.skip("the memory controller is not in the second version of control groups here")
+    tree.install(worker("one"), top="[commands]\n")
+    tree.start()
+    eats = ("--limit", "memory=64MiB", "--format", "json", "--", "python3", "-c", EATS)
+    done = tree.machine.run(*REGROW, "run", "--name", tree.name, *eats)
+    said = json.loads(done.stdout)
+    assert (said["reason"], said["signal"], said["text"]) == ("oom", "SIGKILL", "it needed more memory than it may have")
+    assert said["peak_memory_bytes"] <= 64 << 20

@@ -23,7 +23,7 @@ from regrow.config.spec import CommandsSpec
 from regrow.daemon.linux import kernel
 from regrow.ipc import CommandResult, ProcessDown, Refused
 from regrow.ipc.commands import Command, run_command
-from regrow.ipc.commands_result import request_of
+from regrow.ipc.commands_request import request_of
 from regrow.workers.system import commands
 
 pytestmark = pytest.mark.root

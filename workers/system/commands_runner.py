@@ -64,6 +64,10 @@ class Job(Struct, frozen=True):
     queued_s: float
 
 
+LONGEST_NAME = 80
+"""Characters of a name that are repeated where there is no such user."""
+
+
 class Refused(Exception):
     """The command is not run after all."""
 
@@ -161,8 +165,9 @@ def _person(job: Job) -> Person:
         return job.person
     try:
         entry = pwd.getpwuid(int(asked)) if asked.isdecimal() else pwd.getpwnam(asked)
-    except (KeyError, OverflowError):
-        raise Refused("bad_request", f"there is no user {asked}") from None
+    except (KeyError, OverflowError, ValueError):  # a NUL, or thousands of digits
+        shown = asked if asked.isprintable() else repr(asked)
+        raise Refused("bad_request", f"there is no user {shown[:LONGEST_NAME]}") from None
     if entry.pw_uid == job.person.uid:
         return job.person
     if not job.may_become:

@@ -1,0 +1,93 @@
+"""What a command is asked for as, and what its result says of itself: without a daemon."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regrow.ipc import CommandResult
+from regrow.ipc.commands_request import request_of
+
+NO_NUL = st.binary(max_size=50).filter(lambda word: b"\0" not in word)
+
+
+@given(argv=st.lists(NO_NUL, min_size=1, max_size=5))
+def test_words_are_bytes_again(argv: list[bytes]) -> None:
+    """Bytes, and the text that Python shows of them, are the same words, also where they are no UTF-8."""
+    shown = [os.fsdecode(word) for word in argv]
+    assert request_of(shown).argv == request_of(argv).argv == tuple(argv)
+    asked = request_of(["true"], env={"X": shown[0]}, cwd=shown[0])
+    assert (asked.env, asked.cwd) == ({b"X": argv[0]}, argv[0])
+
+
+def test_paths_are_words() -> None:
+    """As for `subprocess`."""
+    assert request_of([Path("/bin/ls"), b"-l", "ü"]).argv == (b"/bin/ls", b"-l", "ü".encode())
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [
+        ({"argv": ["echo", "a", "x\ud800y"]}, r"argv[2] holds '\ud800', which utf-8 cannot write; pass bytes instead"),
+        ({"argv": ["\udfff"]}, r"argv[0] holds '\udfff', which"),
+        ({"argv": [Path("\ud800")]}, r"argv[0] holds '\ud800', which"),
+        ({"env": {"X": "\ud800"}}, r"env['X'] holds '\ud800', which"),
+        ({"env": {"\ud800": "1"}}, r"a name in env holds '\ud800', which"),
+        ({"cwd": "/\ud800"}, r"cwd holds '\ud800', which"),
+        ({"user": "\udc80"}, r"user is not UTF-8: '\udc80'"),
+    ],
+)
+def test_what_stands_for_no_bytes(asked: dict[str, Any], where: str) -> None:
+    """Half a character is refused, and the word that holds it is named."""
+    with pytest.raises(ValueError, match="cannot run a command") as raised:
+        request_of(**{"argv": ["true"], **asked})
+    assert where in str(raised.value)
+    assert not isinstance(raised.value, UnicodeError)
+    str(raised.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [
+        ({"argv": ["echo", 5]}, "argv[1] must be str, bytes or a path, not 5"),
+        ({"argv": [None]}, "argv[0] must be"),
+        ({"env": {"X": 1}}, "env['X'] must be"),
+        ({"cwd": 3}, "cwd must be"),
+    ],
+)
+def test_what_is_no_word(asked: dict[str, Any], where: str) -> None:
+    """A number is not made a word by itself; which one it is, is said."""
+    with pytest.raises(TypeError) as raised:
+        request_of(**{"argv": ["true"], **asked})
+    assert where in str(raised.value)
+
+
+def came_to(**fields: Any) -> CommandResult:
+    """A result with these fields."""
+    plain = {"reason": "exit", "code": 0, "signal": None, "text": "", "stage": "", "errno": 0, "at": 0.0}
+    output = {"stdout": b"", "stderr": b"", "stdout_cut": 0, "stderr_cut": 0}
+    used = {"queued_s": 0.0, "duration_s": 0.0, "cpu_user_s": 0.0, "cpu_system_s": 0.0, "peak_memory_bytes": 0}
+    return CommandResult(**{"argv": ("x",), **plain, **output, **used, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "exit 0"),
+        ({"code": 3}, "exit 3"),
+        ({"reason": "signal", "code": None, "signal": "SIGSEGV"}, "SIGSEGV"),
+        ({"reason": "timeout", "code": None, "text": "it took longer than 1 s"}, "timeout: it took longer than 1 s"),
+        ({"stdout_cut": 7}, "exit 0 (7 bytes of stdout cut)"),
+        ({"stderr_cut": 1}, "exit 0 (1 byte of stderr cut)"),
+        ({"stdout_cut": 7, "stderr_cut": 12}, "exit 0 (7 bytes of stdout and 12 bytes of stderr cut)"),
+        ({"reason": "oom", "text": "too much", "stdout_cut": 7}, "oom: too much (7 bytes of stdout cut)"),
+    ],
+)
+def test_result_in_words(fields: dict[str, Any], said: str) -> None:
+    """How it ended, why, and what of its output is missing."""
+    assert str(came_to(**fields)) == said

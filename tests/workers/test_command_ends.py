@@ -1,0 +1,95 @@
+"""Why a command ended, from what the kernel and its control group tell of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from wire import TIMEOUT_S
+
+from regrow.config.spec import Limits
+from regrow.ipc import commands_wire as wire
+from regrow.ipc.commands_request import request_of
+from regrow.ipc.commands_wire import Ended
+from regrow.workers.system import commands_child
+from regrow.workers.system.commands_child import Person
+from regrow.workers.system.commands_runner import Job, be_runner
+
+COUNTED = "low 0\nhigh 0\nmax 9\noom 2\noom_kill {}\noom_group_kill 1\n"
+
+
+@pytest.fixture
+def group_fd(tmp_path: Path) -> Iterator[int]:
+    """The control group of a command: a folder with the files that the kernel would have there."""
+    fd = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
+
+
+def ended(words: list[str], group_fd: int, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Ended:
+    """Run this in a runner of its own, whose command is born beside its control group and not in it."""
+    ours, theirs = socket.socketpair()
+    worker, its_worker = socket.socketpair()
+    host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+    start = commands_child.start
+    job = Job(
+        run=1, request=request_of(words, timeout=TIMEOUT_S), executable="/bin/sh", connection=theirs, requester_fd=-1,
+        worker=its_worker, worker_ids=(os.geteuid(), os.getegid()), person=Person(os.geteuid(), os.getegid(), ()),
+        may_become=False, work_dir=str(directory), spaces=0, limits=Limits(), limits_group=True,
+        counts_processes=False, group_fd=group_fd, host_proc=host_proc, marker="",
+        deadline_s=time.monotonic() + TIMEOUT_S, queued_s=0.0,
+    )  # fmt: skip
+    pid = os.fork()
+    if pid == 0:
+        monkeypatch.setattr(commands_child, "start", lambda launch, _group: start(launch, -1))
+        be_runner(job)
+    os.close(host_proc)
+    with ours, theirs, worker, its_worker:
+        theirs.close()
+        its_worker.close()
+        ours.settimeout(TIMEOUT_S)
+        said = b"".join(iter(lambda: ours.recv(1 << 16), b""))
+        ours.close()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    (found,) = (payload for kind, payload in wire.Frames(len(said)).feed(said) if kind == wire.ENDED)
+    return msgspec.msgpack.decode(found, type=Ended)
+
+
+@pytest.mark.parametrize(
+    ("oom_kills", "script", "reason", "number"),
+    [
+        (1, "kill -KILL $$", "oom", "SIGKILL"),
+        (0, "kill -KILL $$", "signal", "SIGKILL"),
+        (1, "kill -TERM $$", "signal", "SIGTERM"),
+        (1, "exit 3", "exit", None),
+    ],
+)
+def test_out_of_memory(
+    group_fd: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    oom_kills: int,
+    script: str,
+    reason: str,
+    number: str | None,
+) -> None:
+    """Killed for want of memory is told from killed by somebody, by what its control group has counted."""
+    (tmp_path / "memory.events").write_text(COUNTED.format(oom_kills))
+    (tmp_path / "memory.peak").write_text("123456789\n")
+    (tmp_path / "work").mkdir()
+    came_to = ended(["sh", "-c", script], group_fd, tmp_path / "work", monkeypatch)
+    assert (came_to.reason, came_to.signal, came_to.peak_memory_bytes) == (reason, number, 123456789)
+    assert came_to.text == ("it needed more memory than it may have" if reason == "oom" else "")
+    assert came_to.code == (3 if reason == "exit" else None)
+
+
+def test_group_that_tells_nothing(tmp_path: Path, group_fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the controller for memory a group has none of these files: a SIGKILL is just that."""
+    (tmp_path / "work").mkdir()
+    came_to = ended(["sh", "-c", "kill -KILL $$"], group_fd, tmp_path / "work", monkeypatch)
+    assert (came_to.reason, came_to.signal, came_to.peak_memory_bytes > 0) == ("signal", "SIGKILL", True)
