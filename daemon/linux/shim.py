@@ -350,7 +350,7 @@ class Shims:
             except Failed:
                 raise
             except OSError as error:
-                if launch.group is not None or error.errno in _PASSING:
+                if launch.group is not None or error.errno in _PASSING or self._is_proved:
                     return None
                 self._quick, self._is_proved = None, True  # clone3 is forbidden, or not known
         if launch.group is not None:
@@ -370,8 +370,8 @@ class Shims:
         if self._quick is None and not self._is_proved:
             try:
                 self._quick = VmSpawn(Stages(_SESSION, _SIGNALS, _DESCRIPTORS, _SHIM), spawn.IGNORED)
-            except OSError:
-                self._is_proved = True
+            except OSError as error:
+                self._is_proved = error.errno not in _PASSING
         return self._quick
 
     def _spawn_quickly(

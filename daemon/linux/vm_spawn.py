@@ -131,7 +131,10 @@ _OTHERS = 4096
 """Bytes beyond them that must fit: the kernel's own name of the program, and the first page of its stack."""
 
 _MOST_HELD = 256
-"""Processes that may be on their way at once; for the next one we wait."""
+"""Processes that may be on their way at once: more are so where what they are born into is frozen."""
+
+_MOST_HELD_BYTES = 8 << 20
+"""Of memory that is kept for them."""
 
 FAILURE = struct.Struct("<II")
 """What is written to the status descriptor by who fails: the stage, and errno."""
@@ -175,6 +178,7 @@ class VmSpawn:
         )
         self._last_row = _ROW.pack(-1, stages.exec, 0, 0, 0, 0)
         self._held: list[ctypes.Array[ctypes.c_char]] = []
+        self._held_bytes = 0
 
     def spawn(
         self,
@@ -200,14 +204,16 @@ class VmSpawn:
         Raises:
             ValueError: an argument holds a zero byte, or is longer than the kernel takes, or all are.
             Failed: while we waited; there is nobody to reap.
-            OSError: there is no process, as clone3(2).
+            OSError: there is no process, as clone3(2); EAGAIN too when too many have not left our memory.
         """
-        made = self._call(program_fd, argv, env, placed, status_fd, group_fd, waits=waits or self._is_full())
-        address = ctypes.addressof(made)
-        self._held.append(made)
-        pid: int = self._code(address)
+        if self._is_full():
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        made = self._call(program_fd, argv, env, placed, status_fd, group_fd, waits=waits)
+        self._held.append(made)  # before, for an exception may come from a handler of signals right after the call
+        self._held_bytes += len(made)
+        pid: int = self._code(ctypes.addressof(made))
         if pid < 0:
-            self._held.pop()
+            self._held_bytes -= len(self._held.pop())
             raise OSError(-pid, os.strerror(-pid))
         _, number = FAILURE.unpack_from(made, _FAILURE_AT)
         if waits and number:
@@ -216,9 +222,13 @@ class VmSpawn:
         return pid
 
     def _is_full(self) -> bool:
-        if len(self._held) >= _MOST_HELD:
+        if self._exceeds():
             self._held = [made for made in self._held if _WORD.unpack_from(made, _WORD_AT) != (0,)]
-        return len(self._held) >= _MOST_HELD
+            self._held_bytes = sum(map(len, self._held))
+        return self._exceeds()
+
+    def _exceeds(self) -> bool:
+        return len(self._held) >= _MOST_HELD or self._held_bytes >= _MOST_HELD_BYTES
 
     def _call(
         self,

@@ -183,6 +183,88 @@ def test_nobody_waits() -> None:
     in_subtree(body)
 
 
+@pytest.mark.parametrize("most", ["_MOST_HELD", "_MOST_HELD_BYTES"])
+def test_nobody_waits_for_many_that_are_frozen(monkeypatch: pytest.MonkeyPatch, most: str) -> None:
+    """When too many are on their way, the next one is refused as in a shortage; when they are through, it is made."""
+    monkeypatch.setattr(vm_spawn, most, 3 if most == "_MOST_HELD" else 300_000)
+
+    def body(subtree: Group) -> None:
+        group, made = subtree.child("cold"), VmSpawn(STAGES, ())
+        assert group.create() == ""
+        freeze(group, frozen=True)
+        with opened("/bin/true") as (program, _, writer):
+            group_fd = group.open()
+            argv = ("true", "x" * 100_000)
+            pids = [made.spawn(program, argv, {}, (), writer, group_fd) for _ in range(3)]
+            for _ in range(2):
+                with pytest.raises(BlockingIOError):
+                    made.spawn(program, argv, {}, (), writer)
+            freeze(group, frozen=False)
+            assert [wait(pid) for pid in pids] == [0, 0, 0]
+            assert wait(made.spawn(program, argv, {}, (), writer, group_fd)) == 0
+            assert len(made._held) == 1
+            os.close(group_fd)
+        assert group.remove() == ""
+
+    in_subtree(body)
+
+
+def test_what_is_on_its_way_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of a later one leaves that one to the fork; whoever still reads our memory can do so."""
+
+    def body(subtree: Group) -> None:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        target = Target(fd=null)
+        group, shims = subtree.child("cold"), Shims()
+        assert group.create() == ""
+        given = Launch({}, target, target, null, cwd="/", group=group)
+        first = shims.start(given, "/bin/true", ("true",))
+        freeze(group, frozen=True)
+        second = shims.start(given, "/bin/true", ("true",))
+        assert first is not None
+        assert second is not None
+        quick = shims._quick
+        assert quick is not None
+        code = quick._code
+        monkeypatch.setattr(quick, "_code", lambda _address: -errno.EPERM)
+        assert shims.start(structs.replace(given, group=None), "/bin/true", ("true",)) is None
+        monkeypatch.setattr(quick, "_code", code)
+        assert shims._quick is quick
+        freeze(group, frozen=False)
+        for pid, status_fd in (first, second):
+            assert wait(pid) == 0
+            os.close(status_fd)
+        assert group.remove() == ""
+        shims.close()
+        os.close(null)
+
+    in_subtree(body)
+
+
+def test_shortage_at_its_making(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only this moment lacks what it needs, it is tried again."""
+    lacks = [errno.EMFILE]
+
+    def short(code: bytes) -> int:
+        if lacks:
+            raise OSError(lacks.pop(), "no")
+        return executable(code)
+
+    executable = vm_spawn._executable
+    monkeypatch.setattr(vm_spawn, "_executable", short)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    target = Target(fd=null)
+    shims = Shims()
+    for expected in (False, True):
+        made = shims.start(Launch({}, target, target, null, cwd="/"), "/bin/true", ("true",))
+        assert made is not None
+        assert wait(made[0]) == 0
+        os.close(made[1])
+        assert (shims._quick is not None) == expected
+    shims.close()
+    os.close(null)
+
+
 def freeze(group: Group, *, frozen: bool) -> None:
     """cgroup.freeze of version 2."""
     Path(group.path, "cgroup.freeze").write_text("1" if frozen else "0")
