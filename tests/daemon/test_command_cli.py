@@ -67,6 +67,7 @@ def test_other_ends(desk: Desk, words: tuple[str, ...], status: int, said: str) 
         (("--", "nonsuch"), 127, "cannot run: there is no program nonsuch in /usr/local/sbin:"),
         (("--format", "json", "--", "nonsuch"), 127, "there is no program nonsuch"),
         (("--user", "nonsuch", "--", "true"), 1, "cannot run: there is no user nonsuch"),
+        (("--user", "\udc80", "--", "true"), 2, "is not UTF-8"),
         (("--cwd", "/nonsuch", "--", "true"), 126, "cannot enter /nonsuch"),
         (("--cwd", "rel", "--", "true"), 2, "--cwd takes an absolute path, not rel: write /"),
         (("--", "./rel"), 2, "./rel is a relative path, and commands run elsewhere: write a name in PATH, or /"),
