@@ -405,7 +405,9 @@ class Shims:
         try:
             if self._status_fd < 0:
                 self._status_fd = os.dup(fd)  # a number that nothing else has, here and hence in every child
-            os.write(fd, image(self._machine, rows(setup, self._status_fd), os.getpid(), self._status_fd))
+            made = image(self._machine, rows(setup, self._status_fd), os.getpid(), self._status_fd)
+            if os.write(fd, made) != len(made):  # RLIMIT_FSIZE: a part of a program must not be run
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         except OSError:
             os.close(fd)

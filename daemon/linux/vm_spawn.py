@@ -283,7 +283,8 @@ def _executable(code: bytes) -> int:
     """The address of a page that holds the code; it is there as long as this process."""
     fd = os.memfd_create("regrow-spawn", os.MFD_CLOEXEC)
     try:
-        os.write(fd, code)
+        if os.write(fd, code) != len(code):  # RLIMIT_FSIZE
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         address = _LIBC.mmap(None, len(code), mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE, fd, 0)
     finally:
         os.close(fd)

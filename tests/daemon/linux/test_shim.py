@@ -8,6 +8,7 @@ import fcntl
 import os
 import random
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -19,11 +20,12 @@ from typing import Any, NoReturn
 
 import processes
 import pytest
+from forks import in_fork
 from msgspec.structs import replace
 
 from regrow.config.spec import Credentials, Kind, Limits, WorkerSpec
 from regrow.daemon.errors import SpawnError
-from regrow.daemon.linux import shim, spawn
+from regrow.daemon.linux import shim, spawn, vm_spawn
 from regrow.daemon.linux.shim import Row, Setup, Shims
 from regrow.daemon.linux.spawn import Launch, Target
 
@@ -239,6 +241,38 @@ def test_no_memory_file(shims: Shims, monkeypatch: pytest.MonkeyPatch) -> None:
         assert [shims.start(given, "/bin/true", ("true",)) for _ in range(3)] == [None] * 3
         assert processes.descriptors() == before
     assert len(tried) == 1
+
+
+@pytest.mark.parametrize("size", [0, 50, 100, 300, 400])
+def test_a_part_of_a_program_is_not_run(size: int) -> None:
+    """A small limit of the size of files holds for memory files too: nothing of what was cut off is executed."""
+
+    def body() -> None:
+        with launch() as (given, _reader):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+            shims = Shims()
+            for _ in range(2):
+                assert shims.start(given, "/bin/true", ("true",)) is None
+            shims.close()
+
+    in_fork(body)
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="only for x86-64")
+def test_code_that_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a part of the code that makes processes run: the shim is made by posix_spawn then."""
+    monkeypatch.setattr(vm_spawn, "_CODE", bytes(5000))
+
+    def body() -> None:
+        with launch() as (given, _reader):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+            shims = Shims()
+            made = shims.start(given, "/bin/true", ("true",))
+            assert made is not None
+            assert ended(*made) == (0, b"")
+            shims.close()
+
+    in_fork(body)
 
 
 def test_older_kernel(shims: Shims, monkeypatch: pytest.MonkeyPatch) -> None:
