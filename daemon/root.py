@@ -308,7 +308,7 @@ class Root:
     def _hangup(self) -> None:
         """SIGHUP: new files, at once or when it is ready and no apply is under way; by a new regrow if there is one."""
         self.streams.reopen()
-        if self.state == "starting":
+        if self.state == "starting" or self.deploying.busy:
             self._hung_up = True
         elif self.state == "running":
             self.reexec.renew()

@@ -38,12 +38,21 @@ SHOWN = 3
 
 class Apply:
     """
-    One, from its first step to its end. `record` tells of it, `before` is the plan that it may have to bring back.
+    One, from its first step to its end. `record` tells of it, `before` is the plan that it may have to bring back;
+    `over` gets the record as it ended.
 
     What it has asked and armed may still be answered when it is over, and means nothing then.
     """
 
-    def __init__(self, root: Root, record: Record, before: Plan, again: frozenset[str], cause: int) -> None:
+    def __init__(
+        self,
+        root: Root,
+        record: Record,
+        before: Plan,
+        again: frozenset[str],
+        cause: int,
+        over: Callable[[Record], None],
+    ) -> None:
         self._root = root
         self.record = record
         self.before = before
@@ -53,7 +62,7 @@ class Apply:
         self._failed_at: int | None = None
         self._waits = ""
         self._began_s = root.loop.now()
-        self._over: Callable[[Record], None] = lambda _record: None
+        self._over = over
         self._tells = 0
         self._started: dict[str, int] = {}
         """Who was started since it has begun, with how often the supervisors had been told of a tree by then."""
@@ -71,9 +80,10 @@ class Apply:
         gone = self._down() - self._were_down - self.state.down
         return tuple(name for name in places(self.before.root) if name in gone)
 
-    def begin(self, over: Callable[[Record], None]) -> None:
-        """Take the first step; `over` gets the record as it ended."""
-        self._over = over
+    def begin(self) -> None:
+        """Take the first step, unless it is over already or on its way back."""
+        if not self.under_way or self.state.back:
+            return
         plan = self.record.plan
         self._root.hold_to(replace(plan, root=self.before.root), plan, on_the_way=True)
         self._feed(deploy.Begun())

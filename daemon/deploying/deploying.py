@@ -176,14 +176,14 @@ class Deploying:
             self._next_id(), time.time(), by, plan.files, records.UNDER_WAY, plan,
             back_to=found.back_to, changes=told(difference, plan)["changes"], tables=difference.tables,
         )  # fmt: skip
-        self._keeping.keep(record)
         what = f" brings apply {found.back_to} back" if found.back_to is not None else ""
         cause = root.books.apply_event("apply_started", f"apply {record.id} by {by}{what}: {in_short(difference)}")
         before = self._plans.runs()
         if self._held.reloaded:  # the way begins where the processes are
             root.tell_tree(before.root, (), lambda: None)
-        self.apply = Apply(root, record, before, frozenset(difference.again), cause)
-        self.apply.begin(lambda ended: self._over(ended, before, done))
+        again = frozenset(difference.again)
+        self.apply = apply = Apply(root, record, before, again, cause, lambda ended: self._over(ended, before, done))
+        self._keeping.keep(record, lambda _fault: apply.begin())  # its number is never another's, whatever ends us
 
     def _next_id(self) -> int:
         self._plans.held = self._held.knowing(self._held.newest + 1)
