@@ -9,14 +9,18 @@ from collections.abc import Iterator
 
 import processes
 import pytest
+from hypothesis import HealthCheck, settings
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """
     Adopt every orphan that a test makes, so that it is seen; and let SIGINT end what tests start.
 
-    A shell that runs us in the background has it ignored, and so would all that we start.
+    A shell that runs us in the background has it ignored, and so would all that we start. Others may use the machine:
+    how long an example takes says nothing.
     """
+    settings.register_profile("regrow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("regrow")
     processes.become_subreaper()
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

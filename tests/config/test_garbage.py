@@ -45,14 +45,12 @@ def attempt(folder: Path, content: bytes) -> None:
         assert problem.file != str(path) or 0 <= problem.line <= lines
 
 
-@settings(deadline=None)
 @given(st.binary())
 def test_any_bytes(folder: Path, content: bytes) -> None:
     """Bytes of any kind."""
     attempt(folder, content)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="[]{}=\"'.,# \nabsw0123_-"))
 def test_any_toml_like_text(folder: Path, text: str) -> None:
     """Text that looks like TOML."""
@@ -77,7 +75,7 @@ def tables(kind: str, keys: dict[str, Any], names: list[str]) -> st.SearchStrate
     return st.builds(lambda head, keys: "\n".join([head, *(f"{k} = {v}" for k, v in keys.items())]), header, pairs)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.one_of(

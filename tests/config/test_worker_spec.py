@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trees import ENVIRON
 
@@ -118,7 +118,6 @@ KEYS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.one_of(JSON, st.dictionaries(KEYS, JSON)), st.sampled_from([STATIC, DYNAMIC]))
 def test_any_json_is_read_or_refused(raw: Any, supervisor: SupervisorSpec) -> None:
     """No JSON value makes the reader fail otherwise than with ConfigErrors."""

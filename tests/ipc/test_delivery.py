@@ -143,7 +143,7 @@ class Outcomes(RuleBasedStateMachine):
                 assert type(pending.error) is kinds.get(what, Refused)
 
 
-Outcomes.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+Outcomes.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
 TestOutcomes = Outcomes.TestCase
 
 

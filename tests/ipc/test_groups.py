@@ -6,12 +6,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.ipc.groups import by_key, least_outstanding, partition, round_robin
 
-calmly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others may use the machine
 keys = st.integers() | st.text() | st.binary() | st.floats(allow_nan=False) | st.lists(st.integers(0, 9)).map(tuple)
 
 
@@ -41,7 +40,6 @@ def test_order_of_a_map_does_not_matter() -> None:
     assert partition({"a": 2, "b": 1}, 1 << 30) == partition({"b": 1, "a": 2}, 1 << 30)
 
 
-@calmly
 @given(keys, st.integers(1, 1000))
 def test_partition_is_one_of_them(key: Any, partitions: int) -> None:
     """Always the same, and always below the number of partitions."""

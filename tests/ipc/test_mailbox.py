@@ -104,7 +104,7 @@ class Model(RuleBasedStateMachine):
         assert (self.mailbox.accepted, self.mailbox.refused) == (self.accepted, self.refused)
 
 
-Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Model.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestMailbox = Model.TestCase
 
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
 from regrow.ipc import wire
 from regrow.ipc.wire import Accepted, Call, Cast, Refusal, Reply, Send, Waiting, WireError
 
-calmly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others may use the machine
 ids = st.integers(0, wire.MAX_ID)
 texts = st.text(max_size=40)
 leaves = st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | texts | st.binary()
@@ -63,7 +62,6 @@ def test_documented_bytes(message: wire.Request | wire.Answer, frame: bytes) -> 
     assert wire.encode(decode(frame)) == frame
 
 
-@calmly
 @given(requests)
 def test_requests_come_back(request: wire.Request) -> None:
     """Every request is read as it was written, copied or not."""
@@ -74,7 +72,6 @@ def test_requests_come_back(request: wire.Request) -> None:
         wire.decode_answer(frame)
 
 
-@calmly
 @given(answers)
 def test_answers_come_back(answer: wire.Answer) -> None:
     """Every answer is read as it was written, and is no request."""
@@ -84,7 +81,6 @@ def test_answers_come_back(answer: wire.Answer) -> None:
         wire.decode_request(frame)
 
 
-@calmly
 @given(requests, st.lists(values, min_size=1, max_size=3))
 def test_more_elements_are_ignored(request: wire.Request, more: list[Any]) -> None:
     """A later minor version may add elements at the end; this one reads what it knows."""
@@ -94,7 +90,6 @@ def test_more_elements_are_ignored(request: wire.Request, more: list[Any]) -> No
     assert wire.encode(wire.decode_request(longer)) == frame
 
 
-@calmly
 @given(requests, st.data())
 def test_truncated(request: wire.Request, data: st.DataObject) -> None:
     """No part of a request is a request."""
@@ -132,7 +127,6 @@ def test_what_is_no_request(frame: bytes, text: str, id: int | None) -> None:
     assert error.value.id == id
 
 
-@calmly
 @given(st.binary(max_size=200))
 def test_any_bytes(frame: bytes) -> None:
     """They are a message or a WireError, whatever they are."""

@@ -172,4 +172,4 @@ class Posts(RuleBasedStateMachine):
 
 
 TestPosts = Posts.TestCase
-TestPosts.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPosts.settings = settings(max_examples=60, stateful_step_count=40)

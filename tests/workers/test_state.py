@@ -193,7 +193,7 @@ class AgainstDict(RuleBasedStateMachine):
 
 
 TestAgainstDict = AgainstDict.TestCase
-TestAgainstDict.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestAgainstDict.settings = settings(max_examples=80, stateful_step_count=40)
 
 
 # -- values ----------------------------------------------------------------------------------------
