@@ -37,7 +37,7 @@ from regrow.config.spec import Credentials, Limits, WorkerSpec
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import kernel, spawn
 from regrow.daemon.linux.spawn import Launch
-from regrow.daemon.linux.vm_spawn import FAILURE, Failed, Stages, VmSpawn
+from regrow.daemon.linux.vm_spawn import DEFAULT, FAILURE, ROW, Birth, Failed, Stages, VmSpawn
 
 _MFD_EXEC = 0x10  # Linux 6.3; before it every memory file could be executed, and the flag is unknown
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -50,9 +50,6 @@ MAX_IMAGES = 16
 
 _LIBRARY_SIGNALS = (32, 33)
 """Signals of glibc's own, which its posix_spawn leaves ignored, and which it lets nobody name in `setsigdef`."""
-
-_DEFAULT = bytes(32)
-"""The kernel's struct sigaction: SIG_DFL, without flags or a mask."""
 
 _NO_SIGNALS = bytes(8)
 
@@ -238,14 +235,13 @@ class Setup(Struct, frozen=True):
 _BASE = 0x400000
 _HEADERS = 64 + 2 * 56
 _PAGE = 0x10000  # the largest page of either machine
-_ROW = struct.Struct("<iIQQQQ")
 _LAST_ROW = struct.pack("<q", -1)
 
 
 def rows(setup: Setup, status_fd: int) -> list[Row]:
     """The system calls of a set-up, in the order of `spawn.fork_exec`."""
     made = [Row(_DESCRIPTORS, "fcntl", (status_fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC))]
-    made += [Row(_SIGNALS, "rt_sigaction", (number, _DEFAULT, 0, 8)) for number in _LIBRARY_SIGNALS]
+    made += [Row(_SIGNALS, "rt_sigaction", (number, DEFAULT, 0, 8)) for number in _LIBRARY_SIGNALS]
     made.append(Row(_SIGNALS, "rt_sigprocmask", (int(signal.SIG_SETMASK), _NO_SIGNALS, 0, len(_NO_SIGNALS))))
     made += [
         Row(_LIMITS, "setrlimit", (which, struct.pack("<qq", soft, hard)))
@@ -278,7 +274,7 @@ def image(machine: Machine, table: list[Row], parent: int, status_fd: int) -> by
     """
     code = machine.code + bytes(-len(machine.code) % 8)
     start = _HEADERS + len(code)
-    table_size = 8 + len(table) * _ROW.size + len(_LAST_ROW)
+    table_size = 8 + len(table) * ROW.size + len(_LAST_ROW)
     packed = [struct.pack("<II", parent, status_fd)]
     pointed = b""
     for row in table:
@@ -289,7 +285,7 @@ def image(machine: Machine, table: list[Row], parent: int, status_fd: int) -> by
                 pointed += argument + bytes(-len(argument) % 8)
             else:
                 numbers[place] = argument & 0xFFFF_FFFF_FFFF_FFFF
-        packed.append(_ROW.pack(machine.calls[row.call], row.stage, *numbers))
+        packed.append(ROW.pack(machine.calls[row.call], row.stage, *numbers))
     body = code + b"".join(packed) + _LAST_ROW + pointed
     size = _HEADERS + len(body)
     ident = b"\x7fELF\x02\x01\x01" + bytes(9)
@@ -381,7 +377,7 @@ class Shims:
         group_fd = launch.group.open() if launch.group is not None else -1
         try:
             child_fd, _ = placed[-1]
-            pid = quick.spawn(image_fd, argv, launch.env, placed, child_fd, group_fd, waits=not self._is_proved)
+            pid = quick.spawn(Birth(image_fd, argv, launch.env, placed, child_fd, group_fd, waits=not self._is_proved))
         finally:
             if group_fd >= 0:
                 os.close(group_fd)

@@ -111,9 +111,11 @@ _STACK = 64
 _HEAD = _CALL.size + _CLONE.size + 8 + _STACK
 _FAILURE_AT, _WORD_AT, _STACK_AT = 80, _CALL.size + _CLONE.size, _HEAD - _STACK
 
-_ROW = struct.Struct("<iIQQQQ")
+ROW = struct.Struct("<iIQQQQ")
+"""A system call: its number (negative: no more), the stage that its failure is told with, four arguments."""
+
 _FCNTL, _SETSID, _SIGACTION, _DUP3 = 72, 112, 13, 292
-_DEFAULT = bytes(32)
+DEFAULT = bytes(32)
 """The kernel's struct sigaction: SIG_DFL, without flags or a mask."""
 
 _CLONE_VM, _CLONE_VFORK, _CLONE_PARENT_SETTID = 0x100, 0x4000, 0x100000
@@ -154,6 +156,24 @@ class Stages(NamedTuple):
     exec: int
 
 
+class Birth(NamedTuple):
+    """
+    Of a process that executes the file open on `program_fd`.
+
+    `placed`: which of our descriptors it has where; each may be overwritten only after its turn. `status_fd`: where a
+    failure on its way there comes as a `FAILURE`, a number of ours. `group_fd`: the control group that it is born in.
+    `waits`: return when the program runs.
+    """
+
+    program_fd: int
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    placed: Sequence[tuple[int, int]]
+    status_fd: int
+    group_fd: int = -1
+    waits: bool = False
+
+
 class Failed(OSError):
     """The program was not run; the process that was to run it is no more."""
 
@@ -171,32 +191,18 @@ class VmSpawn:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         self._stages = stages
         self._code = ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_void_p)(_executable(_CODE))
-        self._default = ctypes.create_string_buffer(_DEFAULT, len(_DEFAULT))
+        self._default = ctypes.create_string_buffer(DEFAULT, len(DEFAULT))
         default = ctypes.addressof(self._default)
-        self._rows = _ROW.pack(_SETSID, stages.session, 0, 0, 0, 0) + b"".join(
-            _ROW.pack(_SIGACTION, stages.signals, number, default, 0, 8) for number in ignored
+        self._rows = ROW.pack(_SETSID, stages.session, 0, 0, 0, 0) + b"".join(
+            ROW.pack(_SIGACTION, stages.signals, number, default, 0, 8) for number in ignored
         )
-        self._last_row = _ROW.pack(-1, stages.exec, 0, 0, 0, 0)
+        self._last_row = ROW.pack(-1, stages.exec, 0, 0, 0, 0)
         self._held: list[ctypes.Array[ctypes.c_char]] = []
         self._held_bytes = 0
 
-    def spawn(
-        self,
-        program_fd: int,
-        argv: Sequence[str],
-        env: Mapping[str, str],
-        placed: Sequence[tuple[int, int]],
-        status_fd: int,
-        group_fd: int = -1,
-        *,
-        waits: bool = False,
-    ) -> int:
+    def spawn(self, birth: Birth) -> int:
         """
-        A child of ours, in a session of its own, that executes the file open on `program_fd`, all signals blocked.
-
-        `placed`: which of our descriptors it has where; each may be overwritten only after its turn. `group_fd`: the
-        control group that it is born in. `waits`: return when the program runs. A failure on its way there comes as a
-        `FAILURE` on `status_fd`, a number of ours.
+        Make a child of ours, in a session of its own, that executes its program with all signals blocked.
 
         Returns:
             Its pid.
@@ -208,7 +214,7 @@ class VmSpawn:
         """
         if self._is_full():
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        made = self._call(program_fd, argv, env, placed, status_fd, group_fd, waits=waits)
+        made = self._call(birth)
         self._held.append(made)  # before, for an exception may come from a handler of signals right after the call
         self._held_bytes += len(made)
         pid: int = self._code(ctypes.addressof(made))
@@ -216,7 +222,7 @@ class VmSpawn:
             self._held_bytes -= len(self._held.pop())
             raise OSError(-pid, os.strerror(-pid))
         _, number = FAILURE.unpack_from(made, _FAILURE_AT)
-        if waits and number:
+        if birth.waits and number:
             os.waitpid(pid, 0)
             raise Failed(number, os.strerror(number))
         return pid
@@ -230,25 +236,16 @@ class VmSpawn:
     def _exceeds(self) -> bool:
         return len(self._held) >= _MOST_HELD or self._held_bytes >= _MOST_HELD_BYTES
 
-    def _call(
-        self,
-        program_fd: int,
-        argv: Sequence[str],
-        env: Mapping[str, str],
-        placed: Sequence[tuple[int, int]],
-        status_fd: int,
-        group_fd: int,
-        *,
-        waits: bool,
-    ) -> ctypes.Array[ctypes.c_char]:
+    def _call(self, birth: Birth) -> ctypes.Array[ctypes.c_char]:
         """All that the new process reads: the call, clone's arguments, a word, a stack, rows, pointers, strings."""
+        argv, env, group_fd = birth.argv, birth.env, birth.group_fd
         text = os.fsencode("\0".join((*argv, *map("=".join, env.items()), "")))
         strings = text.split(b"\0")[:-1]
         if len(strings) != len(argv) + len(env):
             raise ValueError("a string holds a zero byte")
         if len(text) + 8 * len(strings) > _room() or len(max(strings, key=len)) >= _LONGEST:
             raise ValueError("too long")
-        rows = self._rows + b"".join(self._place(fd, at) for fd, at in placed) + self._last_row
+        rows = self._rows + b"".join(self._place(fd, at) for fd, at in birth.placed) + self._last_row
         argv_at = _HEAD + len(rows)
         envp_at = argv_at + 8 * (len(argv) + 1)
         strings_at = envp_at + 8 * (len(env) + 1)
@@ -257,10 +254,10 @@ class VmSpawn:
         *pointers, _ = accumulate((len(string) + 1 for string in strings), initial=base + strings_at)
         pointers.insert(len(argv), 0)
         call = _CALL.pack(
-            _CLONE.size, base + _CALL.size, base + _HEAD, program_fd, base + argv_at, base + envp_at,
-            status_fd, b"\xff" * 8, 0, 0, 0,
+            _CLONE.size, base + _CALL.size, base + _HEAD, birth.program_fd, base + argv_at, base + envp_at,
+            birth.status_fd, b"\xff" * 8, 0, 0, 0,
         )  # fmt: skip
-        flags = _FLAGS | (_CLONE_VFORK if waits else 0) | (_CLONE_INTO_CGROUP if group_fd >= 0 else 0)
+        flags = _FLAGS | (_CLONE_VFORK if birth.waits else 0) | (_CLONE_INTO_CGROUP if group_fd >= 0 else 0)
         word = base + _WORD_AT
         clone = _CLONE.pack(flags, 0, word, word, _SIGCHLD, base + _STACK_AT, _STACK, 0, 0, 0, max(group_fd, 0))
         packed = struct.pack(f"<{len(pointers) + 1}Q", *pointers, 0)
@@ -269,8 +266,8 @@ class VmSpawn:
 
     def _place(self, fd: int, at: int) -> bytes:
         if fd == at:
-            return _ROW.pack(_FCNTL, self._stages.descriptors, fd, fcntl.F_SETFD, 0, 0)
-        return _ROW.pack(_DUP3, self._stages.descriptors, fd, at, 0, 0)
+            return ROW.pack(_FCNTL, self._stages.descriptors, fd, fcntl.F_SETFD, 0, 0)
+        return ROW.pack(_DUP3, self._stages.descriptors, fd, at, 0, 0)
 
 
 def _room() -> int:

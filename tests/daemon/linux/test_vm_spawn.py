@@ -23,7 +23,7 @@ from regrow.daemon.linux import vm_spawn
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.shim import Shims
 from regrow.daemon.linux.spawn import Launch, Target
-from regrow.daemon.linux.vm_spawn import FAILURE, Failed, Stages, VmSpawn
+from regrow.daemon.linux.vm_spawn import FAILURE, Birth, Failed, Stages, VmSpawn
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="only for x86-64")
 
@@ -60,7 +60,7 @@ def test_failure_that_is_waited_for(tmp_path: Path) -> None:
     """It is raised, and nobody is left to be reaped."""
     with opened(unexecutable(tmp_path)) as (program, _, writer):
         with pytest.raises(Failed) as caught:
-            VmSpawn(STAGES, ()).spawn(program, ("x",), {}, (), writer, waits=True)
+            VmSpawn(STAGES, ()).spawn(Birth(program, ("x",), {}, (), writer, waits=True))
         assert caught.value.errno == errno.EACCES
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
@@ -69,7 +69,7 @@ def test_failure_that_is_waited_for(tmp_path: Path) -> None:
 def test_failure_that_nobody_waits_for(tmp_path: Path) -> None:
     """It comes on the status pipe."""
     with opened(unexecutable(tmp_path)) as (program, reader, writer):
-        pid = VmSpawn(STAGES, ()).spawn(program, ("x",), {}, (), writer)
+        pid = VmSpawn(STAGES, ()).spawn(Birth(program, ("x",), {}, (), writer))
         assert wait(pid) == FAILED
         assert FAILURE.unpack(os.read(reader, 100)) == (STAGES.exec, errno.EACCES)
 
@@ -77,7 +77,7 @@ def test_failure_that_nobody_waits_for(tmp_path: Path) -> None:
 def test_descriptor_that_is_not_there() -> None:
     """The stage says what could not be done."""
     with opened("/bin/true") as (program, reader, writer):
-        pid = VmSpawn(STAGES, ()).spawn(program, ("x",), {}, ((1 << 20, 0),), writer)
+        pid = VmSpawn(STAGES, ()).spawn(Birth(program, ("x",), {}, ((1 << 20, 0),), writer))
         assert wait(pid) == FAILED
         assert FAILURE.unpack(os.read(reader, 100)) == (STAGES.descriptors, errno.EBADF)
 
@@ -87,7 +87,7 @@ def test_descriptors_in_their_places() -> None:
     with opened("/bin/sh") as (program, reader, writer):
         there = fcntl.fcntl(writer, fcntl.F_DUPFD_CLOEXEC, 3)
         script = f"echo a >/dev/fd/{there}; echo b >&9"
-        pid = VmSpawn(STAGES, ()).spawn(program, ("sh", "-c", script), {}, ((there, there), (writer, 9)), writer)
+        pid = VmSpawn(STAGES, ()).spawn(Birth(program, ("sh", "-c", script), {}, ((there, there), (writer, 9)), writer))
         os.close(there)
         assert wait(pid) == 0
         assert os.read(reader, 100) == b"a\nb\n"
@@ -98,7 +98,7 @@ def test_what_no_program_can_be_given(text: str) -> None:
     """Is said before there is a process."""
     many = (text,) * (1 if len(text) > 1 else vm_spawn._MOST // 2 + 1)
     with opened("/bin/true") as (program, _, writer), pytest.raises(ValueError, match=r"zero byte|too long"):
-        VmSpawn(STAGES, ()).spawn(program, many, {}, (), writer)
+        VmSpawn(STAGES, ()).spawn(Birth(program, many, {}, (), writer))
 
 
 @pytest.mark.parametrize("argv", [("x",) * 100_000, ("", *("x" * 30_000,) * 3)])
@@ -109,9 +109,9 @@ def test_what_does_not_fit_on_the_stack(argv: tuple[str, ...]) -> None:
         resource.setrlimit(resource.RLIMIT_STACK, (65_536 if len(argv) < 100 else 2 << 20,) * 2)
         made = VmSpawn(STAGES, ())
         with opened("/bin/true") as (program, _, writer):
-            assert wait(made.spawn(program, ("true",), {}, (), writer)) == 0
+            assert wait(made.spawn(Birth(program, ("true",), {}, (), writer))) == 0
             with pytest.raises(ValueError, match="too long"):
-                made.spawn(program, argv, {}, (), writer)
+                made.spawn(Birth(program, argv, {}, (), writer))
 
     in_fork(body)
 
@@ -128,7 +128,7 @@ def test_memory_is_given_back() -> None:
     made = VmSpawn(STAGES, ())
     with opened("/bin/true") as (program, _, writer):
         for _ in range(3 * vm_spawn._MOST_HELD):
-            assert wait(made.spawn(program, ("true",), {}, (), writer)) == 0
+            assert wait(made.spawn(Birth(program, ("true",), {}, (), writer))) == 0
             assert len(made._held) <= vm_spawn._MOST_HELD
 
 
@@ -172,7 +172,7 @@ def test_nobody_waits() -> None:
         freeze(group, frozen=True)
         with opened("/bin/true") as (program, _, writer):
             group_fd = group.open()
-            pid = VmSpawn(STAGES, ()).spawn(program, ("true",), {}, (), writer, group_fd)
+            pid = VmSpawn(STAGES, ()).spawn(Birth(program, ("true",), {}, (), writer, group_fd))
             os.close(group_fd)
             assert group.pids() == [pid]
             assert os.readlink(f"/proc/{pid}/exe") == os.readlink("/proc/self/exe")
@@ -195,13 +195,13 @@ def test_nobody_waits_for_many_that_are_frozen(monkeypatch: pytest.MonkeyPatch, 
         with opened("/bin/true") as (program, _, writer):
             group_fd = group.open()
             argv = ("true", "x" * 100_000)
-            pids = [made.spawn(program, argv, {}, (), writer, group_fd) for _ in range(3)]
+            pids = [made.spawn(Birth(program, argv, {}, (), writer, group_fd)) for _ in range(3)]
             for _ in range(2):
                 with pytest.raises(BlockingIOError):
-                    made.spawn(program, argv, {}, (), writer)
+                    made.spawn(Birth(program, argv, {}, (), writer))
             freeze(group, frozen=False)
             assert [wait(pid) for pid in pids] == [0, 0, 0]
-            assert wait(made.spawn(program, argv, {}, (), writer, group_fd)) == 0
+            assert wait(made.spawn(Birth(program, argv, {}, (), writer, group_fd))) == 0
             assert len(made._held) == 1
             os.close(group_fd)
         assert group.remove() == ""
