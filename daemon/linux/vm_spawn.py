@@ -178,6 +178,21 @@ class Failed(OSError):
     """The program was not run; the process that was to run it is no more."""
 
 
+class Block:
+    """So many bytes that stay at their `address`."""
+
+    __slots__ = ("_pin", "address", "bytes")
+
+    def __init__(self, size: int) -> None:
+        self.bytes = bytearray(size)
+        self._pin = ctypes.c_char.from_buffer(self.bytes)  # an array of ctypes would leave a type behind for each size
+        self.address = ctypes.addressof(self._pin)
+
+    def is_borrowed(self) -> bool:
+        """Whether the process that was made with it may still read it."""
+        return _WORD.unpack_from(self.bytes, _WORD_AT) != (0,)
+
+
 class VmSpawn:
     """
     For a process with a single thread; `ignored` are the signals that a program must not find ignored.
@@ -197,8 +212,7 @@ class VmSpawn:
             ROW.pack(_SIGACTION, stages.signals, number, default, 0, 8) for number in ignored
         )
         self._last_row = ROW.pack(-1, stages.exec, 0, 0, 0, 0)
-        self._held: list[ctypes.Array[ctypes.c_char]] = []
-        self._held_bytes = 0
+        self._held: list[Block] = []
 
     def spawn(self, birth: Birth) -> int:
         """
@@ -212,31 +226,22 @@ class VmSpawn:
             Failed: while we waited; there is nobody to reap.
             OSError: there is no process, as clone3(2); EAGAIN too when too many have not left our memory.
         """
-        if self._is_full():
+        self._held = [block for block in self._held if block.is_borrowed()]
+        if len(self._held) >= _MOST_HELD or sum(len(block.bytes) for block in self._held) >= _MOST_HELD_BYTES:
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        made = self._call(birth)
-        self._held.append(made)  # before, for an exception may come from a handler of signals right after the call
-        self._held_bytes += len(made)
-        pid: int = self._code(ctypes.addressof(made))
+        block = self._block(birth)
+        self._held.append(block)  # before, for an exception may come from a handler of signals right after the call
+        pid: int = self._code(block.address)
         if pid < 0:
-            self._held_bytes -= len(self._held.pop())
+            self._held.pop()
             raise OSError(-pid, os.strerror(-pid))
-        _, number = FAILURE.unpack_from(made, _FAILURE_AT)
+        _, number = FAILURE.unpack_from(block.bytes, _FAILURE_AT)
         if birth.waits and number:
             os.waitpid(pid, 0)
             raise Failed(number, os.strerror(number))
         return pid
 
-    def _is_full(self) -> bool:
-        if self._exceeds():
-            self._held = [made for made in self._held if _WORD.unpack_from(made, _WORD_AT) != (0,)]
-            self._held_bytes = sum(map(len, self._held))
-        return self._exceeds()
-
-    def _exceeds(self) -> bool:
-        return len(self._held) >= _MOST_HELD or self._held_bytes >= _MOST_HELD_BYTES
-
-    def _call(self, birth: Birth) -> ctypes.Array[ctypes.c_char]:
+    def _block(self, birth: Birth) -> Block:
         """All that the new process reads: the call, clone's arguments, a word, a stack, rows, pointers, strings."""
         argv, env, group_fd = birth.argv, birth.env, birth.group_fd
         text = os.fsencode("\0".join((*argv, *map("=".join, env.items()), "")))
@@ -249,8 +254,8 @@ class VmSpawn:
         argv_at = _HEAD + len(rows)
         envp_at = argv_at + 8 * (len(argv) + 1)
         strings_at = envp_at + 8 * (len(env) + 1)
-        made = (ctypes.c_char * (strings_at + len(text)))()
-        base = ctypes.addressof(made)
+        block = Block(strings_at + len(text))
+        base = block.address
         *pointers, _ = accumulate((len(string) + 1 for string in strings), initial=base + strings_at)
         pointers.insert(len(argv), 0)
         call = _CALL.pack(
@@ -261,8 +266,8 @@ class VmSpawn:
         word = base + _WORD_AT
         clone = _CLONE.pack(flags, 0, word, word, _SIGCHLD, base + _STACK_AT, _STACK, 0, 0, 0, max(group_fd, 0))
         packed = struct.pack(f"<{len(pointers) + 1}Q", *pointers, 0)
-        ctypes.memmove(made, b"".join((call, clone, bytes(8 + _STACK), rows, packed, text)), len(made))
-        return made
+        block.bytes[:] = b"".join((call, clone, bytes(8 + _STACK), rows, packed, text))
+        return block
 
     def _place(self, fd: int, at: int) -> bytes:
         if fd == at:
