@@ -7,7 +7,7 @@ first snapshot. Records of several supervisors may be mixed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -25,18 +25,23 @@ IMPOSSIBLE = (LookupError, AssertionError, ArithmeticError, TypeError, ValueErro
 """What `step` may raise on a state that no supervisor was ever in."""
 
 
-def replay(path: str | Path) -> Iterator[str]:
+def replay(path: str | Path) -> Generator[str, None, int]:
     """
     Re-run a record and yield a line for each decision, then one that sums up.
 
     A decision that comes out differently is named, with its line; the supervisor concerned is taken up again
     at its next snapshot.
 
+    Returns:
+        The exit status: 1 when a decision differs, or there was none to take again.
+
     Raises:
         OSError: the record cannot be read.
     """
     with open(path, "rb") as lines:
-        yield from Replay().lines(lines)
+        replayed = Replay()
+        yield from replayed.lines(lines)
+    return 0 if replayed.steps and replayed.first_difference is None else 1
 
 
 class Replay:
@@ -74,16 +79,20 @@ class Replay:
         if track.differs and self.first_difference is None:
             self.first_difference = 0  # the caller knows the line
 
+    @property
+    def steps(self) -> int:
+        """How many decisions were taken again."""
+        return sum(track.replayed for track in self._tracks.values())
+
     def _summary(self) -> str:
-        steps = sum(track.replayed for track in self._tracks.values())
         skipped = sum(track.skipped for track in self._tracks.values())
-        parts = [f"{steps} steps of {len(self._tracks)} supervisors replayed"]
+        parts = [f"{self.steps} steps of {len(self._tracks)} supervisors replayed"]
         if skipped:
             parts.append(f"{skipped} skipped for want of a snapshot")
         if self._damaged:
             parts.append(f"{self._damaged} damaged lines passed over")
         if self.first_difference is None:
-            parts.append("no decision differs")
+            parts.append("no decision differs" if self.steps else "it is no record of decisions, or an empty one")
         else:
             parts.append(f"the first difference is at line {self.first_difference}")
         return "; ".join(parts)

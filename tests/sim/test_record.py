@@ -45,9 +45,16 @@ def recorded(life: tuple[tuple[float, Event], ...] = LIFE, spec: SupervisorSpec 
 
 
 def told(path: Path, lines: list[bytes]) -> list[str]:
-    """Replay a record made of these lines."""
+    """Replay a record made of these lines; its status is as its last line says."""
     path.write_bytes(b"".join(lines))
-    return list(replay(path))
+    texts: list[str] = []
+    replayed = replay(path)
+    while True:
+        try:
+            texts.append(next(replayed))
+        except StopIteration as end:
+            assert end.value == (0 if texts[-1].endswith("no decision differs") else 1)
+            return texts
 
 
 @pytest.fixture
@@ -111,6 +118,12 @@ def test_garbage_line_is_named_and_passed_over(path: Path, garbage: bytes) -> No
     texts = told(path, lines)
     assert [text for text in texts if text.startswith("line 4: not a record, passed over (")]
     assert texts[-1] == "6 steps of 1 supervisors replayed; 1 damaged lines passed over; no decision differs"
+
+
+@pytest.mark.parametrize("lines", [[], [b"# a file\n", b"of something else\n"]])
+def test_no_record_at_all(path: Path, lines: list[bytes]) -> None:
+    """A file without a decision proves nothing."""
+    assert told(path, lines)[-1].endswith("it is no record of decisions, or an empty one")
 
 
 def test_truncated_last_line_is_named(path: Path) -> None:
