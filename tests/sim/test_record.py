@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -47,14 +48,14 @@ def recorded(life: tuple[tuple[float, Event], ...] = LIFE, spec: SupervisorSpec 
 def told(path: Path, lines: list[bytes]) -> list[str]:
     """Replay a record made of these lines; its status is as its last line says."""
     path.write_bytes(b"".join(lines))
-    texts: list[str] = []
-    replayed = replay(path)
-    while True:
-        try:
-            texts.append(next(replayed))
-        except StopIteration as end:
-            assert end.value == (0 if texts[-1].endswith("no decision differs") else 1)
-            return texts
+    statuses: list[int] = []
+
+    def lines_of() -> Iterator[str]:
+        statuses.append((yield from replay(path)))
+
+    texts = list(lines_of())
+    assert statuses == [0 if texts[-1].endswith("no decision differs") else 1]
+    return texts
 
 
 @pytest.fixture
