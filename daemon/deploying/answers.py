@@ -37,7 +37,7 @@ def told_of(record: Record) -> dict[str, Any]:
 
 def result_of(record: Record | None, summary: dict[str, Any]) -> dict[str, Any]:
     """What an apply answers; None for one that had nothing to do."""
-    summary = {**summary, "notes": []}
+    summary = {"notes": [], **summary}
     if record is None:
         return {"id": None, "outcome": "unchanged", "reason": "", "failures": [], "seconds": 0.0, **summary}
     told = {"id": record.id, "outcome": record.outcome, "reason": record.reason, "failures": list(record.failures)}

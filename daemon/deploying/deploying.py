@@ -122,7 +122,8 @@ class Deploying:
             elif (refusal := self._not_now(what)) is not None:
                 refuse(refusal)
             elif not difference:
-                self._stay(found.plan.files, lambda: done(result_of(None, told(difference, found.plan))))
+                answer = self._plans.told(difference, found.plan)
+                self._stay(found.plan.files, lambda: done(result_of(None, answer)))
             else:
                 self._begin(found, difference, by, done)
 

@@ -5,7 +5,7 @@ The plan that runs, and what other files would make of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -72,7 +72,7 @@ class Plans:
         """Say what an apply of these files, of the daemon's own where there are none, would do."""
 
         def compared(found: Loaded, difference: PlanDiff) -> None:
-            done({**told(difference, found.plan), "notes": self._notes(difference, found.plan)})
+            done(self.told(difference, found.plan))
 
         self.load(files, self.comparing(compared, refuse), refuse)
 
@@ -107,6 +107,10 @@ class Plans:
         self.held = self.held.losing(id, lost)
         for name in lost:
             self._root.tree.nodes[name].detail = f"left so by apply {id}, which failed; see `regrow why {name}`"
+
+    def told(self, difference: PlanDiff, plan: Plan) -> dict[str, Any]:
+        """A difference as it is answered, with what else is to be known."""
+        return {**told(difference, plan), "notes": self._notes(difference, plan)}
 
     def _notes(self, difference: PlanDiff, plan: Plan) -> list[str]:
         held, nodes = self.held, self._root.tree.nodes

@@ -111,6 +111,8 @@ def test_the_old_one_cannot_be_started_either(tree: Tree, config: Config) -> Non
     assert note.startswith("apply 2 failed and left a down; an apply starts nobody who is down: put right what ")
     assert note.endswith("then `regrow start a`")
     assert note in cli.regrow("plan", "--run-dir", run_dir).stdout
+    told = tree.call("apply")
+    assert (told["outcome"], told["notes"]) == ("unchanged", [note])
     assert "left so by apply 2, which failed; see `regrow why a`" in cli.regrow("status", "--run-dir", run_dir).stdout
     (tree.directory / "a.plan").unlink()
     tree.call("start", names=["a"])
