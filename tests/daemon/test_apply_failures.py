@@ -97,6 +97,7 @@ def test_new_children_of_a_failed_apply_go(tree: Tree, config: Config) -> None:
 def test_the_old_one_cannot_be_started_either(tree: Tree, config: Config) -> None:
     """Stated, and nothing loops."""
     small(tree, config, "a:P b:P")
+    before = tree.file.read_text()
     (tree.directory / "a.plan").write_text("fail")
     change(config, "a")
     told = apply(tree, "failed")
@@ -111,9 +112,10 @@ def test_the_old_one_cannot_be_started_either(tree: Tree, config: Config) -> Non
     assert note.startswith("apply 2 failed and left a down; an apply starts nobody who is down: put right what ")
     assert note.endswith("then `regrow start a`")
     assert note in cli.regrow("plan", "--run-dir", run_dir).stdout
+    assert "left so by apply 2, which failed; see `regrow why a`" in cli.regrow("status", "--run-dir", run_dir).stdout
+    tree.file.write_text(before)
     told = tree.call("apply")
     assert (told["outcome"], told["notes"]) == ("unchanged", [note])
-    assert "left so by apply 2, which failed; see `regrow why a`" in cli.regrow("status", "--run-dir", run_dir).stdout
     (tree.directory / "a.plan").unlink()
     tree.call("start", names=["a"])
     assert (tree.call("plan")["notes"], tree.entry("a")["detail"]) == ([], "")
