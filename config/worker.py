@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from regrow.config import standby
 from regrow.config.context import Context
 from regrow.config.env_file import read_env_file
-from regrow.config.keys import WORKER
+from regrow.config.keys import MOST_REPLICAS, WORKER
 from regrow.config.probes import LONGEST_SOCKET_PATH
 from regrow.config.sockets import check_probe, check_used
 from regrow.config.sources import Source
@@ -39,7 +39,7 @@ def read_workers(context: Context, source: Source, path: tuple[str, ...], table:
         only = read_worker(context, source, path, table, name)
         return [only] if only else []
     first = read_worker(context, source, path, table, name, 0)
-    if first is None or replicas < 1:
+    if first is None or not 1 <= replicas <= MOST_REPLICAS:
         return []
     if not _mentions_itself(table):
         return [replace(first, name=f"{name}.{index}", index=index, replicas=replicas) for index in range(replicas)]

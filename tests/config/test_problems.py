@@ -49,6 +49,8 @@ VALUES = {
     "bare size": (f"{W}limits = {{ memory = 512 }}\n", 5, "worker.w.limits.memory", "with its unit", '"512MiB"', "invalid_limits"),
     "decimal size": (f"{W}limits = {{ memory = '5MB' }}\n", 5, "worker.w.limits.memory", "such as", '"5MiB"', "invalid_limits"),
     "replicas": (f"{W}replicas = 0\n", 5, "worker.w.replicas", "from 1 to", "", "invalid_replicas"),
+    "too many replicas": (f"{W}replicas = {'9' * 18}\n", 5, "worker.w.replicas", "from 1 to 10000", "", "invalid_replicas"),
+    "more than there are numbers": (f"{W}env.A = '{{name}}'\nreplicas = {'9' * 30}\n", 6, "worker.w.replicas", "from 1 to 10000", "", "invalid_replicas"),
     "truth for a number": (f"{W}replicas = true\n", 5, "worker.w.replicas", "whole number, not true", "", "invalid_replicas"),
     "significant": (f"{W}significant = 'yes'\n", 5, "worker.w.significant", "true or false", "", "invalid_significant"),
     "signal": (f"{W}stop_signal = 'SIGTREM'\n", 5, "worker.w.stop_signal", "name of a signal", "`SIGTERM`", "invalid_stop_signal"),
