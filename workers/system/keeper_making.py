@@ -7,6 +7,7 @@ Source: LMDB's mdb_env_open; acl(5).
 from __future__ import annotations
 
 import os
+import resource
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ from regrow.workers.system.keeper_place import ELSEWHERE, Place
 
 if TYPE_CHECKING:
     import lmdb
+
+MAPS = 4
+"""So many times over a map has room below a limit of the address space: what else a process has needs some too."""
 
 MAP_SIZES = (1 << 40, 1 << 38, 1 << 36, 1 << 34, 1 << 32, 1 << 30)
 """
@@ -84,7 +88,10 @@ def _fill(folder: str, daemon: str) -> None:
 def _new_env(folder: str) -> lmdb.Environment:
     import lmdb
 
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     for size in MAP_SIZES:
+        if limit != resource.RLIM_INFINITY and size > limit // MAPS and size != MAP_SIZES[-1]:
+            continue
         try:
             return lmdb.open(folder, map_size=size, max_dbs=len(DATABASES), mode=0o600)
         except lmdb.MemoryError:

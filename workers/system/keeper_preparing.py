@@ -28,6 +28,8 @@ from regrow.workers.system.keeper_recovery import RESTORE, after_power_loss, fau
 if TYPE_CHECKING:
     import lmdb
 
+MORE_SPACE = "raise the limit of the address space (`ulimit -v`, systemd: LimitAS=)"
+
 
 class Prepared(Struct, frozen=True):
     """
@@ -133,6 +135,8 @@ def _check_content(place: Place) -> tuple[str, int]:
                 env.open_db(name.encode(), create=False)
             with env.begin() as txn:
                 level, name, store_id = (get_meta(txn, meta, key) for key in ("format", "name", "id"))
+    except lmdb.MemoryError:
+        raise StoreUnusable(place.data, "there is too little address space for its map", MORE_SPACE) from None
     except (lmdb.Error, msgspec.MsgspecError) as error:
         raise StoreUnusable(place.data, f"it is no store of regrow, or it is damaged: {error}", RESTORE) from None
     if not isinstance(level, int) or not isinstance(store_id, str):
