@@ -36,6 +36,8 @@ class KeeperHouse:
         self._notify.settimeout(TIMEOUT_S)
         self._notify.bind(str(directory / "notify"))
         self.said: list[str] = []
+        self.address_space = 0
+        """Of what is started from now on, in bytes; 0: as much as we have."""
         self.pid = 0
 
     @property
@@ -65,8 +67,10 @@ class KeeperHouse:
             "agents": agents,
         }
         command = [sys.executable, "-c", PROGRAM, json.dumps(arguments)]
+        if self.address_space:
+            command = ["prlimit", f"--as={self.address_space}", *command]
         environ = {**os.environ, "NOTIFY_SOCKET": str(self.directory / "notify")}
-        self.pid = os.posix_spawn(sys.executable, command, environ)
+        self.pid = os.posix_spawnp(command[0], command, environ)
         while True:
             for line in self._notify.recv(65536).decode().splitlines():
                 self.said.append(line)
