@@ -17,6 +17,7 @@ from regrow.ipc import commands_wire as wire
 from regrow.ipc.commands_wire import Ended, Malformed, Started
 from regrow.workers import clone
 from regrow.workers.system import commands_child as child
+from regrow.workers.system.commands_below import children_of
 from regrow.workers.system.commands_folder import remove_folder
 from regrow.workers.system.commands_pipes import Input, Output
 from regrow.workers.system.commands_shares import Shares
@@ -135,13 +136,8 @@ class Run:
 
     def _host_pid(self) -> int:
         """The command's pid as the daemon sees it; it is the oldest of our children."""
-        try:
-            fd = os.open("thread-self/children", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._job.host_proc)
-        except OSError:
-            return self._pid
-        with os.fdopen(fd, "rb") as listing:
-            found = listing.read().split()
-        return int(found[0]) if found else self._pid
+        found = children_of("self", self._job.host_proc)
+        return found[0] if found else self._pid
 
     def _take(self, output: Output) -> None:
         piece = output.take()

@@ -14,6 +14,8 @@ import select
 import signal
 import time
 
+from regrow.workers.system.commands_below import children_of
+
 END_S = 2.0
 
 
@@ -38,12 +40,7 @@ def end_survivors(folder: str) -> None:
 def _survivors(folder: str) -> list[int]:
     """Descriptors of them. What is below one comes to our supervisor when it dies: hence the loop above."""
     found = []
-    try:
-        with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children", "rb", buffering=0) as listing:
-            pids = [int(pid) for pid in listing.readall().split()]
-    except OSError:
-        return []
-    for pid in pids:
+    for pid in children_of(os.getppid()):
         if pid != os.getpid() and _works_in(pid, folder):
             try:
                 pidfd = os.pidfd_open(pid)
