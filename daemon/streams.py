@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -84,6 +84,7 @@ class Streams:
         self._matched = matched
         self._note = note
         self._streams: dict[int, Stream] = {}
+        self._paths: Counter[str] = Counter()
         self._lost: set[str] = set()
         self._next = 1
         self._timer: Timer | None = None
@@ -103,6 +104,7 @@ class Streams:
     def take_up(self, held: Held) -> None:
         """Go on with what was `carried`."""
         self._streams, self._next = held.streams, held.next
+        self._paths = Counter(stream.open.path for stream in held.streams.values())
         self._lost = set(held.lost)
         for number in held.queued:
             if number in self._streams:
@@ -133,6 +135,7 @@ class Streams:
         self._streams[self._next] = Stream(
             printed.supervisor, child, printed.incarnation, fd, message, bool(printed.file)
         )
+        self._paths[message.path] += 1
         self._next += 1
         self._send(message)
 
@@ -176,7 +179,7 @@ class Streams:
                 if held is None:
                     self._channel.send(message)
                 else:
-                    self._channel.send(held.open, held.fd)
+                    self._channel.send(replace(held.open, shared=self._paths[held.open.path] > 1), held.fd)
             except BlockingIOError:
                 self._loop.watch(self._fd, select.EPOLLIN | select.EPOLLOUT, self._ready)
                 return
@@ -224,9 +227,22 @@ class Streams:
                 self._matched(stream.supervisor, stream.child, stream.incarnation)
             case Closed():
                 del self._streams[message.stream]
-                os.close(stream.fd)
+                self._let_go(stream)
                 if not stream.spare:
                     self._printed(stream.child, stream.incarnation, message.tail)
             case Lost():
                 lost = f"{message.bytes_lost} bytes of its output were lost: " if message.bytes_lost else ""
                 self._note("fault", stream.child, f"{lost}{message.text}")
+
+    def close(self) -> None:
+        """Let go of every pipe and of the channel."""
+        for stream in self._streams.values():
+            os.close(stream.fd)
+        self._loop.unwatch(self._fd)
+        self._channel.close()
+
+    def _let_go(self, stream: Stream) -> None:
+        os.close(stream.fd)
+        self._paths[stream.open.path] -= 1
+        if not self._paths[stream.open.path]:
+            del self._paths[stream.open.path]

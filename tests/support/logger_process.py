@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -192,8 +193,9 @@ class LoggerProcess:
         self.received.append(message)
         self._unread.append(message)
         if isinstance(message, Hello):
+            paths = Counter(spec.path for spec, _ in self.streams.values())
             for spec, fd in self.streams.values():
-                self.send(spec, fd)
+                self.send(replace(spec, shared=paths[spec.path] > 1), fd)
         if isinstance(message, Opened) and message.stream in self.streams:
             spec, fd = self.streams[message.stream]
             self.streams[message.stream] = (replace(spec, since=message.position), fd)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from logger_process import LoggerProcess, forked, reap, wait_for_bytes, wait_readable, whole_log, write_all
 
-from regrow.workers.system.log_protocol import Matched
+from regrow.workers.system.log_protocol import Matched, Open
 
 Lines = Callable[[int, int], bytes]
 
@@ -114,6 +114,21 @@ def test_kill_within_shared_file(logger: LoggerProcess, tmp_path: Path, dice: ra
         assert right
     assert not re.search(rb"[a-j][A-J]|[A-J][a-j]", said)
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_line_of_a_stream_that_is_still_to_be_opened(logger: LoggerProcess, tmp_path: Path, shared: bool) -> None:
+    """What a dead logger left unfinished is gone on with only by a stream that is alone in its file."""
+    path = tmp_path / "a.log"
+    path.write_bytes(b"unfinished")
+    read_end, write_end = os.pipe()
+    spec = Open(1, "child", str(path), 0, 5, shared=shared)
+    logger.streams[1] = (spec, read_end)
+    logger.send(spec, read_end)
+    os.write(write_end, b"line\n")
+    os.close(write_end)
+    logger.closed(1)
+    assert path.read_bytes() == (b"unfinished\nline\n" if shared else b"unfinishedline\n")
 
 
 def test_successor_knows_what_was_said_before(logger: LoggerProcess, tmp_path: Path) -> None:

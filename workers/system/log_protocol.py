@@ -46,7 +46,8 @@ class Open(Struct, frozen=True, tag=True):
     Log what comes from the descriptor sent along to `path`. `stream` is root's number for it, never reused.
 
     `max_size_bytes` 0 means no rotation. `keep` counts the old files, `path.1` to `path.<keep>`.
-    `pattern`: report the first line in which `re.search` finds it. `since`: see the module.
+    `pattern`: report the first line in which `re.search` finds it. `since`: see the module. `shared`: root holds
+    another stream with the same path, so that a line which a former logger left unfinished may be that one's.
     """
 
     stream: int
@@ -56,6 +57,7 @@ class Open(Struct, frozen=True, tag=True):
     keep: int
     pattern: str = ""
     since: Position | None = None
+    shared: bool = False
 
 
 class Reopen(Struct, frozen=True, tag=True):

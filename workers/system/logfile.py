@@ -52,11 +52,17 @@ class LogFile:
         self._inode = 0
         self._size = 0
         self._writer: int | None = None
+        self._others_come = False
         self._rotation_error: OSError | None = None
 
     @property
     def shared(self) -> bool:
         return len(self.tails) > 1
+
+    @property
+    def by_turns(self) -> bool:
+        """Whether the line that the file ends in may be another stream's: of one that is here, or still to come."""
+        return self.shared or (self._others_come and self._writer is None)
 
     @property
     def position(self) -> Position:
@@ -117,8 +123,9 @@ class LogFile:
         self._faults.end(self.path)
         self._clear_rotation_error()
 
-    def share(self, stream: int, tail: Tail) -> None:
-        """Let one more stream write here."""
+    def share(self, stream: int, tail: Tail, others: bool) -> None:
+        """Let one more stream write here; `others`: it is not the only one, though the rest may be still to come."""
+        self._others_come |= others
         self._catch_up()
         tail.mark = self._size
         self.tails[stream] = tail

@@ -22,7 +22,7 @@ def write_pending(file: LogFile, stream: int, pending: Pending) -> None:
     Raises:
         OSError: the rest is still pending, nothing of it twice.
     """
-    if len(file.backlog.pending) > 1 or file.shared:
+    if len(file.backlog.pending) > 1 or file.by_turns:
         file.take_turn(stream)
     if pending.lost_bytes:
         _write_gap(file, pending)

@@ -44,7 +44,7 @@ class Stream:
         self._report = report
         self._search = self._compiled(spec.pattern)
         os.set_blocking(fd, False)
-        file.share(self.number, Tail())
+        file.share(self.number, Tail(), spec.shared)
         self.begin = file.position
         if spec.since and spec.since.inode:
             self.begin = spec.since
@@ -104,7 +104,7 @@ class Stream:
                 return count
         else:
             count = limit if room is None else min(limit, room)
-        if file.shared:
+        if file.by_turns:
             file.take_turn(self.number)
         moved = file.splice(self.number, self.fd, count)
         if moved and (file.shared or self._search):
