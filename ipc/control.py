@@ -93,14 +93,19 @@ class ControlClient:
             within_s: this request's time limit in seconds; default: the client's `timeout_s`.
             fields: what the verb takes.
         Raises:
-            Refused, ControlTimeout, Unreachable (the connection broke).
+            Refused (`bad_request` for fields that JSON cannot say: nothing was sent), ControlTimeout, Unreachable (the
+            connection broke).
         """
         return self.answer(self.submit(verb, **fields), within_s)
 
     def submit(self, verb: str, **fields: Any) -> int:
         """Send a request and return its id at once; its answer comes through `answer` or `receive`."""
         self._last_id += 1
-        line = json.dumps({"id": self._last_id, "verb": verb, **fields}) + "\n"
+        try:
+            line = json.dumps({"id": self._last_id, "verb": verb, **fields}) + "\n"
+        except (TypeError, ValueError, RecursionError) as error:
+            why = "this is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise Refused("bad_request", f"cannot ask for {verb}: a request is JSON, and {why}") from None
         if "\\ud" in line:  # part of a character that is beyond 16 bits, or of none
             _check_text(fields)
         self._socket.settimeout(self.timeout_s)

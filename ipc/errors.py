@@ -203,7 +203,11 @@ class DeliveryTimeout(MessageError, TimeoutError):
 
 
 class BadRequest(MessageError):
-    """The message does not fit the handler, or is none: `path` is the place of the fault, as in `$.quantity`."""
+    """
+    The message does not fit the handler, or is none: `path` is the place of the fault, as in `$.quantity`.
+
+    Raised by the sender itself, before anything was sent or kept, where no message can carry an argument.
+    """
 
     def __init__(self, to: str, text: str, path: str = "") -> None:
         super().__init__(f"{to} does not take this: {text}")

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from regrow.ipc.errors import BadRequest
+from regrow.ipc.unsendable import bad_value
 from regrow.ipc.wire import UNSENDABLE
 
 if TYPE_CHECKING:
@@ -109,4 +110,4 @@ def _by_key(node: Seeker, to: ByKey) -> str | None:
     try:
         return f"{to.group}.{partition(to.key, replicas)}"
     except UNSENDABLE as error:
-        raise BadRequest(to.group, f"cannot encode the key: {error}") from None
+        raise bad_value(to.group, "the key", to.key, error) from None

@@ -24,6 +24,7 @@ from regrow.ipc.link import Link
 from regrow.ipc.peers import Peer
 from regrow.ipc.receiver import Receiver
 from regrow.ipc.transport import SEND_HWM, Full, Gone
+from regrow.ipc.unsendable import bad_arguments
 
 CHAIN: ContextVar[tuple[str, ...]] = ContextVar("chain", default=())
 """The agents that wait for what runs now: it goes with every call made meanwhile."""
@@ -81,10 +82,10 @@ class Node(Receiver):
                 if name == self.name:
                     raise CallingSelf(name)
                 chain = CHAIN.get()
-                frame = self._encode(name, handler, (0x12, id, handler, args, kwargs, chain))
+                frame = self._encode(name, handler, (0x12, id, handler, args, kwargs, chain), args, kwargs)
             else:
                 chain = ()
-                frame = self._encode(name, handler, (0x11, id, handler, args, kwargs))
+                frame = self._encode(name, handler, (0x11, id, handler, args, kwargs), args, kwargs)
             if len(ledger.open) >= self.limit:
                 self._turn()
             pending = ledger.sent(id, awaits, name, handler)
@@ -118,7 +119,8 @@ class Node(Receiver):
             id = next(self._ids)
             kind = 0x12 if pending.awaits is Awaits.REPLY else 0x11
             chain = (elsewhere.chain,) if pending.awaits is Awaits.REPLY else ()
-            frame = self._encode(peer.record.name, pending.handler, (kind, id, *elsewhere.said, *chain))
+            said = elsewhere.said
+            frame = self._encode(peer.record.name, pending.handler, (kind, id, *said, *chain), said[1], said[2])
             peer.ledger.take_over(pending, id, peer.record.name)
             try:
                 self._hand_over(peer, frame)
@@ -148,18 +150,19 @@ class Node(Receiver):
                 if self.closed:
                     return False
                 peer = self._peer(to)
-                self._hand_over(peer, self._encode(peer.record.name, handler, (0x10, handler, args, kwargs)))
+                frame = self._encode(peer.record.name, handler, (0x10, handler, args, kwargs), args, kwargs)
+                self._hand_over(peer, frame)
                 if self._leading or self._attending or self.by_loop:
                     self._take_in()
         except (NoProcess, Backpressure):
             return False
         return True
 
-    def _encode(self, to: str, handler: str, message: tuple[Any, ...]) -> bytes:
+    def _encode(self, to: str, handler: str, message: tuple[Any, ...], args: Any, kwargs: Any) -> bytes:
         try:
             frame = wire.encode(message)
         except wire.UNSENDABLE as error:
-            raise BadRequest(to, f"cannot encode the arguments of {handler}: {error}") from None
+            raise bad_arguments(to, handler, args, kwargs, error) from None
         if len(frame) > wire.MAX_MESSAGE_BYTES:
             raise BadRequest(to, f"the message has {len(frame)} bytes, {wire.MAX_MESSAGE_BYTES} are the limit")
         return frame

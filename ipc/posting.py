@@ -21,6 +21,8 @@ from regrow.ipc.names import MAX_NAME_BYTES
 from regrow.ipc.posts import BOX, MAX_PUT_OFF, MAX_WAITING, TOO_MANY_PUT_OFF, Box, boxes, check_id, written
 from regrow.ipc.store import Store, Txn
 from regrow.ipc.transaction import Outgoing, Transaction
+from regrow.ipc.unsendable import bad_value
+from regrow.ipc.wire import UNSENDABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -187,8 +189,8 @@ class Posting:
         if isinstance(to, ByKey):
             try:
                 return f"{group}.{partition(to.key, replicas)}"
-            except TypeError as error:
-                raise BadRequest(group, f"cannot encode the key: {error}") from None
+            except UNSENDABLE as error:
+                raise bad_value(group, "the key", to.key, error) from None
         members = [f"{group}.{number}" for number in range(replicas)]
         if id is not None:
             return members[partition(id, replicas)]

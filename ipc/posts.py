@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 
 from regrow.ipc.errors import Backpressure, BadRequest
 from regrow.ipc.store import Txn
+from regrow.ipc.unsendable import bad_arguments
 from regrow.ipc.wire import UNSENDABLE
 
 MAX_WAITING = 1_000_000
@@ -106,7 +107,7 @@ def written(to: str, handler: str, args: Any, kwargs: Any, sender: str, id: str,
     try:
         post = _message((handler, args, kwargs, sender, id, at, expires_at))
     except UNSENDABLE as error:
-        raise BadRequest(to, f"cannot encode the arguments of {handler}: {error}") from None
+        raise bad_arguments(to, handler, args, kwargs, error) from None
     if len(post) > _MAX_BYTES:
         raise BadRequest(to, f"the message has {len(post)} bytes, {_MAX_BYTES} are the limit")
     return post

@@ -35,6 +35,7 @@ from regrow.ipc.remote_link import RemoteLink
 from regrow.ipc.remote_signals import RemoteSignals
 from regrow.ipc.remote_steps import Once, Steps, finish
 from regrow.ipc.remote_waits import Asking, RemoteDelivery, RemoteMonitor, RemoteRequest
+from regrow.ipc.unsendable import bad_arguments
 from regrow.ipc.verbs import CALL_S, Where, deadline, looks, not_taken
 from regrow.ipc.wire import UNSENDABLE
 
@@ -328,7 +329,7 @@ def _arguments(to: str | Address, handler: str, args: Any, kwargs: Any) -> tuple
     try:
         return hub_wire.pack(args), hub_wire.pack(kwargs)
     except UNSENDABLE as error:
-        raise BadRequest(str(to), f"cannot encode the arguments of {handler}: {error}") from None
+        raise bad_arguments(str(to), handler, args, kwargs, error) from None
 
 
 def _posted(to: str, id: str | None, expires: float | None) -> tuple[str, float]:

@@ -17,6 +17,7 @@ from regrow.ipc.mailbox import Signal
 from regrow.ipc.remote_steps import Steps
 from regrow.ipc.remote_waits import Asking
 from regrow.ipc.topics import TopicError, check_free_topic, check_pattern, is_event_pattern
+from regrow.ipc.unsendable import bad_value
 from regrow.ipc.verbs import deadline
 from regrow.ipc.wire import UNSENDABLE
 
@@ -44,9 +45,12 @@ class RemoteSignals:
     def publish(self, topic: str, message: Any, timeout: float | None) -> Steps[int | None]:
         try:
             check_free_topic(topic)
+        except (TopicError, TypeError) as error:
+            raise BadRequest(str(topic), str(error)) from None
+        try:
             value = hub_wire.pack(message)
-        except (TopicError, *UNSENDABLE) as error:
-            raise BadRequest(topic, str(error)) from None
+        except UNSENDABLE as error:
+            raise bad_value(topic, "the message", message, error) from None
         if timeout is not None:
             deadline(timeout)
             id, wait = self._asking.ask(HUB, f"publish {topic}", lambda id: hub_wire.Publish(id, topic, value))

@@ -26,6 +26,7 @@ from regrow.ipc.recorder import Recorder
 from regrow.ipc.subscriptions import MAX_PATTERNS
 from regrow.ipc.topics import TopicError, check_free_topic, check_pattern, is_event_pattern
 from regrow.ipc.transport import Full, Gone
+from regrow.ipc.unsendable import bad_value
 from regrow.ipc.verbs import deadline
 from regrow.ipc.wire import MAX_MESSAGE_BYTES, UNSENDABLE, WireError
 
@@ -100,9 +101,12 @@ class Signals:
         """
         try:
             check_free_topic(topic)
+        except (TopicError, TypeError) as error:
+            raise BadRequest(str(topic), str(error)) from None
+        try:
             value = hub_wire.pack(message)
-        except (TopicError, *UNSENDABLE) as error:
-            raise BadRequest(topic, str(error)) from None
+        except UNSENDABLE as error:
+            raise bad_value(topic, "the message", message, error) from None
         size = len(memoryview(value))
         if size + 512 > MAX_MESSAGE_BYTES:
             raise BadRequest(topic, f"the message has {size} bytes, {MAX_MESSAGE_BYTES} are the limit")

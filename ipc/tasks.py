@@ -26,6 +26,7 @@ from regrow.ipc.task_meeting import CONNECT_S, meet
 from regrow.ipc.task_process import TaskProcess
 from regrow.ipc.task_stream import Flow, Stream, StreamOptions
 from regrow.ipc.task_wire import abstract, encode_job, framed
+from regrow.ipc.unsendable import bad_arguments
 from regrow.ipc.verbs import CALL_S, Verbs, Where
 from regrow.ipc.wire import UNSENDABLE
 
@@ -206,7 +207,7 @@ def _job(function: str, args: Any, kwargs: Any) -> bytes:
     try:
         return encode_job(function, args, kwargs)
     except UNSENDABLE as error:
-        raise BadRequest(function, f"cannot encode the arguments: {error}") from None
+        raise bad_arguments(function, function, args, kwargs, error) from None
 
 
 def _name(function: str) -> str:

@@ -20,6 +20,7 @@ from regrow.ipc.schedules import LONGEST, moment
 from regrow.ipc.store import KEEPER_BELL, Store, Txn
 from regrow.ipc.timers import Timer
 from regrow.ipc.transaction import Overtaken, Timing, Transaction
+from regrow.ipc.unsendable import bad_arguments
 from regrow.ipc.wire import UNSENDABLE
 
 
@@ -153,7 +154,7 @@ def scheduling(
     except BadSchedule:
         raise
     except UNSENDABLE as error:
-        raise BadRequest(owner, f"cannot encode the arguments of {handler}: {error}") from None
+        raise bad_arguments(owner, handler, args, kwargs, error) from None
     return Scheduling(owner, own, schedule, due, moment_now)
 
 

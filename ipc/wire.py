@@ -17,7 +17,7 @@ from msgspec import Raw, Struct
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """A longer message is refused by the sender and cut off by ZeroMQ at the receiver."""
 
-UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError)
+UNSENDABLE = (TypeError, ValueError, AttributeError, OverflowError, RecursionError, msgspec.EncodeError)
 """What msgspec raises of a value that it has no form for; the last of one that is longer than any form."""
 
 MAX_ID = (1 << 64) - 1

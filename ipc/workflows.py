@@ -26,6 +26,7 @@ from regrow.ipc.posting import Posting
 from regrow.ipc.posts import check_id, written
 from regrow.ipc.store import Store, Txn
 from regrow.ipc.transaction import Outgoing, Transaction
+from regrow.ipc.unsendable import bad_arguments
 from regrow.ipc.wire import UNSENDABLE
 from regrow.ipc.workflow_history import again
 from regrow.ipc.workflow_rows import LOOK, OVER, Run, Status, process_of
@@ -261,7 +262,7 @@ def _encoded(workflow: str, args: Any, kwargs: Any) -> tuple[Raw, Raw]:
     try:
         return Raw(_encode(args)), Raw(_encode(kwargs))
     except UNSENDABLE as error:
-        raise BadRequest(workflow, f"cannot encode the arguments: {error}") from None
+        raise bad_arguments(workflow, workflow, args, kwargs, error) from None
 
 
 def _shown(id: str, run: Run) -> dict[str, Any]:

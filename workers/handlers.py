@@ -17,8 +17,9 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import astuple
 
+from regrow.ipc.unsendable import unsendable
 from regrow.ipc.wire import EMPTY_ARRAY, EMPTY_MAP, UNSENDABLE
-from regrow.workers.mismatch import BadArguments, BadReply, mismatch, unsendable
+from regrow.workers.mismatch import BadArguments, BadReply, mismatch
 from regrow.workers.signature import SCALARS, Function, Signature, foreign_type
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

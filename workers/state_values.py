@@ -20,9 +20,10 @@ import msgspec
 
 from regrow.ipc.errors import BadState
 from regrow.ipc.statekeys import decode
+from regrow.ipc.unsendable import unsendable
 from regrow.ipc.wire import UNSENDABLE
 from regrow.workers.handlers import UNREADABLE
-from regrow.workers.mismatch import mismatch, unsendable
+from regrow.workers.mismatch import mismatch
 from regrow.workers.signature import foreign_type
 
 IMMUTABLE = frozenset(

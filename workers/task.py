@@ -28,10 +28,10 @@ from msgspec.structs import astuple
 from regrow.config import exits
 from regrow.ipc.process import open_pidfd
 from regrow.ipc.task_wire import Frame, Job, abstract, decode_job, encode_result, framed
+from regrow.ipc.unsendable import unsendable
 from regrow.ipc.wire import EMPTY_MAP, UNSENDABLE
 from regrow.workers.function import load
 from regrow.workers.handlers import Signature
-from regrow.workers.mismatch import unsendable
 
 JOB_S = 5.0
 """How long a task waits for its job (S233)."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_daemon import FakeDaemon, Refusal, entry, event
@@ -43,6 +44,19 @@ def stranger(folder: Path, behave: Callable[[socket.socket], None], backlog: int
 def test_request_is_answered(daemon: FakeDaemon) -> None:
     """A request returns what the daemon answered with `ok`."""
     with ControlClient(daemon.run_dir) as client:
+        assert client.request("ping")["name"] == "shop"
+
+
+@pytest.mark.parametrize("args", [{"x": object()}, {(1, 2): 3}, pytest.param(None, id="within itself")])
+def test_fields_that_json_cannot_say(daemon: FakeDaemon, args: dict[Any, Any] | None) -> None:
+    """They are refused where they are asked for, nothing is sent, and the connection goes on."""
+    if args is None:
+        args = {}
+        args["args"] = args
+    with ControlClient(daemon.run_dir) as client:
+        with pytest.raises(Refused, match="cannot ask for start_child: a request is JSON, and") as refused:
+            client.request("start_child", supervisor="app", spec={"id": "x", "args": args})
+        assert refused.value.code == "bad_request"
         assert client.request("ping")["name"] == "shop"
 
 
