@@ -24,7 +24,7 @@ CARRIED: dict[str, str] = {
     "spawning.Spawner": "_group",
     "pipes.Pipes": "_way",
     "pipes.Arrivals": "_way",
-    "streams.Streams": "_channel _fd _log_dir _streams _lost _next _queue",
+    "streams.Streams": "_channel _fd _log_dir _streams _paths _lost _next _queue",
     "channel.Channel": "_socket fd _partial _queue _dropped",
     "events.EventLog": "_events _next _subscribers _numbers _latest",
     "books.Books": "_asked_by _left ends final_text _failed_first _final_event",

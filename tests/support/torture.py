@@ -9,12 +9,13 @@ answered, and neither processes nor directories are left.
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -24,7 +25,6 @@ from commanding import Desk
 from configs import Config
 from tree import SUP, Tree, short_directory
 
-from regrow.ipc import Client
 from regrow.ipc.commands_result import CommandResult
 
 AGENTS = 20
@@ -38,6 +38,26 @@ class Echo(Agent):
         return n
 """
 
+CALLER = """
+import itertools, json, sys, threading, time
+from regrow.ipc import Client
+
+over = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), over.set())).start()
+taken_s, failed = [], 0
+with Client(sys.argv[1]) as client:
+    print("began", flush=True)
+    for number in itertools.count():
+        if over.is_set():
+            break
+        began_s = time.perf_counter()
+        try:
+            failed += client.call(f"echo.{number % int(sys.argv[2])}", "echo", number, timeout=20.0) != number
+        except Exception:
+            failed += 1
+        taken_s.append(time.perf_counter() - began_s)
+json.dump([taken_s, failed], sys.stdout)
+"""
 BOMB = """
 import os
 while True:
@@ -150,30 +170,23 @@ class Torture:
 
     @contextmanager
     def calls(self) -> Iterator[Callable[[], Latency]]:
-        """Call one agent after the other as long as the block lasts; then ask what that was like."""
-        taken_s: list[float] = []
-        over, failed = threading.Event(), 0
+        """
+        Call one agent after the other as long as the block lasts; then ask what that was like.
 
-        def call() -> None:
-            nonlocal failed
-            with Client(self.desk.tree.run_dir) as client:
-                for number in count():
-                    if over.is_set():
-                        return
-                    began_s = time.perf_counter()
-                    try:
-                        failed += client.call(f"echo.{number % AGENTS}", "echo", number, timeout=20.0) != number
-                    except Exception:  # noqa: BLE001 - whatever it was, it was no answer
-                        failed += 1
-                    taken_s.append(time.perf_counter() - began_s)
-
-        thread = threading.Thread(target=call)
-        thread.start()
-        try:
-            yield lambda: latency(taken_s, failed)
-        finally:
-            over.set()
-            thread.join()
+        Whoever calls is a process of its own: in this one it would wait for the interpreter, which starts commands.
+        """
+        code = [sys.executable, "-c", CALLER, self.desk.tree.run_dir, str(AGENTS)]
+        with subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as caller:
+            assert caller.stdin is not None
+            assert caller.stdout is not None
+            assert caller.stdout.readline() == b"began\n"
+            found: list[Latency] = []
+            try:
+                yield lambda: found[0]
+            finally:
+                caller.stdin.close()
+                taken_s, failed = json.load(caller.stdout)
+                found.append(latency(taken_s, failed))
 
     def quiet(self, seconds: float) -> Latency:
         """The calls with nothing beside them."""
