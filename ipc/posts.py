@@ -120,11 +120,20 @@ def check_id(to: str, id: object) -> str:
     Raises:
         BadRequest.
     """
-    if type(id) is not str or not 0 < len(id.encode(errors="surrogatepass")) <= MAX_ID_BYTES or "\0" in id:
-        raise BadRequest(to, f"an id is a text of 1 to {MAX_ID_BYTES} bytes, not {id!r:.100}")
-    if len(to.encode()) + len(id.encode(errors="surrogatepass")) > MAX_NAME_AND_ID_BYTES:
+    size = _size(id) if type(id) is str else 0
+    if type(id) is not str or not 0 < size <= MAX_ID_BYTES or "\0" in id:
+        raise BadRequest(to, f"an id is a text of 1 to {MAX_ID_BYTES} bytes, not {id!a:.100}")
+    if len(to.encode(errors="replace")) + size > MAX_NAME_AND_ID_BYTES:
         raise BadRequest(to, f"its name and the id {id!r:.100} are too long together")
     return id
+
+
+def _size(text: str) -> int:
+    """In bytes; 0 where it is no text."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return 0
 
 
 class Box:

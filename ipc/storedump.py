@@ -25,7 +25,7 @@ from regrow.ipc.deadletters import DEAD, DeadLetter
 from regrow.ipc.posts import WAITING, Failure, Post
 from regrow.ipc.statekeys import STORE_KEY_BYTES
 from regrow.ipc.store import Store, Txn
-from regrow.ipc.taggedjson import BadJson, key_from_json, key_to_json, value_from_json, value_to_json
+from regrow.ipc.taggedjson import BadJson, key_from_json, key_to_json, parse, value_from_json, value_to_json
 
 LEVEL = 1
 """The level of this form; whoever reads one refuses a newer one."""
@@ -134,24 +134,27 @@ class Reader:
         for number, line in enumerate(self._file, 1):
             if text := _of_line(line):
                 try:
-                    yield msgspec.json.decode(text)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    yield parse(text)
+                except BadJson as error:
                     raise BadJson(f"line {number} is no JSON: {error}") from None
 
     def _is_by_lines(self) -> bool:
         """Whether it still has an object a line, and need not be read at once."""
         self._file.seek(0)
         try:
-            return isinstance(msgspec.json.decode(_of_line(self._file.readline())), dict)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            return isinstance(parse(_of_line(self._file.readline())), dict)
+        except BadJson:
             return False
 
     def _read_whole(self) -> list[Any]:
         self._file.seek(0)
         try:
-            return msgspec.json.decode(self._file.read(), type=list[Any])
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            found = parse(self._file.read())
+        except BadJson as error:
             raise BadJson(f"it is no JSON list: {error}") from None
+        if not isinstance(found, list):
+            raise BadJson("it is no JSON list")
+        return found
 
 
 def _all(txn: Txn, db: Any) -> Iterator[tuple[bytes, bytes]]:

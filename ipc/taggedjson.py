@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import datetime
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -28,12 +29,43 @@ from regrow.ipc import statekeys
 from regrow.ipc.errors import BadState
 
 _encode = msgspec.msgpack.Encoder().encode
+_FAULT = re.compile(r"JSON is malformed: (?P<what>.*) \(byte (?P<byte>\d+)\)")
 _decode = msgspec.msgpack.Decoder().decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 
 
 class BadJson(ValueError):
     """It stands for no value; the text says why."""
+
+
+def parse(text: str | bytes) -> Any:
+    """
+    What a JSON text says.
+
+    Raises:
+        BadJson: it is none; says why, in words for whoever has written it.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except RecursionError:
+        raise BadJson("it is nested too deeply") from None
+    except UnicodeError as error:
+        raise BadJson(f"it is not UTF-8, at byte {_byte(text, error)}") from None
+    except msgspec.DecodeError as error:
+        found = _FAULT.fullmatch(str(error))
+        what = f"{found['what']}, at byte {found['byte']}" if found else "it is broken off, or a word that JSON has not"
+        raise BadJson(what) from None
+
+
+def _byte(text: str | bytes, error: UnicodeError) -> int:
+    """Where it is not UTF-8; of a text, the place among the bytes that it was read from."""
+    if isinstance(text, str):
+        return len(text[: getattr(error, "start", 0)].encode(errors="surrogateescape"))
+    try:
+        text.decode()
+    except UnicodeDecodeError as found:  # msgspec counts from the beginning of a string within
+        return found.start
+    return 0
 
 
 def value_to_json(encoded: bytes) -> Any:

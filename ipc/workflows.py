@@ -63,8 +63,8 @@ class Workflows:
             arguments cannot be encoded, or the id is none; StoreError.
         """
         own = uuid.uuid4().hex if id is None else check_id(workflow, id)
-        run = Run(workflow, process_of(workflow, own), *_encoded(workflow, args, kwargs), created_at=time.time())
         call = self._desk_call(workflow)
+        run = Run(workflow, process_of(workflow, own), *_encoded(workflow, args, kwargs), created_at=time.time())
         known = self.find(own) if id is not None else None
         if known is not None and known.workflow != workflow:
             raise WorkflowError(f"cannot start {own} of {workflow}: that is the id of a run of {known.workflow}")

@@ -10,7 +10,7 @@ import click
 
 from regrow.config.errors import nearest
 from regrow.config.exits import USAGE
-from regrow.daemon.cli.options import Function, debug_option, format_option
+from regrow.daemon.cli.options import Function, Plain, debug_option, format_option
 from regrow.daemon.cli.output import clock, dumps, json_list, one_line
 from regrow.daemon.cli.report import Failed
 from regrow.daemon.cli.stores import Which, of_store
@@ -52,11 +52,11 @@ def dead(ctx: click.Context) -> None:
 def which_letters(function: Function) -> Any:
     """NUMBER… or --all [NAME], as `words` and `everything`."""
     every = click.option("--all", "everything", is_flag=True, help="All of them, or all of those to the agent NAME.")
-    return click.argument("words", metavar="[NUMBER|NAME]...", nargs=-1)(every(function))
+    return click.argument("words", metavar="[NUMBER|NAME]...", nargs=-1, type=Plain())(every(function))
 
 
 @dead.command("list")
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=Plain())
 @format_option
 @of_store
 def list_(which: Which, name: str | None, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import click
 
 from regrow.config.exits import DONE, REFUSED
 from regrow.daemon.cli.act import bad_files, in_brief, wait_option
-from regrow.daemon.cli.options import Function, daemon_options, format_option, reach, timeout_option
+from regrow.daemon.cli.options import Function, ToldPath, daemon_options, format_option, reach, timeout_option
 from regrow.daemon.cli.output import clock, dumps, json_list, one_line
 from regrow.daemon.cli.report import say
 from regrow.daemon.cli.waiting import Watch, begun, finished
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 else:  # generic from click 8.2 on only
     IdParam = click.ParamType
 
-files_argument = click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(dir_okay=False))
+files_argument = click.argument("files", metavar="[FILE]...", nargs=-1, type=ToldPath(dir_okay=False))
 
 MOST_DIGITS = 18
 GOOD = ("done", "unchanged", "requested")

@@ -56,6 +56,8 @@ def _parse(args: Sequence[str]) -> tuple[list[str], dict[str, str], bool] | None
     everything = False
     rest = iter(args)
     for word in rest:
+        if not word.isprintable():  # refused by click's types, as of all verbs
+            return None
         option, equals, value = word.partition("=")
         if not word.startswith("-"):
             names.append(word)
@@ -63,7 +65,7 @@ def _parse(args: Sequence[str]) -> tuple[list[str], dict[str, str], bool] | None
             everything = True
         elif option in ("--format", "--run-dir", "--name"):
             valued[option] = value if equals else next(rest, "-")
-            if valued[option].startswith("-"):
+            if valued[option].startswith("-") or not valued[option].isprintable():
                 return None
         else:
             return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from regrow.daemon.cli.options import COMPLETION_S
+from regrow.daemon.cli.options import COMPLETION_S, Plain
 from regrow.ipc.daemons import connect
 from regrow.ipc.errors import BadRequest, ControlError, MessageError
 
@@ -16,17 +16,13 @@ if TYPE_CHECKING:
     from regrow.ipc.client import Client
     from regrow.ipc.groups import Address
 
-    NameParam = click.ParamType[str]
-else:  # generic from click 8.2 on only
-    NameParam = click.ParamType
-
 NONE = "?"
 """No method can have this name."""
 
 _LISTED = re.compile(r"no handler \?; \w+ has (?P<names>.+)")
 
 
-class HandlerName(NameParam):
+class HandlerName(Plain):
     """The name of a handler, completed by asking the agent that is named before it."""
 
     name = "handler"

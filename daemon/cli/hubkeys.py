@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from regrow.config.exits import REFUSED, USAGE
-from regrow.daemon.cli.options import Function, daemon_options, debug_option, format_option, reach
+from regrow.daemon.cli.options import Function, Plain, daemon_options, debug_option, format_option, reach
 from regrow.daemon.cli.output import json_list
 from regrow.daemon.cli.report import Failed, say
 from regrow.ipc.errors import ControlError, Unreachable
@@ -66,7 +66,7 @@ def make(files: tuple[str, ...], run_dir: str | None, daemon: str | None) -> Non
 
 
 @keys.command()
-@click.argument("name")
+@click.argument("name", type=Plain())
 @click.option("--out", metavar="PATH", type=click.Path(dir_okay=False), help="Where to; default: NAME.key here.")
 @of_daemon
 def add(name: str, out: str | None, files: tuple[str, ...], run_dir: str | None, daemon: str | None) -> None:
@@ -107,7 +107,7 @@ def list_(files: tuple[str, ...], as_json: bool, run_dir: str | None, daemon: st
 
 
 @keys.command()
-@click.argument("name")
+@click.argument("name", type=Plain())
 @of_daemon
 def remove(name: str, files: tuple[str, ...], run_dir: str | None, daemon: str | None) -> int | None:
     """Let a client in no longer; one that is connected is cut off."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,6 +46,42 @@ class Duration(DurationParam):
         return seconds
 
 
+class Text(NameParam):
+    """What is sent or kept as text: it has to be UTF-8."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text. Fails on bytes that are none."""
+        text = str(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{text!a:.200} is not UTF-8", param, ctx)
+        return text
+
+
+class Plain(Text):
+    """A name of any kind: no name has control characters."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name. Fails on what cannot be one."""
+        text = super().convert(value, param, ctx)
+        if any(unicodedata.category(character) == "Cc" for character in text):
+            self.fail(f"{text!a:.200} has a control character in it, and no name has", param, ctx)
+        return text
+
+
+class ToldPath(click.Path):
+    """A file that the daemon is to read: it is told where, in JSON."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Fails where it is no text."""
+        return super().convert(Text().convert(value, param, ctx), param, ctx)
+
+
 class Folder(click.Path):
     """A directory, completed as one; whether it is one is seen by who looks into it, the same for all verbs."""
 
@@ -55,10 +92,8 @@ class Folder(click.Path):
         return value
 
 
-class Name(NameParam):
+class Name(Plain):
     """The name of a child, completed from the running daemon."""
-
-    name = "name"
 
     kind = ""
     """Complete children of this kind only; empty: of all."""
@@ -96,7 +131,7 @@ class AgentName(Name):
 def daemon_options(function: Function) -> Function:
     """--run-dir and --name (as `run_dir` and `daemon`), and --debug."""
     function = debug_option(function)
-    function = click.option("--name", "daemon", metavar="NAME", help="The daemon of this name.")(function)
+    function = click.option("--name", "daemon", metavar="NAME", type=Plain(), help="The daemon of this name.")(function)
     return click.option(
         "--run-dir",
         metavar="DIR",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from regrow.daemon.cli.options import Duration
+from regrow.daemon.cli.options import Duration, Text
 from regrow.daemon.cli.output import dumps
 from regrow.daemon.cli.talk import Message, message
 
@@ -46,7 +46,9 @@ def register(verb: Register) -> None:
         "--expires", "expires_s", metavar="TIME", type=Duration(),
         help="What is not handled so long after it is due becomes a dead letter; default: never.",
     ),
-    click.option("--id", metavar="ID", help="Posts to one agent with the same ID are one post; default: made up."),
+    click.option(
+        "--id", metavar="ID", type=Text(), help="Posts to one agent with the same ID are one post; default: made up."
+    ),
 )  # fmt: skip
 def post(
     message: Message,

@@ -32,6 +32,10 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What a write to a file says that takes no more; some that do not name it are temporary files, or limits."""
 
 
+_HARMLESS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+"""A line on a terminal has no control characters: some of a name that was typed could do anything there."""
+
+
 class Failed(Exception):
     """A verb could not do what it was asked for; the message says what, where and what to do."""
 
@@ -62,7 +66,7 @@ def fail(error: BaseException, *, debug: bool = False) -> int:
 
 def say(message: str) -> None:
     """One line on stderr, whatever is in `message`."""
-    line = " ".join(map(_shortened, message.replace("\n", " ").split(" ")))
+    line = " ".join(map(_shortened, message.replace("\n", " ").split(" "))).translate(_HARMLESS)
     try:
         print(f"regrow: {line}", file=sys.stderr, flush=True)
     except OSError:

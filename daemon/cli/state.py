@@ -8,8 +8,7 @@ import click
 
 from regrow.config.exits import USAGE
 from regrow.daemon.cli import state_store, state_waiting
-from regrow.daemon.cli.arguments import read_value
-from regrow.daemon.cli.options import AgentName, debug_option, format_option
+from regrow.daemon.cli.options import AgentName, Text, debug_option, format_option
 from regrow.daemon.cli.output import dumps, json_list, one_line
 from regrow.daemon.cli.replies import as_text
 from regrow.daemon.cli.report import Failed
@@ -62,7 +61,7 @@ def list_(which: Which, name: str | None, prefix: str | None, as_json: bool) -> 
 
 @state.command()
 @click.argument("name", type=AgentName())
-@click.argument("key")
+@click.argument("key", type=Text())
 @format_option
 @of_store
 def get(which: Which, name: str, key: str, as_json: bool) -> None:
@@ -80,7 +79,7 @@ def get(which: Which, name: str, key: str, as_json: bool) -> None:
 
 @state.command("set")
 @click.argument("name", type=AgentName())
-@click.argument("key")
+@click.argument("key", type=Text())
 @click.argument("value", metavar="JSON")
 @of_store
 def set_(which: Which, name: str, key: str, value: str) -> None:
@@ -90,15 +89,13 @@ def set_(which: Which, name: str, key: str, value: str) -> None:
     KEY is a number or a list where it reads as one in JSON, and text otherwise. JSON is written as
     `get --format json` shows it.
     """
-    import msgspec
-
-    from regrow.ipc.taggedjson import BadJson, value_from_json
+    from regrow.ipc.taggedjson import BadJson, parse, value_from_json
 
     row = row_of(name, key)
     try:
-        encoded = value_from_json(msgspec.json.decode(value))
-    except (msgspec.DecodeError, BadJson) as error:
-        raise click.UsageError(f"{value!r:.100} is no JSON of a value ({error}); for text write '\"…\"'") from None
+        encoded = value_from_json(parse(value))
+    except BadJson as error:
+        raise click.UsageError(f"{value!a:.100} is no JSON of a value ({error}); for text write '\"…\"'") from None
     site = which.site()
     check = refuse_living(site, name, "change")
 
@@ -116,7 +113,7 @@ def set_(which: Which, name: str, key: str, value: str) -> None:
 
 @state.command()
 @click.argument("name", type=AgentName())
-@click.argument("key")
+@click.argument("key", type=Text())
 @of_store
 def delete(which: Which, name: str, key: str) -> None:
     """Forget a key, while the agent does not run."""
@@ -189,7 +186,12 @@ def row_of(name: str, key: str) -> bytes:
 
 def read_key(text: str) -> Any:
     """A number, a list and a tagged element as JSON has them; all else is text."""
-    value = read_value(text)
+    from regrow.ipc.taggedjson import BadJson, parse
+
+    try:
+        value = parse(text)
+    except BadJson:
+        return text
     is_key = isinstance(value, str | list | dict) or (isinstance(value, int) and not isinstance(value, bool))
     return value if is_key else text
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
-from regrow.daemon.cli.arguments import ArgumentError, Arguments, read_json, read_value, read_words
+from regrow.daemon.cli.arguments import STDIN, Arguments, read_json, read_stdin, read_value, read_words
 from regrow.daemon.cli.handlernames import HandlerName, handlers
 from regrow.daemon.cli.options import AgentName, Function, daemon_options, format_option, reach, timeout_option
 from regrow.daemon.cli.output import dumps
@@ -159,12 +159,9 @@ def arguments(words: tuple[str, ...], json_text: str | None) -> Arguments:
     """
     if json_text is not None and words:
         raise click.UsageError(f"give the arguments as words or with --json, not both: {' '.join(words)}")
-    try:
-        if json_text is None:
-            return read_words(words)
-        return read_json(sys.stdin.read() if json_text == "-" else json_text)
-    except ArgumentError as error:
-        raise click.UsageError(str(error)) from None
+    if json_text is None:
+        return read_words(words)
+    return read_json(read_stdin(), STDIN) if json_text == "-" else read_json(json_text)
 
 
 def answer(client: Client, to: str | Address, handler: str, given: Arguments, timeout_s: float) -> Any:
@@ -191,7 +188,7 @@ def address(client: Client, name: str, key: str | None) -> str | Address:
     from regrow.ipc.groups import by_key
 
     if key is not None:
-        return by_key(name, read_value(key))
+        return by_key(name, read_value(key, "--key"))
     members = client.members(name)
     return choice(members) if members else name
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from regrow.daemon.cli.arguments import read_value
-from regrow.daemon.cli.options import daemon_options, format_option, reach, timeout_option
+from regrow.daemon.cli.arguments import STDIN, read_stdin, read_value, text_of
+from regrow.daemon.cli.options import Plain, daemon_options, format_option, reach, timeout_option
 from regrow.daemon.cli.output import dumps, one_line
 from regrow.daemon.cli.replies import as_plain
 from regrow.daemon.cli.report import Failed, say
@@ -34,7 +33,7 @@ def register(verb: Register) -> None:
 
 
 @click.command()
-@click.argument("topic")
+@click.argument("topic", type=Plain())
 @click.argument("message", required=False)
 @timeout_option("5s", "How long to wait for the hub.")
 @format_option
@@ -48,9 +47,10 @@ def publish(
     MESSAGE is JSON where it reads as JSON, and text otherwise; - reads it from stdin, and without it the message is
     null. Prints for how many subscribers it was.
     """
+    what = "the message"
     if message == "-":
-        message = sys.stdin.read().removesuffix("\n")
-    value = None if message is None else read_value(message)
+        message, what = text_of(read_stdin()).removesuffix("\n"), STDIN
+    value = None if message is None else read_value(message, what)
     with listening("publish", run_dir, daemon) as (client, _control):
         count = client.publish(topic, value, timeout=timeout_s)
     if as_json:
@@ -60,7 +60,7 @@ def publish(
 
 
 @click.command()
-@click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True)
+@click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True, type=Plain())
 @click.option("-n", "--count", type=click.IntRange(min=1), metavar="N", help="End after N messages.")
 @format_option
 @daemon_options

@@ -11,7 +11,7 @@ import click
 
 from regrow.config.exits import USAGE
 from regrow.daemon.cli.arguments import read_value
-from regrow.daemon.cli.options import daemon_options, debug_option, format_option, reach, timeout_option
+from regrow.daemon.cli.options import Plain, Text, daemon_options, debug_option, format_option, reach, timeout_option
 from regrow.daemon.cli.output import clock, dumps, json_list, one_line, span
 from regrow.daemon.cli.replies import as_json as json_of
 from regrow.daemon.cli.replies import as_plain, as_text
@@ -45,7 +45,7 @@ def workflow(ctx: click.Context) -> None:
 
 
 @workflow.command("list")
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=Plain())
 @daemon_options
 @format_option
 def list_(name: str | None, as_json: bool, run_dir: str | None, daemon: str | None) -> None:
@@ -60,7 +60,7 @@ def list_(name: str | None, as_json: bool, run_dir: str | None, daemon: str | No
 
 
 @workflow.command()
-@click.argument("id")
+@click.argument("id", type=Text())
 @daemon_options
 @format_option
 def show(id: str, as_json: bool, run_dir: str | None, daemon: str | None) -> None:
@@ -75,11 +75,11 @@ def show(id: str, as_json: bool, run_dir: str | None, daemon: str | None) -> Non
 
 
 @workflow.command()
-@click.option("--id", metavar="ID", help="Of several starts with the same ID, only the first one counts.")
+@click.option("--id", metavar="ID", type=Text(), help="Of several starts with the same ID, only the first one counts.")
 @click.option("--wait", is_flag=True, help="Wait for its end, and print what it returns.")
 @timeout_option("60s", "How long to wait with --wait.")
 @click.option("--json", "json_text", metavar="TEXT", help="All arguments, as for `regrow call`.")
-@click.argument("name")
+@click.argument("name", type=Plain())
 @click.argument("words", metavar="[KEY=VALUE]...", nargs=-1)
 @daemon_options
 @format_option
@@ -112,8 +112,8 @@ def start(
 
 
 @workflow.command()
-@click.argument("id")
-@click.argument("name")
+@click.argument("id", type=Text())
+@click.argument("name", type=Plain())
 @click.argument("value", required=False)
 @daemon_options
 def send(id: str, name: str, value: str | None, run_dir: str | None, daemon: str | None) -> None:
@@ -122,13 +122,14 @@ def send(id: str, name: str, value: str | None, run_dir: str | None, daemon: str
 
     VALUE is JSON where it reads as JSON, and text otherwise.
     """
+    said = None if value is None else read_value(value, "the value")
     with runs_of(run_dir, daemon) as client:
-        client.send_to_run(id, name, None if value is None else read_value(value))
+        client.send_to_run(id, name, said)
     click.echo(f"{id}: {name} is kept for it")
 
 
 @workflow.command()
-@click.argument("id")
+@click.argument("id", type=Text())
 @daemon_options
 def retry(id: str, run_dir: str | None, daemon: str | None) -> None:
     """
@@ -142,7 +143,7 @@ def retry(id: str, run_dir: str | None, daemon: str | None) -> None:
 
 
 @workflow.command()
-@click.argument("id")
+@click.argument("id", type=Text())
 @daemon_options
 def cancel(id: str, run_dir: str | None, daemon: str | None) -> None:
     """Have a run undo what it has done, and end; it does so before its next step."""

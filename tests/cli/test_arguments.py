@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
+import sys
 from typing import Any
 
 import msgspec
@@ -11,6 +13,7 @@ import pytest
 
 from regrow.daemon.cli.arguments import ArgumentError, read_json, read_value, read_words
 from regrow.daemon.cli.replies import as_json, as_text, on_terminal
+from regrow.daemon.cli.talk import arguments
 
 
 @pytest.mark.parametrize(
@@ -18,13 +21,13 @@ from regrow.daemon.cli.replies import as_json, as_text, on_terminal
     [
         ("2", 2), ("-1.5e3", -1500.0), ("true", True), ("null", None), ("[1, 2]", [1, 2]), ('{"a": {}}', {"a": {}}),
         ('"2"', "2"), ("", ""), ("two", "two"), ("True", "True"), ("007", "007"), ("[1", "[1"), ("NaN", "NaN"),
-        ("2 ", 2), ("a=b", "a=b"), ("1e999", "1e999"), ("\udcff", "\udcff"),
+        ("2 ", 2), ("a=b", "a=b"), ("1e999", "1e999"),
     ],
 )  # fmt: skip
 def test_value_is_json_or_text(text: str, value: Any) -> None:
     """What reads as JSON is JSON; everything else is the text that it is."""
-    assert read_value(text) == value
-    assert type(read_value(text)) is type(value)
+    assert read_value(text, "n") == value
+    assert type(read_value(text, "n")) is type(value)
 
 
 def test_words() -> None:
@@ -40,7 +43,16 @@ def test_words() -> None:
     ("words", "said"),
     [
         (["n=1", "n=2"], "n is given twice"),
-        (["n:=two"], "n is not JSON: Input data was truncated; write n=… for text"),
+        (["n:=two"], "n is not JSON: it is broken off, or a word that JSON has not; write n=… for text"),
+        (["n:=[1,]"], "n is not JSON: trailing comma in array, at byte 3; write n=… for text"),
+        (["n:=é\udcff"], "n is not JSON: it is not UTF-8, at byte 2; write n=… for text"),
+        ([f"n:={'[' * 10_000}"], "n is not JSON: it is nested too deeply; write n=… for text"),
+        (["n=\udcff"], r"n cannot be sent: a text that is not UTF-8, '\udcff' in it"),
+        (["1", "\udcff"], r"argument 2 cannot be sent: a text that is not UTF-8, '\udcff' in it"),
+        ([f"n={'[' * 10_000}"], "n is JSON that is nested too deeply"),
+        (['n={"a": [18446744073709551616]}'],
+         "n cannot be sent: $.a[0]: an integer is from -2**63 to 2**64 - 1; send a text, or a Decimal"),
+        ([f"n={'x' * (16 << 20)}"], "n is too long: 16777221 bytes, and a message has at most 16777216"),
     ],
 )
 def test_wrong_words(words: list[str], said: str) -> None:
@@ -48,6 +60,28 @@ def test_wrong_words(words: list[str], said: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         read_words(words)
     assert str(caught.value) == said
+
+
+STDIN = [
+    (b'{"n": "\xff"}', "standard input is not JSON: it is not UTF-8, at byte 7"),
+    (b'{"n": ', "standard input is not JSON: it is broken off, or a word that JSON has not"),
+    (b"", "standard input is not JSON: it is empty"),
+    (b"[" * 100_000, "standard input is not JSON: it is nested too deeply"),
+    (b"[1 2]", "standard input is not JSON: expected ',' or ']', at byte 3"),
+    (b'{"n": 18446744073709551616}', "standard input cannot be sent: $.n: an integer is from -2**63 to 2**64 - 1;"),
+    (b"3", "standard input must be a list (arguments by position) or an object (by name)"),
+    (b" " * ((64 << 20) + 1), "standard input is too long: a message has at most 16777216 bytes"),
+    (b'["' + b"x" * (17 << 20) + b'"]', "standard input is too long: 17825798 bytes, and a message has at most"),
+]
+
+
+@pytest.mark.parametrize(("found", "said"), STDIN, ids=[said[:60] for _, said in STDIN])
+def test_standard_input_that_is_none(found: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with it, and where, in words; no more is read than a message can hold."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(found)))
+    with pytest.raises(ArgumentError) as caught:
+        arguments((), "-")
+    assert str(caught.value).startswith(said)
 
 
 def test_json() -> None:

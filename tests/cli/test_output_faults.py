@@ -16,6 +16,7 @@ import pytest
 from cli_calls import Cli
 from fake_daemon import FakeDaemon
 
+from regrow.config.exits import USAGE
 from regrow.daemon.cli import report, state_store
 from regrow.daemon.cli.streams import OutputLost
 
@@ -109,9 +110,9 @@ NOT_UTF8 = os.fsdecode(b"w\xff")
 def test_a_name_that_is_not_utf8(daemon: FakeDaemon, cli: Cli, verb: str) -> None:
     """Is said to be so, and asks nobody."""
     done = cli(verb, NOT_UTF8)
-    assert (done.status, done.err.count("\n")) == (1, 1)
-    assert "w\\udcff" in done.err
-    assert "that is not UTF-8, and a request is" in done.err
+    assert (done.status, done.err.count("\n")) == (USAGE, 1)
+    assert "'w\\udcff' is not UTF-8" in done.err
+    assert daemon.requests.empty()
 
 
 def test_a_text_that_is_not_utf8(capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,7 @@ def test_all_arguments_arrive(cli: Cli) -> None:
 
 def test_arguments_from_stdin(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """--json - reads them from stdin."""
-    monkeypatch.setattr(sys, "stdin", io.StringIO('{"value": [1, 2]}\n'))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"value": [1, 2]}\n')))
     assert cli("call", "odd", "echo", "--json", "-").out == "[1, 2]\n"
 
 
