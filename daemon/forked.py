@@ -60,7 +60,8 @@ def prepare(context: Context, spec: SupervisorSpec, notify_address: str) -> Cont
 
         for child in targets:
             function.locate(child.target, child.import_path)
-    os.environ.update(shared_environ(context, supervisor=spec.name, notify=notify_address))
+    for variable, value in shared_environ(context, supervisor=spec.name, notify=notify_address).items():
+        os.environ[variable] = value  # `update` looks what it is given, which touches 30 pages
     return replace(context, environ=dict(os.environ))
 
 
@@ -74,6 +75,9 @@ def load(kinds: Collection[Kind]) -> None:
         return
     names = ["regrow.workers.function", "regrow.workers.stacks"]
     if Kind.AGENT in kinds:
+        from regrow.workers import forkhooks
+
+        forkhooks.load_random()  # before zmq does
         # Some are loaded when they are first needed: by then an agent may be a user who cannot read them.
         names += ["lmdb", "lmdb._envid", "regrow.workers.runtime", "regrow.ipc.commands", "regrow.ipc.store_faults"]
     for name in names:
@@ -94,7 +98,9 @@ def kinds_in(spec: SupervisorSpec) -> set[Kind]:
 
 def template_kinds(spec: SupervisorSpec) -> set[Kind]:
     """What the children of a dynamic supervisor with a template will be."""
-    table = msgspec.json.decode(spec.template) if spec.template else {}
+    if not spec.template:
+        return set()
+    table = msgspec.json.decode(spec.template)
     return {kind for kind in Kind if str(kind) in table}
 
 

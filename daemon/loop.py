@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
+from regrow.workers.dispositions import set_handler
+
 BATCH = 256
 """Descriptors served in one turn; the rest waits for the next, after timers had theirs."""
 
@@ -103,7 +105,7 @@ class Loop:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number, handler in handlers.items():
             self._signals[int(number)] = handler
-            signal.signal(number, _noted)
+            set_handler(number, _noted)
             signal.siginterrupt(number, False)
         self.watch(reader, select.EPOLLIN, self._deliver_signals)
 
@@ -112,7 +114,7 @@ class Loop:
         if self._wakeup is not None:
             signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
             for number in self._signals:
-                signal.signal(number, _noted)
+                set_handler(number, _noted)
                 signal.siginterrupt(number, False)
 
     def unheard(self) -> set[int]:

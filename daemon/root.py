@@ -9,7 +9,6 @@ Source: daemon(7), sd_notify(3); architecture sections 3 and 9.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import socket
@@ -22,7 +21,7 @@ from msgspec.structs import replace
 from regrow.config import exits
 from regrow.config.diff import diff
 from regrow.config.spec import Plan, SupervisorSpec, WorkerSpec
-from regrow.daemon import commons, errand, forked, nested, reload, system
+from regrow.daemon import commons, errand, forked, nested, reload, sharing, system
 from regrow.daemon.additions import Additions
 from regrow.daemon.alive import Alive
 from regrow.daemon.asking import Asking
@@ -121,8 +120,8 @@ class Root:
             }
         )
         forked.load(forked.kinds_in(self.plan.root))  # here once, for all supervisors to share
-        gc.collect()
-        gc.freeze()
+        sharing.fill_gaps()
+        sharing.freeze()
         self._alive.begin()
         begin()
         self.loop.run()

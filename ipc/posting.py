@@ -39,14 +39,24 @@ MAIL = b"\0mail:"
 
 
 class _Process:
-    """The present one, whose `pid` costs no system call."""
+    """The present one, whose `pid` costs no system call; it is 0 until `heed`."""
+
+    pid = 0
 
     def __init__(self) -> None:
         self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+
+    def heed(self) -> None:
+        """To be called before anything posts: a supervisor only has this loaded, and its forks are not to be told."""
+        if not self.pid:
+            os.register_at_fork(after_in_child=self._forked)
+            self.pid = os.getpid()
+
+    def _forked(self) -> None:
+        self.pid = os.getpid()
+        self._begin()
 
     def _begin(self) -> None:
-        self.pid = os.getpid()
         self._start = ""
         self._numbers = itertools.count()
         self.opening = threading.RLock()  # whoever held it is not here
@@ -75,6 +85,7 @@ class Posting:
     """What a process needs to post; its store is opened when it is first needed."""
 
     def __init__(self, node: Node, sender: str = "") -> None:
+        process.heed()
         self._node = node
         self._sender = sender
         self._store: Store | None = None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import regrow.workers.forkhooks  # isort: skip  # before anything loads threading
 import gc
 import importlib
-import importlib.util
 import multiprocessing.context
 import multiprocessing.process
 import multiprocessing.util  # multiprocessing itself would load it in every child
@@ -20,6 +19,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from typing import Any, TypeAlias
 
 import msgspec
@@ -126,7 +126,7 @@ def locate(target: str, import_path: str) -> None:
     if import_path and import_path not in sys.path:
         sys.path.insert(0, import_path)
     try:
-        importlib.util.find_spec(target.partition(":")[0].partition(".")[0])
+        PathFinder.find_spec(target.partition(":")[0].partition(".")[0])
     except (ImportError, ValueError):
         pass  # the child will say so, with its traceback
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regrow.ipc.forks import from_first_use
+from regrow.workers.dispositions import Handler, set_handler, set_mask
 
 if TYPE_CHECKING:
     from regrow.ipc.node import Node
 
-STOP = (signal.SIGTERM, signal.SIGINT)
+STOP = (int(signal.SIGTERM), int(signal.SIGINT))
 """SIGINT too: with `stop_signal = "SIGINT"` it is what the supervisor sends."""
 
 
@@ -29,14 +30,14 @@ class StopSignals:
     def __init__(self, node: Node, stop: Callable[[], None]) -> None:
         self._node = node
         self._stop = stop
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[int, Handler] = {}
 
     def __enter__(self) -> None:
         _heed_forks()
         self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._node.watch(self._read_fd, self)
         signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, self._handle) for number in STOP}
+        self._before = {number: set_handler(number, self._handle) for number in STOP}
         _installed.append(self)
 
     def heard(self) -> None:
@@ -64,22 +65,22 @@ class StopSignals:
     def _restore(self) -> None:
         signal.set_wakeup_fd(-1)
         for number, before in self._before.items():
-            signal.signal(number, before)
+            set_handler(number, before)
 
 
 _installed: list[StopSignals] = []
-_masks: list[set[signal.Signals]] = []
+_masks: list[set[int]] = []
 
 
 def _before_fork() -> None:
     """A signal for the child must not meet our handler there: it waits until the child has its own."""
     if _installed:
-        _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, STOP))  # type: ignore[arg-type]
+        _masks.append(set_mask(signal.SIG_BLOCK, STOP))
 
 
 def _after_fork() -> None:
     if _masks:
-        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop())
+        set_mask(signal.SIG_SETMASK, _masks.pop())
 
 
 def _in_child() -> None:

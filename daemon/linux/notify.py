@@ -21,6 +21,7 @@ BATCH = 64
 """Datagrams taken in one turn; a flood waits in the kernel's bounded queue, and its senders with it."""
 
 _UCRED = struct.Struct("3i")
+_TRUNCATED = int(socket.MSG_TRUNC)  # the arithmetic of enumerations makes objects, and touches 20 pages
 
 
 class Notice(Struct, frozen=True):
@@ -55,7 +56,7 @@ class NotifySocket:
             except OSError:
                 return  # empty, or the error of one sender: either way the next wake-up tells
             sender = _sender(ancillary)
-            if sender is not None and not flags & socket.MSG_TRUNC:
+            if sender is not None and not flags & _TRUNCATED:
                 yield Notice(sender[0], sender[1], parse(data))
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ import gc
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 import msgspec
@@ -29,6 +29,7 @@ from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import kernel
 from regrow.daemon.linux.cgroup import Group
 from regrow.workers import clone
+from regrow.workers.dispositions import set_handler, set_mask
 
 EXEC_FAILED_STATUS = 127
 """What a child that never ran its program exits with; the pipe tells the reason."""
@@ -44,12 +45,6 @@ HANDLED = tuple(
 IGNORED = tuple(int(number) for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTOU, signal.SIGQUIT))
 """What Python, the root, or a shell that put it into the background ignores; an exec'd program must not."""
 
-# The wrappers of the signal module turn every number into an enumeration member, which between fork and exec costs
-# more than the system calls themselves.
-_set_handler: Callable[[int, int], object] = getattr(signal.signal, "__wrapped__", signal.signal)
-_set_mask: Callable[[int, Iterable[int]], object] = getattr(
-    signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask
-)
 _DEFAULT = int(signal.SIG_DFL)
 _BLOCK, _UNBLOCK = int(signal.SIG_BLOCK), int(signal.SIG_UNBLOCK)
 
@@ -203,7 +198,7 @@ def fork_call(launch: Launch, body: Callable[[int], int]) -> tuple[int, int]:
             raise
     # A signal that reaches the child before it has let go of the parent's wakeup descriptor would be
     # written there and be taken for the parent's own: hence none is delivered in between.
-    _set_mask(_BLOCK, HANDLED)
+    set_mask(_BLOCK, HANDLED)
     try:
         pid = os.fork() if launch.group is None else _fork_into(launch.group)
         if pid == 0:
@@ -212,7 +207,7 @@ def fork_call(launch: Launch, body: Callable[[int], int]) -> tuple[int, int]:
         os.close(status_fd)
         raise SpawnError("fork", error.errno or 0) from None
     finally:
-        _set_mask(_UNBLOCK, HANDLED)
+        set_mask(_UNBLOCK, HANDLED)
         os.close(child_fd)
     return pid, status_fd
 
@@ -264,8 +259,8 @@ def _set_up(launch: Launch, status_fd: int, parent: int) -> None:
         stage = "reset signals"
         signal.set_wakeup_fd(-1)
         for number in IGNORED if launch.executes else HANDLED:
-            _set_handler(number, _DEFAULT)
-        _set_mask(_UNBLOCK, HANDLED)
+            set_handler(number, _DEFAULT)
+        set_mask(_UNBLOCK, HANDLED)
         stage = "make room for its sockets"  # before a limit says that there is none
         sockets = _copies(launch.sockets)
         stage = "set limits"

@@ -4,14 +4,13 @@ From a running supervisor to the value that goes through an exec, and back.
 
 from __future__ import annotations
 
-import gc
 import signal
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from regrow.config.spec import WorkerSpec
-from regrow.daemon import birth, forked
+from regrow.daemon import birth, forked, sharing
 from regrow.daemon.channel import Channel
 from regrow.daemon.core.state import Phase, Slot, SlotState
 from regrow.daemon.errors import SpawnError
@@ -110,8 +109,7 @@ def resume(runtime: Runtime, carried: Supervisor) -> None:
     if failure := _preload(runtime):
         runtime.note("fault", "", 0, f"{failure}; each child imports it by itself")
     runtime.loop.listen_again()
-    gc.collect()
-    gc.freeze()  # what has been loaded since, forks are to share too
+    sharing.freeze()  # what has been loaded since, forks are to share too
     if carried.state.phase is Phase.RUNNING:
         runtime.standby.begin()
 

@@ -1,0 +1,71 @@
+"""What a process does about its memory before it forks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+LOOKUPS = """
+import sys
+from regrow.daemon import sharing
+
+class Found:
+    pass
+
+name = "".join(["some", "thing"])
+setattr(Found, name, 1)
+before = sys.getrefcount(name)
+getattr(Found(), name)
+noted = sys.getrefcount(name)
+sharing.freeze()
+print(noted - before, sys.getrefcount(name) <= before)
+"""
+
+FROZEN = """
+import gc
+from regrow.daemon import sharing
+
+garbage = []
+garbage.append(garbage)
+del garbage
+sharing.freeze()
+print(gc.collect(), gc.get_freeze_count() > 1000, len(gc.get_objects()) < 100)
+"""
+
+GAPS = """
+import sys
+from regrow.daemon import sharing
+
+size = int(sys.argv[1])
+made = [bytes(size) for _ in range(1000)]
+places = {id(one) for one in made}
+del made[1::2]
+sharing.fill_gaps()
+later = [bytes(size) for _ in range(300)]
+print(sum(id(one) in places for one in later))
+"""
+
+
+def said(program: str, *arguments: str) -> str:
+    """What a program prints that begins with nothing of ours in its memory."""
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="names are not counted there")
+def test_notes_of_lookups_are_forgotten() -> None:
+    """Python's notes of where it found attributes refer to no names any more: to replace one would touch its page."""
+    assert said(LOOKUPS) == "1 True"
+
+
+def test_the_collector_has_nothing_to_look_at() -> None:
+    """What there was is no garbage, and is never looked at again."""
+    assert said(FROZEN) == "0 True True"
+
+
+@pytest.mark.parametrize("size", [20, 200, 470, 1000, 5000, 50_000])
+def test_nothing_is_made_in_the_gaps_between_what_there_was(size: int) -> None:
+    """Small objects, of which Python keeps pools, and larger ones, which are libc's."""
+    assert said(GAPS, str(size)) == "0"
