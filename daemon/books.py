@@ -152,9 +152,9 @@ class Books:
             extra=self._extra(report, name),
         )
         log.remember(message.supervisor, message.pid, report.number, made["seq"])
+        self._root.deploying.heard(report, name, made)  # an apply hears who has ended before it is answered for that
         if node is not None:
             self._consequences(report, node, made["seq"])
-        self._root.deploying.heard(report, name, made)
         self._for_the_end(message.supervisor, report, made["seq"])
         self._root.release_sockets()
 

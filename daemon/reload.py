@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from regrow.config.spec import Plan, SupervisorSpec
+from regrow.daemon.core.anew import as_told
 from regrow.daemon.core.events import PlanChanged, Request
 from regrow.daemon.tree import Tree
 
@@ -33,19 +34,21 @@ def changes(
     *,
     forced: Collection[str] = (),
     applied: bool = False,
+    begins: Mapping[str, SupervisorSpec] = {},
 ) -> list[tuple[str | None, Callable[[int], Request]]]:
     """
     For each supervisor of the file that runs already, the request that gives it its new spec.
 
-    `forced` are told although nothing is new for them; `used` says the newest incarnation ever used under a name.
+    `forced` are told although nothing is new for them; `used` says the newest incarnation ever used under a name;
+    `begins` has those that would not begin anew with what `root` says.
     """
     found: list[tuple[str | None, Callable[[int], Request]]] = []
 
     def visit(spec: SupervisorSpec) -> None:
         node = tree.nodes.get(spec.name)
         if node is not None and node.pid is not None and (node.spec != spec or spec.name in forced):
-            known = numbers(tree, spec, used)
-            found.append((spec.name, lambda number: PlanChanged(number, spec, known, applied)))
+            known, told = numbers(tree, spec, used), as_told(spec, begins)
+            found.append((spec.name, lambda number: PlanChanged(number, told, known, applied)))
         for child in spec.children:
             if isinstance(child, SupervisorSpec):
                 visit(child)

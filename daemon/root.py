@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -65,6 +65,7 @@ class Root:
         self.errands = errand.Errands(self.loop)
         self.asking = Asking(self)
         self.additions = Additions(self)
+        self._begins: Mapping[str, SupervisorSpec] = {}
         self._interrupted = False
         self._hung_up = False
         self.deploying = Deploying(self)
@@ -217,31 +218,53 @@ class Root:
     def hold_to(self, plan: Plan, wanted: Plan, *, on_the_way: bool = False) -> None:
         """From now on this is the plan; regrow's own workers, and who may talk, are those of `wanted`, or will be."""
         self.plan = plan
+        if not on_the_way:
+            self._begins = {}
         workers = [*commons.workers_in(wanted.root), *self.tree.workers()]
         now = system.wanted(wanted)
         if on_the_way:
             now = system.between(self.wanted, now)
         self._provide(system.kept(now, self.wanted), commons.members(plan.access, workers))
 
-    def tell_tree(self, tree: SupervisorSpec, forced: Collection[str], done: Callable[[], None]) -> None:
-        """Give every supervisor what `tree` has for it: the next step of an apply. `forced` are told in any case."""
+    def tell_tree(
+        self,
+        tree: SupervisorSpec,
+        forced: Collection[str],
+        done: Callable[[], None],
+        begins: Mapping[str, SupervisorSpec] = {},
+    ) -> None:
+        """
+        Give every supervisor what `tree` has for it: the next step of an apply. `forced` are told in any case; `begins`
+        has those that would not begin anew with what `tree` says.
+        """
         used = self.books.incarnation_of
-        changes = reload.changes(self.tree, tree, used, forced=forced, applied=True)
-        self.plan = replace(self.plan, root=tree)
-        top = system.top_spec(tree, self._own)
+        changes = reload.changes(self.tree, tree, used, forced=forced, applied=True, begins=begins)
+        self.plan, self._begins = replace(self.plan, root=tree), begins
+        top = system.top_spec(begins.get(tree.name, tree), self._own)
         if top != self._top or "" in forced:
             self._top = top
             numbers = reload.numbers(self.tree, top, used)
             changes.insert(0, (None, lambda number: PlanChanged(number, top, numbers, applied=True)))
         self.tree.replan(tree, self._own)
-        self.asking.all_of(changes, lambda _refused: done())
+        away = frozenset(node.name for node in self.tree.nodes.values() if node.pid is None)
+        self.asking.all_of(changes, lambda _refused: self._tell_late(tree, away, done))
+
+    def _tell_late(self, tree: SupervisorSpec, away: frozenset[str], done: Callable[[], None]) -> None:
+        """Who was away and is back may have begun before the one above was told."""
+        back = frozenset(name for name in away if name in self.tree.nodes and self.tree.nodes[name].pid is not None)
+        used, begins = self.books.incarnation_of, self._begins
+        changes = reload.changes(self.tree, tree, used, forced=back, applied=True, begins=begins) if back else []
+        if changes:
+            self.asking.all_of(changes, lambda _refused: self._tell_late(tree, away - back, done))
+        else:
+            done()
 
     def _provide(self, wanted: system.Wanted, members: commons.Members) -> None:
         """Have what is wanted now, and let those in who may talk; agents that run do not change their minds."""
         admitted = self._admit(members)
         own = system.system_spec(self.plan.daemon, wanted)
         before, self._own, self.wanted = self._own, own, wanted
-        top = system.top_spec(self.plan.root, own)
+        top = system.top_spec(self._begins.get(self.plan.root.name, self.plan.root), own)
         if top != self._top:  # what a crash of a subtree would bring back
             self._top = top
             self.tree.replan(self.plan.root, own)

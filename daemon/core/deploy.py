@@ -1,12 +1,14 @@
 """
 An apply under way, as one total function: `step(state, event) -> (state, effects)`.
 
-Wave after wave is stopped, told and started. When something new fails, the plan of before comes back by the same way,
-for what had been changed and nothing else; what fails then is told, and not tried again.
+Wave after wave is stopped, told and started. When something new fails, or a supervisor above it ends, the plan of
+before comes back by the same way, for what had been changed and nothing else; what fails then is told, and not tried
+again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -15,6 +17,7 @@ from msgspec.structs import replace
 
 from regrow.config.diff import places
 from regrow.config.spec import SupervisorSpec
+from regrow.daemon.core.anew import anew
 from regrow.daemon.core.effects import Code
 from regrow.daemon.core.waves import Member, Wave, waves
 
@@ -23,6 +26,9 @@ RECOVERY_S = 60.0
 
 SETTLE_S = 2.0
 """How long all that is new is watched at the end: what is ready as soon as it is started may not stay so."""
+
+SHOWN = 3
+"""More names than this are no help in a reason."""
 
 TRIES = 3
 """How often a wave is begun again because somebody else has started what it had stopped."""
@@ -138,11 +144,15 @@ class StopChild(Struct, frozen=True):
 
 
 class Tell(Struct, frozen=True):
-    """Give all supervisors what `tree` has for them, in any case those named."""
+    """
+    Give all supervisors what `tree` has for them, in any case those named. `anew`: with what those below them begin
+    that have to begin anew, where that is not what `tree` says.
+    """
 
     serial: int
     tree: SupervisorSpec
     supervisors: tuple[str, ...]
+    anew: Mapping[str, SupervisorSpec]
 
 
 class StartChild(Struct, frozen=True):
@@ -154,10 +164,12 @@ class StartChild(Struct, frozen=True):
 
 
 class Trust(Struct, frozen=True):
-    """End the probation of all children of these."""
+    """End the probation of all children of these; those `above`, too, may begin anew with what `tree` has for them."""
 
     serial: int
     supervisors: tuple[str, ...]
+    tree: SupervisorSpec
+    above: tuple[str, ...]
 
 
 class Arm(Struct, frozen=True):
@@ -212,7 +224,7 @@ def step(state: Deploy, event: Event) -> Result:
             return _turns_back(state, event)
         case SupervisorUp():
             if state.phase is Phase.RECOVERING and state.wave.start[state.step].supervisor == event.supervisor:
-                return _start_next(state)
+                return _tell(state)  # it may have begun before it was told
         case Elapsed():
             if event.serial == state.serial:
                 return _elapsed(state)
@@ -223,9 +235,23 @@ def step(state: Deploy, event: Event) -> Result:
 
 
 def _turns_back(state: Deploy, event: ChildFailed | Cancelled) -> Result:
-    if state.back or (isinstance(event, ChildFailed) and event.child not in state.watched):
+    if state.back:
         return state, ()
-    return _roll_back(state, event.text)
+    if isinstance(event, Cancelled) or event.child in state.watched:
+        return _roll_back(state, event.text)
+    lost = [name for name in _new(state) if event.child in places(state.now)[name].above]
+    return _roll_back(state, f"{event.text}, and {_some(lost)} with it, new below it") if lost else (state, ())
+
+
+def _new(state: Deploy) -> tuple[str, ...]:
+    """Whose processes are new ones by now, or may be, on the way there."""
+    told = state.at if state.phase is Phase.STOPPING else state.at + 1
+    return tuple(dict.fromkeys(name for wave in state.waves[:told] for name in wave.fresh))
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _wished(state: Deploy, wish: Wish) -> Deploy:
@@ -246,16 +272,18 @@ def _begin_wave(state: Deploy) -> Result:
 
 def _settle(state: Deploy) -> Result:
     if not state.watched:
-        return _finish(state, Outcome.DONE)
+        return _trust(state) if _new(state) else _finish(state, Outcome.DONE)
     serial = state.serial + 1
     return replace(state, phase=Phase.SETTLING, serial=serial), (Arm(serial, SETTLE_S),)
 
 
 def _trust(state: Deploy) -> Result:
     """Only who is not restarted any more without being told of can be trusted to be well."""
-    above = tuple(dict.fromkeys(member.supervisor for wave in state.waves for member in wave.start))
+    supervisors = tuple(dict.fromkeys(member.supervisor for wave in state.waves for member in wave.start))
+    found = places(state.now)
+    above = ("", *dict.fromkeys(name for child in _new(state) for name in found[child].above))
     serial = state.serial + 1
-    return replace(state, phase=Phase.TRUSTING, serial=serial), (Trust(serial, above),)
+    return replace(state, phase=Phase.TRUSTING, serial=serial), (Trust(serial, supervisors, state.now, above),)
 
 
 def _stop_next(state: Deploy) -> Result:
@@ -272,7 +300,8 @@ def _tell(state: Deploy) -> Result:
     wave, serial = state.wave, state.serial + 1
     supervisors = tuple(dict.fromkeys(member.supervisor for member in (*wave.stop, *wave.start)))
     state = replace(state, phase=Phase.TELLING, now=wave.tree, serial=serial)
-    return state, (Tell(serial, wave.tree, supervisors),)
+    begins = anew(wave.tree, state.base, () if state.back else _new(state), back=state.back)
+    return state, (Tell(serial, wave.tree, supervisors, begins),)
 
 
 def _to_start(state: Deploy) -> Result:
@@ -324,8 +353,8 @@ def _start_answered(state: Deploy, event: Answered) -> Result:
     match event.code:
         case None:
             return _start_next(replace(state, step=state.step + 1))
-        case Code.RUNNING | Code.RESTARTING if event.fresh or member not in state.wave.stop:
-            # Its supervisor began anew and has started it itself; or it runs still, or somebody was faster.
+        case Code.RUNNING | Code.RESTARTING if (event.fresh and state.back) or member not in state.wave.stop:
+            # Its supervisor began anew, with the plan of before; or it runs still, or somebody was faster.
             return _start_next(replace(state, step=state.step + 1))
         case Code.RUNNING | Code.RESTARTING if state.tries < TRIES:
             return _begin_wave(replace(state, tries=state.tries + 1))

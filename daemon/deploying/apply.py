@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from regrow.config.diff import places
-from regrow.config.spec import Kind, Plan, Restart, ShutdownKind, WorkerSpec
+from regrow.config.spec import Kind, Plan, Restart, ShutdownKind, SupervisorSpec, WorkerSpec
 from regrow.daemon import why
 from regrow.daemon.channel import ReplyUp
 from regrow.daemon.core import deploy
@@ -63,9 +63,10 @@ class Apply:
         self._waits = ""
         self._began_s = root.loop.now()
         self._over = over
+        self._told: SupervisorSpec | None = None
         self._tells = 0
         self._started: dict[str, int] = {}
-        """Who was started since it has begun, with how often the supervisors had been told of a tree by then."""
+        """Who was started since it has begun, with how often the supervisors had been told of another tree by then."""
 
     def _down(self) -> frozenset[str]:
         """Who has no process and waits for none: an apply starts nobody whom it does not find running."""
@@ -106,8 +107,8 @@ class Apply:
         if report.event == "ready" and node is not None and node.kind is Kind.SUPERVISOR:
             self._feed(deploy.SupervisorUp(name))
         elif report.event in ("start_failed", "unhealthy", "exited") and node is not None:
-            unasked = isinstance(node.spec, WorkerSpec) and node.spec.restart is Restart.PERMANENT
-            if report.event != "exited" or unasked or node.state == "failed":
+            lasts = node.kind is Kind.SUPERVISOR or (node.spec is not None and node.spec.restart is Restart.PERMANENT)
+            if report.event != "exited" or lasts or node.state == "failed":
                 self._failed_at = event["seq"]
                 self._feed(deploy.ChildFailed(name, why.sentence(event)))
                 self._failed_at = None
@@ -164,12 +165,11 @@ class Apply:
             case deploy.StopChild():
                 self._stop(effect)
             case deploy.Tell():
-                self._root.tell_tree(effect.tree, effect.supervisors, lambda: self._told(effect.serial))
+                self._tell(effect)
             case deploy.StartChild():
                 self._start(effect)
             case deploy.Trust():
-                above = [(name or None, ProbationOver) for name in effect.supervisors]
-                self._root.asking.all_of(above, lambda _refused: self._feed(deploy.Answered(effect.serial)))
+                self._root.tell_tree(effect.tree, effect.above, lambda: self._trust(effect))
             case deploy.Arm():
                 self._root.loop.call_later(effect.after_s, lambda: self._feed(deploy.Elapsed(effect.serial)))
             case deploy.Hold():
@@ -218,9 +218,17 @@ class Apply:
 
         self._ask(supervisor, name, lambda number, child: RestartChild(number, child, effect.probation), started)
 
-    def _told(self, serial: int) -> None:
-        self._tells += 1
-        self._feed(deploy.Answered(serial))
+    def _tell(self, effect: deploy.Tell) -> None:
+        def told() -> None:
+            self._tells += effect.tree != self._told
+            self._told = effect.tree
+            self._feed(deploy.Answered(effect.serial))
+
+        self._root.tell_tree(effect.tree, effect.supervisors, told, effect.anew)
+
+    def _trust(self, effect: deploy.Trust) -> None:
+        above = [(name or None, ProbationOver) for name in effect.supervisors]
+        self._root.asking.all_of(above, lambda _refused: self._feed(deploy.Answered(effect.serial)))
 
     def _say(self, event: str, text: str, cause: int | None = None) -> int:
         cause = self._cause if cause is None else cause

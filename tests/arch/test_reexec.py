@@ -77,7 +77,7 @@ ANEW: dict[str, str] = {
 
 EMPTY: dict[str, str] = {
     "asking.Asking": "_asked",
-    "root.Root": "errands _interrupted _hung_up",
+    "root.Root": "errands _interrupted _hung_up _begins",
     "runtime.Runtime": "end _inbox _stepping _applied",
     "reaping.Reaper": "_lingering _finished",
     "linux.leftovers.Leftovers": "_waiting _ending",

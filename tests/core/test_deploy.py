@@ -16,6 +16,8 @@ from regrow.daemon.core.waves import waves
 
 NAMES = (*WORKERS, *(f"{name}.{index}" for name in WORKERS for index in range(4)), *SUPERVISORS)
 
+DISTURBANCES = ("", "", "crash ", "kill ", "make ", "back", "fail ", "cancel ")
+
 
 def assert_is(world: World, tree: SupervisorSpec, *, except_for: frozenset[str] = frozenset()) -> None:
     """The world runs this tree and nothing else; every supervisor has the specs of it."""
@@ -64,19 +66,15 @@ def test_a_failure_brings_the_old_plan_back(
 ) -> None:
     """Whatever cannot be started, fails later, crashes, or is cancelled: in the end one tree runs, whole."""
     world = World(a, frozenset(name for name in bad if not _runs_new(a, name)))
-    disturb = data.draw(st.lists(st.sampled_from(("", "", "crash ", "fail ", "cancel ")), max_size=12))
-    words = [word + data.draw(st.sampled_from(NAMES)) if word else "" for word in disturb]
-    crashes = {"crash " + name for name in NAMES}
-    words = [word for word in words if word not in crashes or word.split()[1] in SUPERVISORS]
+    disturb = data.draw(st.lists(st.sampled_from(DISTURBANCES), max_size=12))
+    words = [word + data.draw(st.sampled_from(_names_for(word))) if word.endswith(" ") else word for word in disturb]
     state, finish = play(world, deploy.begin(a, b, frozenset()), iter(words))
     if finish.outcome is Outcome.DONE:
         assert_is(world, b)
-    elif finish.outcome is Outcome.ROLLED_BACK:
+    else:
+        assert finish.outcome is Outcome.ROLLED_BACK, finish
         assert finish.reason
         assert_is(world, a)
-    else:
-        assert finish.outcome is Outcome.FAILED
-        assert finish.failures
     assert state.phase is Phase.OVER
     assert deploy.step(state, deploy.Begun()) == (state, ())
 
@@ -115,6 +113,10 @@ def test_a_cancel_of_what_goes_back_changes_nothing() -> None:
     assert deploy.step(back, deploy.Cancelled("the second")) == (back, ())
     over, _ = deploy.step(state, deploy.Abandoned("the daemon ends"))
     assert deploy.step(over, deploy.Cancelled("too late")) == (over, ())
+
+
+def _names_for(word: str) -> tuple[str, ...]:
+    return SUPERVISORS if word in ("crash ", "kill ", "make ") else NAMES
 
 
 def _runs_new(tree: SupervisorSpec, name: str) -> bool:

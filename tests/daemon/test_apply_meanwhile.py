@@ -96,10 +96,30 @@ def test_down_during_an_apply(tree: Tree, config: Config, gated: Gated) -> None:
 
 
 @pytest.mark.parametrize("name", ["sup", "top"])
-def test_a_supervisor_is_killed_during_an_apply(tree: Tree, gated: Gated, name: str) -> None:
-    """It comes back, and the apply goes on to its end."""
-    procs.kill(tree.pid(name))
-    tree.gate.next().release("ready")
-    assert gated.answer()["outcome"] == "done"
+def test_a_supervisor_is_killed_before_anything_is_new(tree: Tree, config: Config, name: str) -> None:
+    """It comes back with the plan of before, and the apply goes on to its end."""
+    small(tree, config, "a:P b:P", actors={"b": {"stop": "gate", "shutdown": "60s"}})
+    config.worker("b", args=("changed",))
+    config.write()
+    with ControlClient(str(tree.directory / "run"), timeout_s=TIMEOUT_S) as client:
+        going = Gated(client, client.submit("apply"), tree.gate.next())
+        procs.kill(tree.pid(name))
+        tree.gate.next().release("stop")
+        assert going.answer()["outcome"] == "done"
     assert tree.children() == [("b", "running"), ("a", "running")]
     assert tree.call("plan")["changes"] == []
+    tree.crash_until_new("sup")
+    assert tree.trace("args")[-1] == "args b"
+
+
+def test_a_supervisor_with_nothing_new_is_killed(tree: Tree, config: Config) -> None:
+    """It comes back as it was, and the apply goes on to its end."""
+    config.supervisor("top", "sup other").supervisor("sup", "b:P").supervisor("other", "a:P")
+    tree.grow()
+    bad(config, "b", "gate")
+    config.write()
+    with ControlClient(str(tree.directory / "run"), timeout_s=TIMEOUT_S) as client:
+        going = Gated(client, client.submit("apply"), tree.gate.next())
+        tree.crash_until_new("other")
+        going.held.release("ready")
+        assert going.answer()["outcome"] == "done"
