@@ -72,8 +72,10 @@ class Machine:
             booted.bind(str(self.share / "booted"))
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL",  # nothing else ends it when we are killed
+                 # Whoever waits for systemd stays outside: a group with a process of its own hands no controller down.
+                 "unshare", "--pid", "--fork", "--kill-child",
                  "sh", "-c", 'echo 0 > "$0" && exec "$@"', f"{self.group.path}/cgroup.procs",
-                 "unshare", "--pid", "--mount", "--cgroup", "--uts", "--ipc", "--fork", "--kill-child",
+                 "unshare", "--mount", "--cgroup", "--uts", "--ipc",
                  "sh", str(BOOT), str(self.base), str(self.share), sys.prefix, sys.base_prefix],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said,
             )  # fmt: skip
