@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from regrow.config.exits import SHUTDOWN
 from regrow.config.spec import Kind, SupervisorSpec, WorkerSpec
+from regrow.config.units import size_text
 from regrow.daemon.channel import LastWordUp
 from regrow.daemon.core.effects import Outcome
 from regrow.daemon.core.events import Exit, ExitReason
@@ -95,13 +97,38 @@ class Process:
             return Exit(_REASONS[self.last_word.outcome], code, signal, self.last_word.text)
         if self.exception:
             return Exit(ExitReason.EXCEPTION, code, signal, self.exception)
-        if signal is not None and self.group is not None and self.group.oom_kills() > self.oom_kills:
-            return Exit(ExitReason.OOM, None, signal, "killed by the kernel: out of memory")
+        if signal == SIGKILL and (shortage := self._out_of_memory()):
+            return Exit(ExitReason.OOM, None, signal, shortage)
         if signal is not None:
-            return Exit(ExitReason.SIGNAL, None, signal)
+            return Exit(ExitReason.SIGNAL, None, signal, self._scarcity())
         if code == SHUTDOWN and not (isinstance(self.spec, WorkerSpec) and code in self.spec.normal_exit):
             return Exit(ExitReason.SHUTDOWN, code)
-        return Exit(ExitReason.EXIT, code)
+        return Exit(ExitReason.EXIT, code, None, self._scarcity() if code else "")
+
+    def _out_of_memory(self) -> str:
+        """
+        What the kernel killed it for, if that was want of memory; empty otherwise.
+
+        What it has killed in the groups of a supervisor's children is no death of the supervisor's.
+        """
+        main = self.group.main() if self.group is not None else None
+        if main is None or main.oom_kills() <= self.oom_kills:
+            return ""
+        limit = self.spec.limits.memory_bytes if isinstance(self.spec, WorkerSpec) else None
+        if limit is not None and main.overran():
+            return f"killed by the kernel: all its processes needed more memory than {size_text(limit)}, its limit"
+        return "killed by the kernel: a group above its own, or the machine, was out of memory"
+
+    def _scarcity(self) -> str:
+        """What its processes lacked before it ended by itself, which may be why; empty when that is nothing."""
+        if self.group is None or self.told_to_stop:
+            return ""
+        main = self.group.main()
+        killed, refused = main.oom_kills() - self.oom_kills, main.refused_forks()
+        lacked = [f"the kernel has killed {killed} of its processes, out of memory"] if killed > 0 else []
+        if refused:
+            lacked.append(f"{refused} processes or threads could not be made: there were as many as may be")
+        return "; ".join(lacked)
 
 
 _REASONS = {

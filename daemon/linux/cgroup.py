@@ -154,9 +154,22 @@ class Group:
                 return _why(error, f"remove {path}")
         return ""
 
+    def main(self) -> Group:
+        """Where the main process of a child is: in the `home` of those that divide their group, or else right here."""
+        home = self.home()
+        return home if os.path.isdir(home.path) else self
+
     def oom_kills(self) -> int:
         """How many processes here and below the kernel has killed for want of memory; 0 without the controller."""
         return max(0, self._count("memory.events", "oom_kill"))
+
+    def overran(self) -> bool:
+        """Whether memory was short at a limit of this group or one below, not only above it or in the machine."""
+        return self._count("memory.events", "oom") > 0
+
+    def refused_forks(self) -> int:
+        """How many processes and threads could not be made here for the limit of their number."""
+        return max(0, self._count("pids.events", "max"))
 
     def set_memory_max(self, limit_bytes: int | None) -> str:
         """

@@ -18,9 +18,10 @@ from regrow.ipc.commands_request import request_of
 from regrow.ipc.commands_wire import Ended
 from regrow.workers.system import commands_child
 from regrow.workers.system.commands_child import Person
+from regrow.workers.system.commands_run import TOO_LITTLE, TOO_MUCH
 from regrow.workers.system.commands_runner import Job, be_runner
 
-COUNTED = "low 0\nhigh 0\nmax 9\noom 2\noom_kill {}\noom_group_kill 1\n"
+COUNTED = "low 0\nhigh 0\nmax 9\noom {}\noom_kill {}\noom_group_kill 1\n"
 
 
 @pytest.fixture
@@ -61,30 +62,32 @@ def ended(words: list[str], group_fd: int, directory: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("oom_kills", "script", "reason", "number"),
+    ("oom", "oom_kills", "script", "reason", "number"),
     [
-        (1, "kill -KILL $$", "oom", "SIGKILL"),
-        (0, "kill -KILL $$", "signal", "SIGKILL"),
-        (1, "kill -TERM $$", "signal", "SIGTERM"),
-        (1, "exit 3", "exit", None),
+        (2, 1, "kill -KILL $$", "oom", "SIGKILL"),
+        (0, 1, "kill -KILL $$", "oom", "SIGKILL"),
+        (0, 0, "kill -KILL $$", "signal", "SIGKILL"),
+        (2, 1, "kill -TERM $$", "signal", "SIGTERM"),
+        (2, 1, "exit 3", "exit", None),
     ],
 )
 def test_out_of_memory(
     group_fd: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    oom: int,
     oom_kills: int,
     script: str,
     reason: str,
     number: str | None,
 ) -> None:
-    """Killed for want of memory is told from killed by somebody, by what its control group has counted."""
-    (tmp_path / "memory.events").write_text(COUNTED.format(oom_kills))
+    """Killed for want of memory is told from killed by somebody, and whose memory it was, by what its group counted."""
+    (tmp_path / "memory.events").write_text(COUNTED.format(oom, oom_kills))
     (tmp_path / "memory.peak").write_text("123456789\n")
     (tmp_path / "work").mkdir()
     came_to = ended(["sh", "-c", script], group_fd, tmp_path / "work", monkeypatch)
     assert (came_to.reason, came_to.signal, came_to.peak_memory_bytes) == (reason, number, 123456789)
-    assert came_to.text == ("it needed more memory than it may have" if reason == "oom" else "")
+    assert came_to.text == ((TOO_MUCH if oom else TOO_LITTLE) if reason == "oom" else "")
     assert came_to.code == (3 if reason == "exit" else None)
 
 

@@ -36,6 +36,8 @@ END_S = 10.0
 TOLD_S = 10.0
 """How long a requester may take to hear of the end."""
 
+TOO_MUCH = "it needed more memory than it may have"
+TOO_LITTLE = "the machine, or a group above its own, was out of memory: commands are ended first"
 
 
 class Run:
@@ -235,7 +237,8 @@ class Run:
             return "exit", "", status, None
         name = _signal_name(-status)
         if -status == signal.SIGKILL and group_number(self._job.group_fd, "memory.events", "oom_kill"):
-            return "oom", "it needed more memory than it may have", None, name
+            own = group_number(self._job.group_fd, "memory.events", "oom")
+            return "oom", TOO_MUCH if own else TOO_LITTLE, None, name
         if -status == signal.SIGXCPU:
             return "cpu", "it used more processor time than it may", None, name
         return "signal", "", None, name
