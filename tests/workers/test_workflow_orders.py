@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from harness import Daemon, DaemonEnded
+from logger_process import wait_until
 from tree import short_directory
 
 from regrow.ipc import Client, RunFailed, RunTimeout
@@ -158,4 +159,5 @@ def test_orders_and_kills(victim: str, sku: str) -> None:
             for _ in orders if victim == "root" else ():
                 shop.started.get(timeout=20.0)
             check(shop, orders)
-            assert {kill.name for kill in (folder / "kills").iterdir()} == set(orders)
+            kills = folder / "kills"
+            wait_until(kills / "any", lambda: {kill.name for kill in kills.iterdir()} == set(orders))
