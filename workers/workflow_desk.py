@@ -32,8 +32,12 @@ AGAIN_S = 1.0
 
 FORGOTTEN_AT_ONCE = 100
 
+SOON_S = 0.1
 GOING = frozenset({"noproc", "shutdown"})
-"""Refusals of a supervisor that is not there: when it is started again, so is this process."""
+"""
+Refusals where the runs have no supervisor: it is stopped, and this process will be with it; or it was started just now,
+and root has not heard of it yet. So it is asked again soon, and nobody is told.
+"""
 
 Named = tuple[str, Run]
 
@@ -50,17 +54,23 @@ class DeskRuntime(OwnRuntime):
             try:
                 is_done = self._look()
             except (ControlError, StoreError) as error:
-                if not (isinstance(error, Refused) and error.code in GOING):
+                if isinstance(error, Refused) and error.code in GOING:
+                    self._hear(SOON_S)
+                else:
                     self.complaints.make(f"runs of {self.agent.workflow} wait: {error}", to_supervisor=True)
-                    self.node.receive(AGAIN_S)
-                    continue
-                is_done = True
+                    self._hear(AGAIN_S)
+                continue
             while is_done and not self.posts.is_due and self.ending is None:
-                item = self.node.receive(None)
-                if isinstance(item, Down):
+                if self._hear(None):
                     break  # a process has ended in whose place another one is to be started
-                if item is not None:
-                    self.handle(item)
+
+    def _hear(self, timeout_s: float | None) -> bool:
+        """Take what comes next; whether it is the end of a process."""
+        item = self.node.receive(timeout_s)
+        if item is None or isinstance(item, Down):
+            return item is not None
+        self.handle(item)
+        return False
 
     def _look(self) -> bool:
         """Start what can be started, and forget what has been over for long enough; whether that was all."""
