@@ -111,6 +111,10 @@ def _restart_ended(turn: Turn, child: str, ignored: bool, jitter: float) -> None
         turn.gone(child)  # S31, S56, S86, S87
         lifecycle.start_concluded(turn, child)
         return
+    if turn.slots[child].probation:  # a sibling's end has led here: the apply is told, and nothing is tried again
+        turn.undefine(child)
+        lifecycle.start_concluded(turn, child)
+        return
     if isinstance(turn.operation, Batch) and child in turn.operation.scope:
         turn.operation = None  # what the batch had not reached stays undefined until the retry (S82)
     delay_s = _next_delay_s(turn, child, jitter)

@@ -153,3 +153,15 @@ def test_a_group_is_not_restarted_for_one_on_probation() -> None:
     bench.exits("a")
     assert bench.which() == {"b": "running", "a": "undefined"}
     assert bench.incarnations()["b"] == 1
+
+
+def test_on_probation_a_restart_of_the_group_is_tried_once() -> None:
+    """A sibling's end starts it again; if that fails it is told, the group goes on without, and no limit is used up."""
+    bench = Bench(supervisor("a b c", strategy=ONE_FOR_ALL, intensity=1)).start()
+    bench.call(ev.TerminateChild, "b")
+    bench.call(ev.RestartChild, "b", True)
+    bench.script("b", then="fail")
+    bench.exits("a")
+    assert bench.which() == {"c": "running", "b": "undefined", "a": "running"}
+    assert len(bench.state.restarts_s) == 1
+    assert bench.timers == {}
