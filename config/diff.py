@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from regrow.config.described import Change, changes
+from regrow.config.diff_settings import SettingsDifference, settings_diff
 from regrow.config.diff_sockets import SocketDifference, sockets_diff
 from regrow.config.spec import ChildSpec, Plan, Strategy, SupervisorSpec, WorkerSpec
 
@@ -65,13 +66,15 @@ class PlanDiff(Struct, frozen=True):
     `refused` says why a running daemon cannot go from one to the other; empty when it can.
 
     `children` are in the order of the new tree, behind them those that are no longer in it. `tables` are the others of
-    the file that differ, such as `access`; what becomes of those of sockets is in `sockets`.
+    the file that differ, such as `access`; what becomes of those of sockets is in `sockets`, what differs in the rest
+    is in `settings`.
     """
 
     children: tuple[Difference, ...] = ()
     tables: tuple[str, ...] = ()
     refused: str = ""
     sockets: tuple[SocketDifference, ...] = ()
+    settings: tuple[SettingsDifference, ...] = ()
 
     @property
     def again(self) -> tuple[str, ...]:
@@ -116,8 +119,8 @@ def diff(before: Plan, after: Plan) -> PlanDiff:
     for key in FIXED:
         if getattr(before.daemon, key) != getattr(after.daemon, key):
             return PlanDiff(refused=f"cannot change [daemon] {key} of a running daemon: stop it and start it again")
-    tables = ("access", "commands", "hub")
-    changed = tuple(table for table in tables if getattr(before, table) != getattr(after, table))
+    settings = settings_diff(before, after)
+    changed = tuple(one.table for one in settings)
     old, new = ({spec.name: spec for spec in plan.sockets} for plan in (before, after))
     sockets = sockets_diff(before.sockets, after.sockets)
     changed += tuple(f"socket.{one.name}" for one in sockets)
@@ -127,7 +130,8 @@ def diff(before: Plan, after: Plan) -> PlanDiff:
         if name in old and old[name].address != spec.address
     }
     children = tuple(tree_diff(before.root, after.root))
-    return PlanDiff(_with_sockets(children, after.root, fresh) if fresh else children, changed, sockets=sockets)
+    children = _with_sockets(children, after.root, fresh) if fresh else children
+    return PlanDiff(children, changed, sockets=sockets, settings=settings)
 
 
 def _with_sockets(

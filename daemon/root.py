@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from regrow.config import exits
 from regrow.config.diff import diff
+from regrow.config.diff_settings import settings_diff
 from regrow.config.spec import Plan, SupervisorSpec, WorkerSpec
 from regrow.daemon import commons, errand, forked, nested, reload, sharing, system
 from regrow.daemon.additions import Additions
@@ -205,6 +206,8 @@ class Root:
         told: dict[str, list[str]] = {"supervisors": [name for name, _ in changes if name]}
         if sockets := differing(self.plan.sockets, plan.sockets):
             told["sockets"] = sockets
+        if settings := [one.table for one in settings_diff(self.plan, plan)]:
+            told["tables"] = settings
         self.deploying.reloaded()
         self.hold_to(plan, plan)
 

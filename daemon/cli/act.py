@@ -222,9 +222,14 @@ def _problem_line(problem: dict[str, Any]) -> str:
 
 
 def _summary(answer: Any) -> str:
-    """`reloaded: added a b, removed c`; `reloaded: nothing has changed`."""
+    """`reloaded: supervisors a b, [access] holds from now on`; `reloaded: nothing has changed`."""
     if not isinstance(answer, dict):
         return "reloaded"
-    parts = [f"{key} {' '.join(map(str, names))}" for key, names in answer.items() if isinstance(names, list) and names]
+    lists = {key: names for key, names in answer.items() if isinstance(names, list) and names}
+    tables = lists.pop("tables", [])
+    parts = [f"{key} {' '.join(map(str, names))}" for key, names in lists.items()]
+    if tables:
+        verb = "holds" if len(tables) == 1 else "hold"
+        parts.append(f"{' '.join(f'[{table}]' for table in tables)} {verb} from now on")
     return f"reloaded: {', '.join(parts) or 'nothing has changed'}"
 

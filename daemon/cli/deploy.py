@@ -224,8 +224,9 @@ def _lines(answer: dict[str, Any]) -> Iterator[str]:
     for change in changes:
         yield f"{change['action']:<8} {change['name']:<{wide}}  {'; '.join(_reasons(change))}".rstrip()
     sockets = {f"socket.{one['name']}": one for one in answer.get("sockets", ())}
+    settings = {one["table"]: one["why"] for one in answer.get("settings", ())}
     for table in tables:
-        action, why = _socket(sockets[table]) if table in sockets else ("change", "")
+        action, why = _socket(sockets[table]) if table in sockets else ("change", _setting(settings.get(table, [])))
         yield f"{action:<8} [{table}]  {why}".rstrip()
     yield from answer.get("notes", ())
 
@@ -255,6 +256,11 @@ def _socket(one: dict[str, Any]) -> tuple[str, str]:
     if other:
         return "change", f"{address} is that of [socket.{other}]: it stays open"
     return "change", "; ".join(why)
+
+
+def _setting(why: list[dict[str, str]]) -> str:
+    """What differs in a table that is about no child; such a one needs no new process of anybody's."""
+    return "; ".join((*map(_key, why), "holds at once"))
 
 
 def _key(key: dict[str, str]) -> str:

@@ -24,10 +24,12 @@ def told(found: PlanDiff, plan: Plan) -> dict[str, Any]:
     """A difference as it is answered."""
     children: list[dict[str, Any]] = msgspec.to_builtins(found.children)
     sockets: list[dict[str, Any]] = msgspec.to_builtins(found.sockets)
-    for one in (*children, *sockets):
+    settings: list[dict[str, Any]] = msgspec.to_builtins(found.settings)
+    for one in (*children, *sockets, *settings):
         for change in one["why"]:
             del change["field"]
-    return {"files": list(plan.files), "changes": children, "tables": list(found.tables), "sockets": sockets}
+    tables = list(found.tables)
+    return {"files": list(plan.files), "changes": children, "tables": tables, "sockets": sockets, "settings": settings}
 
 
 def told_of(record: Record) -> dict[str, Any]:

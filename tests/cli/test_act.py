@@ -158,6 +158,10 @@ def test_reload_says_what_changed(cli: Cli, daemon: FakeDaemon) -> None:
     daemon.handlers["reload"] = lambda request: {"added": ["a", "b"], "removed": [], "changed": ["c"]}
     assert cli("reload").out == "reloaded: added a b, changed c\n"
     assert json.loads(cli("reload", "--format", "json").out)["changed"] == ["c"]
+    daemon.handlers["reload"] = lambda request: {"supervisors": ["app"], "tables": ["access", "hub"]}
+    assert cli("reload").out == "reloaded: supervisors app, [access] [hub] hold from now on\n"
+    daemon.handlers["reload"] = lambda request: {"supervisors": [], "tables": ["access"]}
+    assert cli("reload").out == "reloaded: [access] holds from now on\n"
 
 
 def test_reload_of_bad_files(cli: Cli, daemon: FakeDaemon) -> None:

@@ -212,8 +212,9 @@ def test_the_event_tells_who_asked(guarded: Tree) -> None:
 def test_reload_changes_access(guarded: Tree) -> None:
     """After a reload the new [access] holds for new connections."""
     guarded.config.write()
-    guarded.call("reload")
+    assert guarded.call("reload") == {"supervisors": [], "tables": ["access"]}
     assert as_user(NOBODY, group_id("games"), [], calls(guarded, ("status", {}))) != "ok"
+    assert guarded.call("reload") == {"supervisors": []}
 
 
 def test_run_dir_cannot_be_changed_by_others(guarded: Tree) -> None:

@@ -71,6 +71,27 @@ def test_what_no_daemon_can_change(tree: Tree, config: Config) -> None:
     assert "cannot change [daemon] log_dir of a running daemon: stop it and start it again" in done.stderr
 
 
+def test_tables_that_are_about_no_child(tree: Tree, config: Config) -> None:
+    """What differs in them is said as the file has it, and that it takes nobody's restart."""
+    config.sections["commands"] = {"allow": ["true"]}
+    config.sections["access"] = {"viewers": [7]}
+    small(tree, config)
+    config.sections["commands"] = {"allow": ["true", {"program": "ls", "arguments": ["-l"]}], "max_parallel": 3}
+    config.sections["access"] = {"viewers": [7, 8]}
+    config.sections["hub"] = {}
+    config.write()
+    done = cli.regrow("plan", "--run-dir", tree.directory / "run")
+    rule = '{"program":"ls","arguments":["-l"],"env":[]}'
+    assert done.stdout.splitlines()[-3:] == [
+        "change   [access]  viewers: user:7 -> user:7, user:8; holds at once",
+        f'change   [commands]  allow: ["true"] -> ["true",{rule}]; max_parallel: 8 -> 3; holds at once',
+        "change   [hub]  table: unset -> in the file; holds at once",
+    ]
+    as_json = json.loads(cli.regrow("plan", "--run-dir", tree.directory / "run", "--format", "json").stdout)
+    assert as_json["tables"] == [one["table"] for one in as_json["settings"]] == ["access", "commands", "hub"]
+    assert as_json["settings"][0]["why"] == [{"key": "viewers", "before": "user:7", "after": "user:7, user:8"}]
+
+
 def test_what_becomes_of_sockets(tree: Tree, config: Config) -> None:
     """Of each it is said whether it is bound, closed or goes on, and where."""
     path = tree.directory
