@@ -74,7 +74,12 @@ def _be_root(
         ) from None
     root.tell(taken, unshared)
     root.sockets.tell(opened)
-    return be(root, root.runtime.begin)
+
+    def begin() -> None:
+        root.deploying.look_back()
+        root.runtime.begin()
+
+    return be(root, begin)
 
 
 def be(root: Root, begin: Callable[[], None]) -> int:

@@ -53,6 +53,10 @@ class Deploying:
         """Go on with that."""
         self._plans.held = held
 
+    def look_back(self) -> None:
+        """A daemon begins: an earlier one may have ended in the middle of an apply."""
+        self._keeping.look_back(self._held.started_at)
+
     @property
     def busy(self) -> str:
         """Who is at it, and how far; empty when nobody is."""

@@ -12,17 +12,13 @@ import msgspec
 
 from regrow.daemon import errand
 from regrow.daemon.control import ControlError
-from regrow.daemon.core.deploy import Outcome
 from regrow.daemon.deploying import records
 from regrow.daemon.deploying.answers import Done, Refuse
 from regrow.daemon.deploying.records import Record
+from regrow.daemon.tell import complain
 
 if TYPE_CHECKING:
     from regrow.daemon.root import Root
-
-
-ENDED_MEANWHILE = {"outcome": str(Outcome.INTERRUPTED), "reason": "the daemon ended meanwhile"}
-"""What is said of one that an earlier daemon has not brought to its end."""
 
 
 class Keeping:
@@ -64,6 +60,19 @@ class Keeping:
 
         self._root.errands.run(work, written)
 
+    def look_back(self, started_at: float) -> None:
+        """Tell of an apply that an earlier daemon has not brought to its end."""
+        plan = self._root.plan
+
+        def looked(result: bytes | errand.Failed) -> None:
+            if isinstance(result, errand.Failed):
+                self._root.books.daemon_event("fault", f"cannot look for an apply that has no end: {result}")
+            elif text := result.decode():
+                complain(text)
+                self._root.books.daemon_event("apply_interrupted", text)
+
+        self._root.errands.run(lambda: records.end_unfinished(plan, started_at).encode(), looked)
+
     def list(self, present: Callable[[], int | None], done: Done, refuse: Refuse) -> None:
         """All that are kept, the oldest first. `present`: the number of the plan that runs."""
         state_dir = self._root.plan.daemon.state_dir
@@ -76,7 +85,7 @@ class Keeping:
             for record in found:
                 record["present"] = record["id"] == present()
                 if record["outcome"] == records.UNDER_WAY:
-                    record |= self._last.get(record["id"], ENDED_MEANWHILE)
+                    record |= self._last.get(record["id"], records.ENDED_MEANWHILE)
             done(found)
 
         self._root.errands.run(lambda: msgspec.msgpack.encode(records.listed(state_dir)), read)

@@ -11,8 +11,10 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from regrow.config.spec import Plan
+from regrow.daemon.core.deploy import Outcome
 
 FOLDER = "applies"
 KEPT = 20
@@ -21,6 +23,9 @@ KEPT = 20
 UNDER_WAY = "under_way"
 STARTED = "started"
 """The outcome of what is no apply, but the plan that the daemon was started with."""
+
+ENDED_MEANWHILE: dict[str, Any] = {"outcome": str(Outcome.INTERRUPTED), "reason": "the daemon ended meanwhile"}
+"""What is said of one that an earlier daemon has not brought to its end."""
 
 GOOD = frozenset({"done", STARTED})
 """Outcomes after which the tree was what the plan says."""
@@ -134,6 +139,28 @@ def earlier(state_dir: str, id: int | None, present: Plan) -> Record:
         if record.outcome in GOOD and not same(record.plan, present):
             return record
     raise NoApply("there is no earlier plan to go back to; see `regrow applies`")
+
+
+def end_unfinished(plan: Plan, before_at: float) -> str:
+    """
+    Write down that the last apply was interrupted, if it began before that time and has no end: the daemon had ended.
+    What is to be told of it by a daemon that begins with `plan`; empty where there is none.
+
+    Raises:
+        OSError
+    """
+    state_dir = plan.daemon.state_dir
+    try:
+        record = read(state_dir, newest_id(state_dir))
+    except NoApply:
+        return ""
+    if record.outcome != UNDER_WAY or record.at >= before_at:
+        return ""
+    write(state_dir, replace(record, **ENDED_MEANWHILE))
+    told = f"apply {record.id}: it was under way when the daemon before ended; this one begins with its files"
+    if not same(record.plan, plan):
+        return told
+    return f"{told}, which are what it was to bring, and watched by nobody now: `regrow rollback` goes back"
 
 
 def same(one: Plan, other: Plan) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import cli
+import processes
+import procs
 import pytest
 from applying import Gated, bad, change
 from configs import Config
@@ -146,6 +149,29 @@ def test_why_tells_of_the_supervisor(tree: Tree, config: Config) -> None:
     ended, back = tree.wait("exited", "left"), tree.wait("apply_rollback", "")
     assert back["cause"] == ended["seq"]
     assert any("the plan of before comes back" in line for line in tree.call("why", name="web")["text"])
+
+
+def test_the_root_is_killed(tree: Tree, config: Config) -> None:
+    """The next daemon begins with its files, and says that nobody watches what they bring; the way back is there."""
+    config.supervisor("top", "web:P", intensity=1)
+    with bad_web(tree, config):
+        procs.kill(tree.call("ping")["pid"])
+        assert tree.wait_exit() == -signal.SIGKILL
+    tree.plan("web", "ready")
+    run_dir = tree.directory / "run"
+    began = cli.regrow("up", "--detach", tree.file)
+    assert began.returncode == 0, began.stderr
+    try:
+        with ControlClient(str(run_dir), timeout_s=TIMEOUT_S) as client:
+            texts = [e["text"] for e in client.request("events") if e["event"] == "apply_interrupted"]
+            told = "this one begins with its files, which are what it was to bring, and watched by nobody now"
+            assert [told in text for text in texts] == [True]
+            assert [record["outcome"] for record in client.request("applies")] == ["started", "interrupted"]
+            told = client.request("rollback")
+            assert (told["outcome"], [change["name"] for change in told["changes"]]) == ("done", ["web"])
+    finally:
+        assert cli.regrow("down", "--run-dir", run_dir).returncode == 0
+        processes.await_no_children()
 
 
 def test_no_exec_during_probation(tree: Tree, config: Config) -> None:

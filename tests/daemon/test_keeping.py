@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from regrow.config.spec import DaemonSpec, Plan, SupervisorSpec
 from regrow.daemon import errand
@@ -81,3 +82,30 @@ def test_no_more_are_remembered_than_kept(plan: Plan) -> None:
         held.let()
     assert len(keeping._last) == records.KEPT
     assert len(told(held, keeping)) == records.KEPT
+
+
+def test_looking_back(plan: Plan) -> None:
+    """What an earlier daemon has left under way is told once, with what its files are to it; nothing else is."""
+    said: list[tuple[str, str]] = []
+    held = Held(plan)
+    held.books = SimpleNamespace(daemon_event=lambda *event: said.append(event))
+    keeping = Keeping(held)  # type: ignore[arg-type]
+
+    def looks_back(started_at: float = 1.0) -> list[tuple[str, str]]:
+        said.clear()
+        keeping.look_back(started_at)
+        held.let()
+        return list(said)
+
+    assert looks_back() == []
+    records.write(plan.daemon.state_dir, record(plan, 1, "done"))
+    assert looks_back() == []
+    records.write(plan.daemon.state_dir, record(plan, 2, records.UNDER_WAY))
+    assert looks_back(started_at=0.0) == []  # it is of this daemon
+    ((event, text),) = looks_back()
+    assert (event, "which are what it was to bring" in text) == ("apply_interrupted", True)
+    assert records.read(plan.daemon.state_dir, 2).outcome == "interrupted"
+    assert looks_back() == []
+    other = replace(plan, root=SupervisorSpec("other"))
+    records.write(plan.daemon.state_dir, record(other, 3, records.UNDER_WAY))
+    assert looks_back()[0][1].endswith("this one begins with its files")
