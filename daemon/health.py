@@ -25,7 +25,8 @@ class Health:
     """
     Watches one worker process. `on_ready()` is called at most once, `on_unhealthy(exit)` at most once.
 
-    Nothing is called after `cancel`.
+    `looks_at_memory`: it is for us to hold the child to its limit, and not for the kernel. Nothing is called after
+    `cancel`.
     """
 
     def __init__(
@@ -37,9 +38,12 @@ class Health:
         probes: ProbeProcesses,
         on_ready: Callable[[], None],
         on_unhealthy: Callable[[Exit], None],
+        *,
+        looks_at_memory: bool = True,
     ) -> None:
         self._loop = loop
         self._spec = spec
+        self._looks_at_memory = looks_at_memory and spec.limits.memory_bytes is not None
         self._pid = pid
         self._env = env
         self._probes = probes
@@ -80,7 +84,7 @@ class Health:
         self._is_ready = True
         self._watch_liveness()
         self.progress()
-        if self._spec.limits.memory_bytes is not None:
+        if self._looks_at_memory:
             self._check_memory()
 
     def _watch_liveness(self) -> None:

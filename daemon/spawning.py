@@ -121,6 +121,8 @@ class Spawner:
             runtime.probes,
             lambda: runtime.feed(ChildReady(process.name, process.incarnation)),
             lambda why: runtime.feed(ChildUnhealthy(process.name, process.incarnation, why)),
+            # A sum over processes counts what they share for each: where the kernel counts, nobody else does.
+            looks_at_memory=process.group is None or not process.group.holds_memory(),
         )
 
     def keep_output(self, output: Output) -> None:

@@ -184,6 +184,13 @@ class Group:
             or self._write("memory.oom.group", "0" if limit_bytes is None else "1", missing_ok=True)
         )
 
+    def holds_memory(self) -> bool:
+        """Whether the kernel holds the memory of all processes here and below to a limit of this very group."""
+        try:
+            return procfs.read_file(f"{self.path}/memory.max").strip() != b"max"
+        except OSError:
+            return False  # without the controller
+
     def set_pids_max(self, limit: int | None) -> str:
         """Limit the number of processes and threads together. Returns what went wrong, or nothing."""
         return self._write("pids.max", "max" if limit is None else str(limit))

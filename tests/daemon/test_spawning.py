@@ -7,6 +7,7 @@ import errno
 import os
 import select
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 from unittest.mock import MagicMock
 
@@ -17,10 +18,12 @@ from farm import FOREVER
 from tree import Tree
 from wire import TIMEOUT_S
 
-from regrow.config.spec import Kind, SupervisorSpec, WorkerSpec
+from regrow.config.spec import Kind, Limits, SupervisorSpec, WorkerSpec
 from regrow.daemon import birth
 from regrow.daemon.core.effects import Spawn
 from regrow.daemon.errors import SpawnError
+from regrow.daemon.linux.cgroup import Group
+from regrow.daemon.process import Process
 from regrow.daemon.runtime import Runtime
 from regrow.daemon.spawning import Spawner
 
@@ -110,3 +113,16 @@ def test_commands_die_with_their_supervisor(tree: Tree, config: Config, start: s
                 assert select.select([fd], [], [], TIMEOUT_S)[0], name
     after = tree.wait_new(**before)
     assert len({*after.values(), *before.values()}) == 8
+
+
+@pytest.mark.parametrize(("held", "looks"), [(None, 1), ("max", 1), ("1099511627776", 0)])
+def test_memory_is_looked_at_unless_the_kernel_holds_it(tmp_path: Path, held: str | None, looks: int) -> None:
+    """Without a control group, or with one that holds nothing, the supervisor looks again and again; else never."""
+    short = Short(attempts=0)
+    spec = WorkerSpec("one", kind=Kind.COMMAND, command=FOREVER, limits=Limits(memory_bytes=1 << 40))
+    process = Process("one", 1, spec, os.getpid())
+    if held is not None:
+        (tmp_path / "memory.max").write_text(f"{held}\n")
+        process.group = Group(str(tmp_path))
+    Spawner(short.runtime, None).health(process).became_ready()
+    assert len(short.retries) == looks

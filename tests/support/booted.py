@@ -19,7 +19,9 @@ from pathlib import Path
 
 from regrow.daemon.linux import cgroup
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = float(os.environ.get("REGROW_TEST_TIMEOUT_S", "30"))
+"""A slow machine, such as an emulated one, is given more: see tests/systemd/guest."""
+
 BOOT = Path(__file__).parents[1] / "programs" / "boot.sh"
 PYTHON = "/opt/under-test/bin/python"
 REGROW = (PYTHON, "-m", "regrow.daemon.cli.main")

@@ -65,19 +65,31 @@ def test_nothing_is_delegated_without_a_sign(monkeypatch: pytest.MonkeyPatch, tm
 def test_files_of_controllers(tmp_path: Path) -> None:
     """Out-of-memory kills and limits, on files that look like the kernel's."""
     group = Group(str(tmp_path))
-    assert group.oom_kills() == 0
+    assert (group.oom_kills(), group.overran(), group.refused_forks(), group.holds_memory()) == (0, False, 0, False)
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 3\noom_group_kill 1\n")
-    assert group.oom_kills() == 3
+    (tmp_path / "pids.events").write_text("max 4\n")
+    assert (group.oom_kills(), group.overran(), group.refused_forks()) == (3, True, 4)
     assert "memory.max" in group.set_memory_max(1 << 20)
     for name in ("memory.max", "memory.oom.group", "pids.max"):
         (tmp_path / name).write_text("")
     assert group.set_memory_max(1 << 20) == ""
+    assert group.holds_memory()
     assert group.set_pids_max(None) == ""
     assert [(tmp_path / name).read_text() for name in ("memory.max", "memory.oom.group", "pids.max")] == [
         str(1 << 20),
         "1",
         "max",
     ]
+
+
+def test_main_process_is_in_the_home(tmp_path: Path) -> None:
+    """Who divides its group among children is in a `home` of its own; all others are in the group itself."""
+    group = Group(str(tmp_path))
+    assert group.main() is group
+    os.mkdir(group.home().path)
+    assert group.main().path == group.home().path
+    (tmp_path / "memory.max").write_text("max\n")
+    assert not group.holds_memory()
 
 
 def test_group_that_is_not_there(tmp_path: Path) -> None:
