@@ -30,7 +30,7 @@ from regrow.daemon.books import Books
 from regrow.daemon.channel import AdmitDown, MatchedDown
 from regrow.daemon.control import ControlError, ControlServer
 from regrow.daemon.core.effects import Outcome
-from regrow.daemon.core.events import PlanChanged, RestartChild, TerminateChild
+from regrow.daemon.core.events import CountChildren, PlanChanged, RestartChild, TerminateChild
 from regrow.daemon.deploying.deploying import Deploying
 from regrow.daemon.deploying.plans import Loaded
 from regrow.daemon.events import EventLog
@@ -209,13 +209,16 @@ class Root:
         if settings := [one.table for one in settings_diff(self.plan, plan)]:
             told["tables"] = settings
         self.deploying.reloaded()
+        before = self.members
         self.hold_to(plan, plan)
 
         def answered(refused: list[str]) -> None:
             if refused:
                 told["refused"] = refused
-            done(told)
+            self.asking.all_of(heard, lambda _refused: done(told))
 
+        # Whom agents admit is told without an answer; what is asked behind it is answered when that was heard.
+        heard = [] if self.members == before else [(name, CountChildren) for name in self.tree.supervisors()]
         self.asking.all_of(changes, answered)
 
     def hold_to(self, plan: Plan, wanted: Plan, *, on_the_way: bool = False) -> None:

@@ -162,6 +162,10 @@ class Tree:
         """The specs of all workers, also of those that came at run time."""
         return [node.spec for node in self.nodes.values() if isinstance(node.spec, WorkerSpec)]
 
+    def supervisors(self) -> list[str]:
+        """Those that run."""
+        return [node.name for node in self.nodes.values() if node.kind is Kind.SUPERVISOR and node.pid is not None]
+
     def sockets_in_use(self) -> frozenset[str]:
         """The names of the sockets that workers have, or will have when they are started again by themselves."""
         alive = (node.spec for node in self.nodes.values() if node.pid is not None or node.want == "up")
