@@ -50,16 +50,16 @@ def prepare(context: Context, spec: SupervisorSpec, notify_address: str) -> Cont
     """
     Do once in a supervisor what its children would each do after their fork.
 
-    Loads what runs functions and agents, finds (but does not import) the modules that they are in, and sets the
-    variables that all children share. Returns the context with these among its `environ`.
+    Loads what runs functions and agents, reads the folders (but imports nothing) that their modules are in, and sets
+    the variables that all children share. Returns the context with these among its `environ`.
     """
     targets = [child for child in spec.children if isinstance(child, WorkerSpec) and child.kind in PYTHON]
     load({child.kind for child in targets} | template_kinds(spec))
     if targets:
         from regrow.workers import function
 
-        for child in targets:
-            function.locate(child.target, child.import_path)
+        for import_path in dict.fromkeys(child.import_path for child in targets):
+            function.look_in(import_path)
     for variable, value in shared_environ(context, supervisor=spec.name, notify=notify_address).items():
         os.environ[variable] = value  # `update` looks what it is given, which touches 30 pages
     return replace(context, environ=dict(os.environ))
@@ -74,13 +74,16 @@ def load(kinds: Collection[Kind]) -> None:
     if PYTHON.isdisjoint(kinds):
         return
     names = ["regrow.workers.function", "regrow.workers.stacks"]
-    if Kind.AGENT in kinds:
+    if Kind.AGENT in kinds and "zmq" not in sys.modules:
         from regrow.workers import forkhooks
 
         forkhooks.load_random()  # before zmq does
+    if Kind.AGENT in kinds:
         # Some are loaded when they are first needed: by then an agent may be a user who cannot read them.
         names += ["lmdb", "lmdb._envid", "regrow.workers.runtime", "regrow.ipc.commands", "regrow.ipc.store_faults"]
     for name in names:
+        if name in sys.modules:  # the root has loaded it: to import it once more would touch 20 pages
+            continue
         try:
             importlib.import_module(name)
         except ImportError:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from regrow.config import exits
 from regrow.config.spec import SupervisorSpec
-from regrow.daemon import birth, channel, forked, sharing
+from regrow.daemon import birth, channel, forked
 from regrow.daemon.channel import Channel, Link
 from regrow.daemon.context import Context
 from regrow.daemon.core.effects import Outcome
@@ -140,7 +140,8 @@ def serve(runtime: Runtime, up: Channel, begin: Callable[[], None]) -> int:
             signal.SIGUSR2: lambda: None,
         }
     )
-    sharing.freeze()
+    gc.collect()
+    gc.freeze()
     gc.enable()  # it was off since the fork; what one incarnation of a child was made of refers to itself
     begin()
     runtime.reaper.sweep()  # for deaths before the signals were listened to

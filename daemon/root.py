@@ -122,8 +122,7 @@ class Root:
             }
         )
         forked.load(forked.kinds_in(self.plan.root))  # here once, for all supervisors to share
-        sharing.fill_gaps()
-        sharing.freeze()
+        sharing.settle()
         self._alive.begin()
         begin()
         self.loop.run()

@@ -121,14 +121,12 @@ def load(target: str, import_path: str) -> Callable[..., object]:
     return found  # type: ignore[no-any-return]
 
 
-def locate(target: str, import_path: str) -> None:
-    """Look for the module without importing it, so that the forks of this process find it at once."""
-    if import_path and import_path not in sys.path:
-        sys.path.insert(0, import_path)
-    try:
-        PathFinder.find_spec(target.partition(":")[0].partition(".")[0])
-    except (ImportError, ValueError):
-        pass  # the child will say so, with its traceback
+def look_in(import_path: str) -> None:
+    """Look into the folder that modules are imported from, so that the forks of this process find them at once."""
+    if import_path:
+        if import_path not in sys.path:
+            sys.path.insert(0, import_path)
+        PathFinder.find_spec("", [import_path])  # its finder notes what is in it
 
 
 def report_exception() -> None:

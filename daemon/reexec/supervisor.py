@@ -109,7 +109,7 @@ def resume(runtime: Runtime, carried: Supervisor) -> None:
     if failure := _preload(runtime):
         runtime.note("fault", "", 0, f"{failure}; each child imports it by itself")
     runtime.loop.listen_again()
-    sharing.freeze()  # what has been loaded since, forks are to share too
+    sharing.settle()  # what has been loaded since, forks are to share too
     if carried.state.phase is Phase.RUNNING:
         runtime.standby.begin()
 

@@ -19,7 +19,7 @@ setattr(Found, name, 1)
 before = sys.getrefcount(name)
 getattr(Found(), name)
 noted = sys.getrefcount(name)
-sharing.freeze()
+sharing.settle()
 print(noted - before, sys.getrefcount(name) <= before)
 """
 
@@ -30,7 +30,7 @@ from regrow.daemon import sharing
 garbage = []
 garbage.append(garbage)
 del garbage
-sharing.freeze()
+sharing.settle()
 print(gc.collect(), gc.get_freeze_count() > 1000, len(gc.get_objects()) < 100)
 """
 
@@ -69,3 +69,33 @@ def test_the_collector_has_nothing_to_look_at() -> None:
 def test_nothing_is_made_in_the_gaps_between_what_there_was(size: int) -> None:
     """Small objects, of which Python keeps pools, and larger ones, which are libc's."""
     assert said(GAPS, str(size)) == "0"
+
+
+TOGETHER = """
+import gc
+from types import FunctionType
+from regrow.config.spec import Kind
+from regrow.daemon import forked, hot, root, sharing
+
+places = {(module, name) for module, *names in map(str.split, hot.RUN.splitlines()) for name in names}
+forked.load(set(Kind))
+
+def pages():
+    found = {}
+    for one in gc.get_objects():
+        if type(one) is FunctionType and (one.__globals__.get("__name__"), one.__qualname__) in places:
+            found[one.__globals__["__name__"], one.__qualname__] = id(one.__code__) // 4096
+    return found
+
+before = pages()
+sharing.settle()
+gc.unfreeze()
+after = pages()
+own = {place for place in places if place[0].startswith("regrow.") and "<" not in place[1]}
+print(len(set(after.values())) < len(set(before.values())) / 2, len(own - after.keys()) < len(own) / 10)
+"""
+
+
+def test_code_that_children_run_lies_together() -> None:
+    """It is on less than half as many pages; and `hot` speaks of functions that there are."""
+    assert said(TOGETHER) == "True True"
