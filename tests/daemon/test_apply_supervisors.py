@@ -104,6 +104,23 @@ def test_a_new_supervisor_is_killed(tree: Tree, config: Config) -> None:
     assert tree.children("top") == [("left", "running")]
 
 
+def test_a_new_supervisor_is_killed_while_it_starts(tree: Tree, config: Config) -> None:
+    """Its start has failed, and that uses up nothing."""
+    config.supervisor("top", "left", intensity=0).supervisor("left", "a:P")
+    tree.grow()
+    config.supervisor("more", "inner", intensity=0).supervisor("inner", "web:P", intensity=0)
+    config.worker("web", plan="gate")
+    config.supervisors["top"]["children"] = ["left", "more"]
+    config.write()
+    with ControlClient(str(tree.directory / "run"), timeout_s=TIMEOUT_S) as client:
+        going = Gated(client, client.submit("apply"), tree.gate.next())
+        tree.crash("more")
+        told = going.answer()
+    assert told["outcome"] == "rolled_back"
+    assert told["reason"].startswith("a start of more failed")
+    assert tree.children("top") == [("left", "running")]
+
+
 def test_settings_of_a_supervisor_that_is_killed(tree: Tree, config: Config) -> None:
     """It begins anew with those of before, and the one above has none of it charged but the kill."""
     config.supervisor("top", "left", intensity=1).supervisor("left", "web:P", strategy="one_for_one")

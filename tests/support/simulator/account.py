@@ -90,7 +90,10 @@ class Account:
                 self.down.add(child)
             case "start_failed":
                 operation = self.node.state.operation
-                if child not in self.asked and isinstance(operation, Batch):
+                slot = after.slots.get(child)
+                if slot is not None and slot.probation:
+                    self.down.add(child)  # whoever watches it is told, and the group goes on without
+                elif child not in self.asked and isinstance(operation, Batch):
                     self.batches.pop(operation.pivot, None)
                 self.ended.pop(child, None)
             case "restarting":
@@ -105,7 +108,7 @@ class Account:
     def _exited(self, child: str, exit: Exit, after: SupervisorState) -> None:
         self.ended[child] = exit
         slot = after.slots.get(child)
-        if slot is not None and not WANTED[slot.spec.restart, kind_of(exit)]:
+        if slot is not None and (slot.probation or not WANTED[slot.spec.restart, kind_of(exit)]):
             self.down.add(child)
 
     def _used(self, now_s: float, period_s: float) -> int:
@@ -120,6 +123,8 @@ class Account:
         child = report.child
         exit = self.ended.pop(child, None)
         slot = after.slots.get(child)
+        if slot is not None and slot.probation:
+            raise Violation("restarts are wanted", f"{child} is on probation, and its restart was charged")
         if exit is not None and slot is not None and not self.reloaded:
             kind = kind_of(exit)
             if not WANTED[slot.spec.restart, kind]:

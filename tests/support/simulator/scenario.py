@@ -21,6 +21,7 @@ from regrow.daemon.core.events import (
     ExitReason,
     GetChildspec,
     PlanChanged,
+    ProbationOver,
     Request,
     RestartChild,
     StartChild,
@@ -66,6 +67,7 @@ class Scenario:
         self.world = World(self.random, wild=self.random.choice((0.02, 0.1, 0.3)), trace=trace)
         self.every_s = self.random.choice((0.01, 0.2, 2.0))
         self.reloads = self.random.random() < 0.4
+        self.applies = self.random.random() < 0.3
         self._requests = 0
         self._after_end = 0
 
@@ -175,13 +177,15 @@ class Scenario:
             lambda: StartChild(number, self._new_child(node)),
             lambda: StartChild(number, self._new_child(node)),
             lambda: RestartChild(number, child),
-            lambda: RestartChild(number, child),
+            lambda: RestartChild(number, child, self.applies and random.random() < 0.8),
             lambda: TerminateChild(number, self._address(node, child)),
             lambda: DeleteChild(number, child),
             lambda: WhichChildren(number),
             lambda: CountChildren(number),
             lambda: GetChildspec(number, child),
         ]
+        if self.applies and random.random() < 0.05:
+            return ProbationOver(number)
         if self.reloads and random.random() < 0.1:
             children = [slot.spec for slot in node.state.slots.values()]
             return PlanChanged(number, self.grower.reloaded(node.state.spec, children))
