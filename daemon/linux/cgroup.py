@@ -88,6 +88,11 @@ class Group:
         reasons = [self._write("cgroup.subtree_control", f"+{name}") for name in _CONTROLLERS if name in present]
         return next(filter(None, reasons), "")
 
+    def take_controllers_back(self) -> None:
+        """Let the groups within have none of them any more, as far as they do not hand them on themselves."""
+        for name in _CONTROLLERS:
+            self._write("cgroup.subtree_control", f"-{name}")
+
     def populated(self) -> bool:
         """Whether any process lives here or below; zombies do not count. One that is gone has none."""
         return self._count("cgroup.events", "populated") != 0
@@ -277,9 +282,9 @@ def close_subtree(group: Group) -> str:
     """
     above = Group(os.path.dirname(group.path))
     reason = above.enter()
-    if reason:  # controllers are handed down from there, so nobody may be in it: take them back first
-        for name in _CONTROLLERS:
-            above._write("cgroup.subtree_control", f"-{name}")
+    if reason:  # controllers are handed down from there, so nobody may be in it: take them back first, from below
+        for holder in (group, above):
+            holder.take_controllers_back()
         reason = above.enter()
     return reason or group.remove()
 

@@ -15,7 +15,7 @@ import pytest
 from forks import Mini, Told
 from groups import in_subtree
 
-from regrow.daemon.linux import cgroup
+from regrow.daemon.linux import cgroup, procfs
 from regrow.daemon.linux.cgroup import Group
 from regrow.workers import clone
 
@@ -127,6 +127,28 @@ def test_subtree_takes_us_in_and_lets_us_go() -> None:
         assert below.create().startswith("cannot make")
         assert (subtree.child("app").create(), below.create(), below.create()) == ("", "", "")
         assert "busy" in subtree.remove().lower()
+
+    in_subtree(body)
+
+
+def test_controllers_are_given_back() -> None:
+    """What a daemon leaves is as it was, in a group that nobody but it removes: somebody else can be started there."""
+    own, _ = cgroup.own_group()
+    if not own or b"memory" not in procfs.read_file(f"{own}/cgroup.controllers").split():
+        pytest.skip("the memory controller is not in the second version of control groups here")
+
+    def body(subtree: Group) -> None:
+        outer = subtree.child("outer")
+        assert (outer.create(), outer.enter()) == ("", "")
+        made, reason = cgroup.open_subtree(f"{outer.path}/regrow.x")
+        assert made is not None
+        assert reason == ""
+        assert procfs.read_file(f"{made.path}/cgroup.subtree_control").split()
+        assert cgroup.close_subtree(made) == ""
+        assert not os.path.exists(made.path)
+        assert outer.pids() == [os.getpid()]
+        assert procfs.read_file(f"{outer.path}/cgroup.subtree_control").split() == []
+        assert (subtree.home().enter(), outer.remove()) == ("", "")
 
     in_subtree(body)
 
