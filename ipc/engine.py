@@ -30,6 +30,7 @@ from regrow.ipc.mailbox import LIMIT, Mailbox
 from regrow.ipc.names import Names, Record
 from regrow.ipc.peers import Peer, Peers
 from regrow.ipc.transport import Full, Gone, Transport
+from regrow.ipc.unclosed import watch_over
 from regrow.ipc.wire import Refusal, WireError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Engine:
         self._attending = False
         self.by_loop = False
         """An event loop watches this node, and is woken when something may have come without a sign of it."""
-        self._recall_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.recall_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._followers: set[threading.Event] = set()
         self._ids = itertools.count(1)
         self._taken: dict[bytes, int] = {}
@@ -128,6 +129,7 @@ class Engine:
         """Messages to a group that the chosen member has not begun, to be sent to another."""
         self._turns: dict[str, int] = {}
         self._fresh_s = 0.0
+        self._held = watch_over(self)
 
     @property
     def mailbox_file(self) -> str:
@@ -376,9 +378,10 @@ class Engine:
             for watcher in set(self._watchers.values()):
                 watcher.dropped()
             self._dismiss()
+            self._held.detach()
             self.transport.close(linger_s)
             self.names.close()
-            os.close(self._recall_fd)
+            os.close(self.recall_fd)
 
     def _dismiss(self) -> None:
         """Let go of the threads that wait here."""
@@ -415,10 +418,11 @@ class Engine:
 
     def _leave_to_parent(self) -> None:
         """Close what is ours of what a fork has got, without touching what it shares. May be repeated."""
+        self._held.detach()
         self.transport.forget()
-        if self._recall_fd >= 0:
-            os.close(self._recall_fd)
-            self._recall_fd = -1
+        if self.recall_fd >= 0:
+            os.close(self.recall_fd)
+            self.recall_fd = -1
         watchers, self._watchers = set(self._watchers.values()), {}
         for watcher in watchers:
             watcher.dropped()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -217,6 +218,10 @@ class Names:
     def close(self) -> None:
         _environments.give_back(self._env)
 
+    def lose(self) -> None:
+        """The same, soon, from where nothing may be waited for: a finalizer runs in the middle of anything."""
+        _environments.lose(self._env)
+
     @property
     def env(self) -> lmdb.Environment:
         """For what others keep beside the names, under keys that begin with a zero byte."""
@@ -290,6 +295,7 @@ class _Environments:
     def __init__(self) -> None:
         self._open: dict[tuple[int, int], tuple[lmdb.Environment, int, int]] = {}
         self._lock = threading.Lock()
+        self._lost: deque[lmdb.Environment] = deque()
         self._heed_forks = from_first_use(after_in_child=self._forked)
 
     def _forked(self) -> None:
@@ -304,6 +310,7 @@ class _Environments:
         """
         self._heed_forks()
         with self._lock:
+            self._find()
             inode = _inode(path)
             env, pid, users = self._open.get(inode, (None, 0, 0))
             if env is not None and pid != os.getpid():
@@ -316,12 +323,29 @@ class _Environments:
 
     def give_back(self, env: lmdb.Environment) -> None:
         with self._lock:
-            for inode, (known, pid, users) in list(self._open.items()):
-                if known is env and pid == os.getpid():
-                    self._open[inode] = env, pid, users - 1
-                    if users == 1:
-                        env.close()
-                        del self._open[inode]
+            self._find()
+            self._give_back(env)
+
+    def lose(self, env: lmdb.Environment) -> None:
+        """Give it back now if nobody is at it, not even this thread further up; else whoever is next does."""
+        self._lost.append(env)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._find()
+            finally:
+                self._lock.release()
+
+    def _find(self) -> None:
+        while self._lost:
+            self._give_back(self._lost.popleft())
+
+    def _give_back(self, env: lmdb.Environment) -> None:
+        for inode, (known, pid, users) in list(self._open.items()):
+            if known is env and pid == os.getpid():
+                self._open[inode] = env, pid, users - 1
+                if users == 1:
+                    env.close()
+                    del self._open[inode]
 
 
 def _open_table(path: str) -> tuple[lmdb.Environment, tuple[int, int]]:

@@ -76,6 +76,8 @@ class Peers:
         self.by_alias: dict[bytes, Peer] = {}
         self.by_pidfd: dict[int, Peer] = {}
         self.dying: list[Peer] = []
+        self.pidfds: set[int] = set()
+        """All that are open, of the dying as well; refers to nobody."""
 
     def meet(self, record: Record) -> Peer | None:
         """The peer of this record; None when its process is dead."""
@@ -91,6 +93,7 @@ class Peers:
         if peer.is_dead():  # a zombie
             os.close(pidfd)
             return None
+        self.pidfds.add(pidfd)
         self.by_process[peer.key] = peer
         self.by_pidfd[pidfd] = peer
         return peer
@@ -117,6 +120,7 @@ class Peers:
         self.by_name = {name: other for name, other in self.by_name.items() if other is not peer}
         if peer in self.dying:
             self.dying.remove(peer)
+        self.pidfds.discard(peer.pidfd)
         os.close(peer.pidfd)
 
     def clear(self) -> list[Peer]:

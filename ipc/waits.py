@@ -101,11 +101,11 @@ class Waits(Engine):
         self._attending = True
         poll = select.poll()
         poll.register(self.transport.epoll.fileno(), select.POLLIN)
-        poll.register(self._recall_fd, select.POLLIN)
+        poll.register(self.recall_fd, select.POLLIN)
         left_s = 0.0  # whoever was here before may have used up the sign that something has come
         while self._attending and still():
             ready = poll.poll(1000 * min(left_s, 1.0))
-            if any(fd == self._recall_fd for fd, _ in ready):
+            if any(fd == self.recall_fd for fd, _ in ready):
                 break
             with self._lock:
                 if self.closed:
@@ -115,7 +115,7 @@ class Waits(Engine):
                 left_s = 0.0 if self._turn() else max(self._next_s() - time.monotonic(), 0.0)
         self._attending = False
         try:
-            os.eventfd_read(self._recall_fd)
+            os.eventfd_read(self.recall_fd)
         except BlockingIOError:
             pass  # it ended by itself
         with self._lock:
@@ -123,7 +123,7 @@ class Waits(Engine):
 
     def _recall(self) -> None:
         self._attending = False
-        os.eventfd_write(self._recall_fd, 1)
+        os.eventfd_write(self.recall_fd, 1)
 
 
 def _is_done(thing: Awaited) -> bool:
