@@ -175,7 +175,7 @@ class Torture:
 
         Whoever calls is a process of its own: in this one it would wait for the interpreter, which starts commands.
         """
-        code = [sys.executable, "-c", CALLER, self.desk.tree.run_dir, str(AGENTS)]
+        code = [sys.executable, "-c", CALLER, str(self.desk.tree.run_dir), str(AGENTS)]
         with subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as caller:
             assert caller.stdin is not None
             assert caller.stdout is not None
