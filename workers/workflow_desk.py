@@ -55,16 +55,16 @@ class DeskRuntime(OwnRuntime):
                 is_done = self._look()
             except (ControlError, StoreError) as error:
                 if isinstance(error, Refused) and error.code in GOING:
-                    self._hear(SOON_S)
+                    self._await_more(SOON_S)
                 else:
                     self.complaints.make(f"runs of {self.agent.workflow} wait: {error}", to_supervisor=True)
-                    self._hear(AGAIN_S)
+                    self._await_more(AGAIN_S)
                 continue
             while is_done and not self.posts.is_due and self.ending is None:
-                if self._hear(None):
+                if self._await_more(None):
                     break  # a process has ended in whose place another one is to be started
 
-    def _hear(self, timeout_s: float | None) -> bool:
+    def _await_more(self, timeout_s: float | None) -> bool:
         """Take what comes next; whether it is the end of a process."""
         item = self.node.receive(timeout_s)
         if item is None or isinstance(item, Down):
