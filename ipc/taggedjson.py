@@ -94,6 +94,19 @@ def value_from_json(value: Any) -> bytes:
         raise BadJson(f"no value of the store: {error}") from None
 
 
+def untagged(value: Any) -> Any:
+    """
+    What a JSON value with tags stands for.
+
+    Raises:
+        BadJson.
+    """
+    try:
+        return _in(value)
+    except RecursionError:
+        raise BadJson("it is nested too deeply") from None
+
+
 def key_to_json(row: bytes) -> Any:
     """A key as it is in the store, behind its owner's name."""
     try:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
-from regrow.ipc.taggedjson import BadJson, parse
+from regrow.ipc.taggedjson import BadJson, parse, untagged
 from regrow.ipc.unsendable import unsendable
 from regrow.ipc.wire import MAX_MESSAGE_BYTES, UNSENDABLE, encode
 
@@ -77,6 +77,19 @@ def read_json(text: str | bytes, what: str = "--json") -> Arguments:
             return Arguments([], _sendable(value, what))
         case _:
             raise ArgumentError(f"{what} must be a list (arguments by position) or an object (by name)")
+
+
+def read_tags(given: Arguments) -> Arguments:
+    """
+    The same with what JSON lacks: `{"$bytes": "AAE="}` and the other tags of `regrow state`.
+
+    Raises:
+        ArgumentError: a tag that is none, or with something else in it.
+    """
+    try:
+        return Arguments(untagged(given.args), {key: untagged(value) for key, value in given.kwargs.items()})
+    except BadJson as error:
+        raise ArgumentError(f"--tagged: {error}") from None
 
 
 def read_value(text: str, what: str) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
-from regrow.daemon.cli.arguments import STDIN, Arguments, read_json, read_stdin, read_value, read_words
+from regrow.daemon.cli.arguments import STDIN, Arguments, read_json, read_stdin, read_tags, read_value, read_words
 from regrow.daemon.cli.handlernames import HandlerName, handlers
 from regrow.daemon.cli.options import AgentName, Function, daemon_options, format_option, reach, timeout_option
 from regrow.daemon.cli.output import dumps
@@ -66,12 +66,15 @@ def message(*options: Callable[[Any], Any]) -> Callable[[Function], Any]:
             handler: str | None,
             words: tuple[str, ...],
             json_text: str | None,
+            tagged: bool,
             key: str | None,
             run_dir: str | None,
             daemon: str | None,
             **own: Any,
         ) -> Any:
-            return function(Message(name, handler, arguments(words, json_text), key, run_dir, daemon), **own)
+            given = arguments(words, json_text)
+            given = read_tags(given) if tagged else given
+            return function(Message(name, handler, given, key, run_dir, daemon), **own)
 
         decorated: Any = sending
         for option in (
@@ -79,6 +82,7 @@ def message(*options: Callable[[Any], Any]) -> Callable[[Function], Any]:
             format_option,
             click.option("--key", metavar="KEY", help="The replica of the group NAME that this key belongs to."),
             *options,
+            click.option("--tagged", is_flag=True, help='{"$bytes": "AAE="} is bytes, {"$time": …} a time; see docs.'),
             click.option(
                 "--json", "json_text", metavar="TEXT",
                 help="All arguments: a JSON list by position, an object by name; - for stdin.",

@@ -87,6 +87,27 @@ def test_all_arguments_arrive(cli: Cli) -> None:
     assert cli("send", "odd", "given", "timeout=3").status == 0
 
 
+@pytest.mark.parametrize("words", [
+    ["--tagged", 'data={"$bytes": "aGk="}', "when=2026-01-02T03:04:05Z", 'price="1.50"'],
+    ["--tagged", '{"$bytes": "aGk="}', '{"$time": "2026-01-02T03:04:05+00:00"}', '"1.50"'],
+    ["--tagged", "--json", '{"data": {"$bytes": "aGk="}, "when": "2026-01-02T03:04:05Z", "price": "1.50"}'],
+])  # fmt: skip
+def test_what_json_lacks(cli: Cli, words: list[str]) -> None:
+    """Bytes by a tag, times and decimals as text, or by a tag."""
+    assert cli("call", "odd", "typed", *words).out == "b'hi' 2026-01-02 03:04:05+00:00 1.50\n"
+
+
+def test_tags_are_asked_for(cli: Cli) -> None:
+    """Without --tagged such an object is a map; with it, a tag that is none is usage."""
+    word = '{"$bytes": "aGk="}'
+    assert json.loads(cli("call", "odd", "echo", word).out) == {"$bytes": "aGk="}
+    assert cli("call", "odd", "echo", "--tagged", word).out == "aGk=\n"
+    for wrong in ('{"$byte": ""}', '{"$bytes": 3}', '{"$bytes": "", "more": 1}'):
+        done = cli("call", "odd", "echo", "--tagged", wrong)
+        assert (done.status, done.err.count("\n")) == (2, 1)
+        assert done.err.startswith("regrow: --tagged: ")
+
+
 def test_arguments_from_stdin(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """--json - reads them from stdin."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"value": [1, 2]}\n')))

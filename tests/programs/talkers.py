@@ -6,6 +6,7 @@ import datetime
 import os
 import select
 import signal
+from decimal import Decimal
 from typing import Any
 
 from regrow.workers import Agent, handler
@@ -39,6 +40,10 @@ class Odd(Agent):
     @handler
     def given(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return {"args": args, "kwargs": kwargs}
+
+    @handler
+    def typed(self, data: bytes, when: datetime.datetime | None = None, price: Decimal | None = None) -> str:
+        return f"{data!r} {when} {price}"
 
     @handler
     def rich(self) -> dict[Any, Any]:
