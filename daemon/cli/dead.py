@@ -75,7 +75,7 @@ def list_(which: Which, name: str | None, as_json: bool) -> None:
         click.echo(json_list(brief(number, letter) for number, letter in found))
         return
     for number, letter in found:
-        what = f"{letter.to}.{letter.post.handler}"
+        what = one_line(f"{letter.to}.{letter.post.handler}")
         why = one_line(letter.text.strip().rpartition("\n")[2])
         click.echo(f"{number:>5}  {clock(letter.at)}  {what:<24}  {letter.cause:<11}  {why}".rstrip())
 
@@ -229,7 +229,7 @@ def described(number: int, letter: DeadLetter) -> Iterator[str]:
     from regrow.ipc.taggedjson import value_to_json
 
     post = letter.post
-    yield f"dead letter {number}: {letter.to} {post.handler}"
+    yield f"dead letter {number}: {letter.to} {one_line(post.handler)}"
     yield f"  why       {CAUSES[letter.cause]}, {clock(letter.at)}"
     yield f"  posted    {clock(post.at)} by {post.sender or 'a client'}, id {one_line(post.id)}"
     if post.expires_at:
@@ -256,7 +256,7 @@ def tell(done: list[tuple[int, DeadLetter]], words: str, result: str, *, as_json
         click.echo(json_list({"number": number, "to": letter.to, "result": result} for number, letter in done))
         return
     for number, letter in done:
-        click.echo(f"{number}: {letter.to} {letter.post.handler} {words}")
+        click.echo(f"{number}: {letter.to} {one_line(letter.post.handler)} {words}")
 
 
 def missing(which: Which, verb: str, number: int) -> Failed:

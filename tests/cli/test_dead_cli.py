@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from agents import House
 from cli_calls import Cli, Done
 from fake_daemon import FakeDaemon
 from filled_store import TRACE, content, make_filled
+from msgspec.structs import replace
 from storehouse import make_store
 
 from regrow.daemon.cli import app
@@ -94,6 +96,24 @@ def test_damaged(dead: Cli, place: Place) -> None:
         store.write(lambda txn: txn.put(deadletters.key_of(2), b"?", db=store.messages))
     assert dead("drop", "--all").status == 0
     assert dead("list").out == ""
+
+
+def test_a_handler_with_control_characters(dead: Cli, place: Place) -> None:
+    """Whoever posts chooses the name: a terminal gets none of them, a program gets it as it is."""
+    with Site(place).writing() as store:
+
+        def rename(txn: Any) -> None:
+            letter = deadletters.get(txn, store.messages, 1)
+            assert letter is not None
+            odd = replace(letter, post=replace(letter.post, handler="\x1b]0;x\x07"))
+            txn.put(deadletters.key_of(1), deadletters.encode(odd), db=store.messages)
+
+        store.write(rename)
+    for args in (("list",), ("show", "1"), ("retry", "1")):
+        done = dead(*args)
+        assert done.status == 0
+        assert "]0;x" in done.out
+        assert not {"\x1b", "\x07"} & set(done.out)
 
 
 def test_show(dead: Cli) -> None:
