@@ -175,3 +175,25 @@ def test_first_start_fails_on_automatic_restart(farm: Farm) -> None:
     assert entry["state"] == "waiting"
     assert entry["last_exit"]["signal"] == "SIGKILL", entry
     farm.remove("vanishing")
+
+
+def test_killed_by_somebody_before_ready(farm: Farm) -> None:
+    """The signal is told wherever its end is: by the event, the status, why, and to who has asked for the start."""
+    with pytest.raises(CallError) as refused:
+        farm.add("victim", shell("kill -KILL $$"), ready="notify", restart="temporary")
+    assert refused.value.code == "start_failed"
+    assert "SIGKILL" in refused.value.message
+    failed = farm.wait("start_failed", "victim")
+    assert (failed["reason"]["reason"], failed["reason"]["signal"]) == ("start_failed", "SIGKILL")
+    assert failed["cause"] == farm.wait("starting", "victim")["seq"]
+
+    path = program(farm, "unlucky")
+    farm.add("unlucky", [str(path)], under="quick", ready={"line": "up"})
+    once = '[ -e "$0.again" ] || { touch "$0.again"; kill -KILL $$; }'
+    path.write_text(f"#!/bin/sh\n{once}\necho up\nexec tail -f /dev/null\n")
+    farm.crash("unlucky")
+    assert farm.wait("start_failed", "unlucky")["reason"]["signal"] == "SIGKILL"
+    farm.wait("ready", "unlucky", count=2)
+    assert "a start of unlucky failed: start_failed, SIGKILL (ended before it was ready)" in farm.why("unlucky")
+    assert farm.entry("unlucky")["last_exit"]["signal"] == "SIGKILL"
+    farm.remove("unlucky", under="quick")
