@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -84,6 +84,12 @@ for number in range(1, 65):
     try: signal.signal(number, signal.SIG_IGN)
     except (OSError, ValueError): pass
 while True: select.select([], [], [])
+"""
+SPAWNS = """
+import os
+while True:
+    started = [os.posix_spawn("/bin/true", ["true"], {}) for _ in range(5)]
+    for pid in started: os.waitpid(pid, 0)
 """
 FILL = "cat /dev/zero > /tmp/full; exec tail -f /dev/null"
 CHMOD = "mkdir -p a/b/c; touch a/b/c/f; chmod 000 a/b/c a/b a .; exec tail -f /dev/null"
@@ -194,6 +200,14 @@ class Torture:
             threading.Event().wait(seconds)
         return found()
 
+    def bare(self, seconds: float, copies: int) -> Latency:
+        """The calls beside so many loops that start programs without regrow: what the machine does by itself."""
+        with ExitStack() as stack:
+            for _ in range(copies):
+                loop = stack.enter_context(subprocess.Popen(python(SPAWNS)))
+                stack.callback(loop.kill)
+            return self.quiet(seconds)
+
     def run(self, torment: Torment, seconds: float) -> tuple[Latency, list[CommandResult]]:
         """The calls beside a torment, again and again for so many seconds, and what its copies came to."""
         results: list[CommandResult] = []
@@ -232,8 +246,10 @@ def main() -> int:
     with short_directory() as directory:
         torture = Torture(directory)
         try:
-            _say(f"{'beside':<26}{'calls':>8}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}{'failed':>8}  ended")
+            _say(f"{'beside':<28}{'calls':>8}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}{'failed':>8}  ended")
             _show("nothing", torture.quiet(seconds), "")
+            for copies in (1, 2):
+                _show(f"bare loops of posix_spawn: {copies}", torture.bare(seconds, copies), "")
             for torment in torments():
                 found, results = torture.run(torment, seconds)
                 right = all(torment.ended(result) for result in results)
@@ -247,7 +263,7 @@ def main() -> int:
 
 def _show(name: str, found: Latency, ends: str) -> None:
     figures = f"{found.calls:>8}{found.p50:>9.2f}{found.p99:>9.2f}{found.worst:>9.1f}{found.failed:>8}"
-    _say(f"{name:<26}{figures}  {ends[:90]}")
+    _say(f"{name:<28}{figures}  {ends[:90]}")
 
 
 def _say(line: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from forks import in_fork
 
 from regrow.workers.system import commands_below
+from regrow.workers.system.commands_crowd import Crowd
 from regrow.workers.system.commands_shares import CROWD, LEAST, Shares, level_of
 
 WEIGHTS = (
@@ -92,20 +94,100 @@ def below_us() -> Iterator[tuple[Shares, Callable[[int], list[int]]]]:
             os.waitpid(pid, 0)
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="there is only one processor")
-def test_a_crowd_has_one_processor() -> None:
-    """The last; those before the crowd was one included."""
+def test_a_crowd_is_held_back() -> None:
+    """From so many sessions on, whoever of them wants to run takes turns; below that, nobody does."""
     in_fork(make_a_crowd)
 
 
 def make_a_crowd() -> None:
-    """Of one too few, and then of enough."""
-    ours = os.sched_getaffinity(0)
-    with below_us() as (shares, fork):
-        for count, allowed in ((CROWD - 1, ours), (1, {max(ours)})):
-            pids = fork(count)
-            shares.look()
-            assert {frozenset(os.sched_getaffinity(pid)) for pid in pids} == {frozenset(allowed)}
+    """Two that are busy, with one sleeper too few for a crowd, and then with enough; and then fewer again."""
+    os.setsid()  # that of the busy ones is lowered, too
+    with below_us() as (shares, fork), busy(2) as pids:
+        asleep = fork(CROWD - 2)  # the busy ones share one session
+        shares.look()
+        assert not any(map(is_stopped, pids))
+        fork(1)
+        shares.look()
+        until(lambda: sum(map(is_stopped, pids)) == 1)
+        assert not any(map(is_stopped, asleep))
+        os.kill(asleep[0], 9)
+        os.waitpid(asleep.pop(0), 0)
+        shares.look()
+        until(lambda: not any(map(is_stopped, pids)))
+
+
+def test_those_who_want_to_run_take_turns() -> None:
+    """One at a time, who has waited longest first; sleepers are left alone, and who was stopped by somebody else."""
+    in_fork(take_turns)
+
+
+def take_turns() -> None:
+    """Three that are busy, one that sleeps, and one that was stopped before."""
+    with below_us() as (_, fork), busy(4) as pids:
+        (asleep,) = fork(1)
+        stopped = pids.pop()
+        os.kill(stopped, signal.SIGSTOP)
+        os.waitpid(stopped, os.WUNTRACED)
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+        crowd = Crowd(proc)
+        ran: list[int] = []
+        for turn in range(1, 7):
+            crowd.take_turns([*pids, asleep, stopped])
+            ran += [pid for pid in pids if pid not in crowd.held]
+            assert len(ran) == turn
+            until(lambda: {pid for pid in pids if is_stopped(pid)} == crowd.held)
+            assert (is_stopped(asleep), is_stopped(stopped)) == (False, True)
+        assert sorted(ran[:3]) == sorted(pids)
+        assert ran[3:] == ran[:3]
+        crowd.disperse()
+        until(lambda: not any(map(is_stopped, pids)))
+        assert is_stopped(stopped)
+        os.close(proc)
+
+
+def test_nobody_else_is_stopped() -> None:
+    """A number that has gone to a process that is none of ours is left alone."""
+    in_fork(meet_a_stranger)
+
+
+def meet_a_stranger() -> None:
+    """Our parent, which waits for us."""
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+    crowd = Crowd(proc)
+    crowd.held.add(os.getppid())
+    crowd.disperse()
+    assert not crowd._signal(os.getppid(), signal.SIGSTOP)
+    os.close(proc)
+
+
+@contextmanager
+def busy(count: int) -> Iterator[list[int]]:
+    """Children that do nothing but use a processor, by now."""
+    pids = []
+    for _ in range(count):
+        pid = os.fork()
+        if pid == 0:
+            while True:
+                pass
+        pids.append(pid)
+    every = list(pids)
+    try:
+        yield pids
+    finally:
+        for pid in every:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """As soon as the kernel has come to it."""
+    while not true():
+        os.sched_yield()
+
+
+def is_stopped(pid: int) -> bool:
+    """By a signal."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 @pytest.mark.root

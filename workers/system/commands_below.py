@@ -39,6 +39,21 @@ def session_of(pid: int, proc: int | None = None) -> int:
     return _stat(pid, 3, proc)
 
 
+def is_below(pid: int, proc: int) -> bool:
+    """Whether it is a child of ours, or of one of them, and so on."""
+    ours = _numbers("self", proc)[:1]
+    while pid > 1:
+        pid = parent_of(pid, proc)
+        if [pid] == ours:
+            return True
+    return False
+
+
+def wants_to_run(pid: int, proc: int | None = None) -> bool:
+    """Whether it runs, or waits for a processor and nothing else."""
+    return _state(pid, proc)[:1] == [b"R"]
+
+
 def pid_here(pid: int, proc: int) -> int:
     """The number that a process below us, which `proc` knows as `pid`, has in our pid namespace; -1 when it is gone."""
     depth = len(_numbers("self", proc))
@@ -54,8 +69,13 @@ def _numbers(pid: int | str, proc: int) -> list[int]:
 
 def _stat(pid: int, field: int, proc: int | None) -> int:
     """A field after the name, which may hold anything."""
-    fields = read(f"{pid}/stat", proc).rpartition(b")")[2].split()
+    fields = _state(pid, proc)
     return int(fields[field]) if len(fields) > field else 0
+
+
+def _state(pid: int, proc: int | None) -> list[bytes]:
+    """What is behind the name: its state as a letter, its parent, and more."""
+    return read(f"{pid}/stat", proc).rpartition(b")")[2].split()
 
 
 def read(path: str, proc: int | None = None) -> bytes:

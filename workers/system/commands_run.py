@@ -20,7 +20,7 @@ from regrow.workers.system import commands_child as child
 from regrow.workers.system.commands_below import children_of
 from regrow.workers.system.commands_folder import remove_folder
 from regrow.workers.system.commands_pipes import Input, Output
-from regrow.workers.system.commands_shares import Shares
+from regrow.workers.system.commands_shares import Shares, be_first
 from regrow.workers.system.commands_tree import end_all, group_number
 from regrow.workers.system.commands_watch import GONE, IN, OUT, Watch
 
@@ -134,6 +134,7 @@ class Run:
         self._watch.forget(status_fd)
         os.close(status_fd)
         if self._failure is None:
+            be_first(self._job.host_proc, now=True)
             self._say(wire.pack(wire.STARTED, Started(self._job.run, self._host_pid())))
 
     def _host_pid(self) -> int:
@@ -188,6 +189,7 @@ class Run:
         status = self._status() if self._dead else None
         is_first = bool(self._job.spaces & clone.NEW_PIDS)
         is_gone = end_all(self._job.group_fd, is_first=is_first, within_s=END_S)
+        be_first(self._job.host_proc, now=False)
         if is_gone:
             for output in self._outputs:
                 self._outbox += output.rest()

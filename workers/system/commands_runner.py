@@ -26,7 +26,6 @@ from msgspec import Struct
 from regrow.config.spec import Limits
 from regrow.ipc import commands_wire as wire
 from regrow.workers.system import commands_calls as calls
-from regrow.workers.system import commands_shares
 from regrow.workers.system.commands_child import Launch, Person
 from regrow.workers.system.commands_rules import PATH
 from regrow.workers.system.commands_run import Run
@@ -102,7 +101,6 @@ def _begin(job: Job) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
-    commands_shares.be_first()  # whoever is to hold back others must not wait in their queue
     calls.die_with_parent()
     calls.adopt_orphans()
     kept = {0, 1, 2, job.connection.fileno(), job.requester_fd, job.worker.fileno(), job.group_fd, job.host_proc}

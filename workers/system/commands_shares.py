@@ -4,11 +4,9 @@ What keeps a command from having more of the processors the more sessions it mak
 Linux shares processors between sessions (autogroups), each as much as any other: who makes four hundred would leave
 everybody else one part in four hundred. So the sessions of a command are given less the more there are of them, that
 together they count as one. A session of the least weight, 15, still counts: four hundred of them as six. And whoever is
-woken may wait for a slice of each that is before him, whatever it weighs: so a crowd of them has one processor, for
-good, and what is woken goes to the others.
+woken may wait for a slice of each that is before him, whatever it weighs: so those of a crowd run one at a time.
 
-Source: sched(7), "The autogroup feature"; the kernel's sched_prio_to_weight: a step of nice is a factor of 1.25;
-sched_setaffinity(2), which children inherit.
+Source: sched(7), "The autogroup feature"; the kernel's sched_prio_to_weight: a step of nice is a factor of 1.25.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ import time
 from itertools import islice
 
 from regrow.workers.system import commands_below as procs
+from regrow.workers.system.commands_crowd import Crowd
 
 SOON_S, LATER_S = 0.05, 0.5
 """When they are looked at: soon after it has begun or made more of them, and then less and less often."""
@@ -31,9 +30,14 @@ CROWD = 64
 MOST_LOOKED_AT = 5_000
 
 
-def be_first() -> None:
-    """Have our own session, which is to be small, served before all others; only root may."""
-    _weigh("/proc/self/autogroup", -20)
+def be_first(proc: int, *, now: bool) -> None:
+    """
+    Have our own session, which is to be small, served before all others, or again as any other; only root may.
+
+    For whoever holds back others and must not wait in their queue; not for what it does before and after that. `proc`
+    is /proc as the daemon sees it: our own may be read-only.
+    """
+    _weigh("self/autogroup", -20 if now else 0, proc)
 
 
 def _weigh(path: str, level: int, folder: int | None = None) -> bool:
@@ -64,9 +68,10 @@ class Shares:
         self._pause_s = SOON_S
         self.due_s = time.monotonic() + SOON_S if os.path.exists("/proc/self/autogroup") else math.inf
         self._levels: dict[int, int] = {}
+        self._crowd = Crowd(proc)
 
     def look(self) -> None:
-        """Lower the sessions below us if there are more than before; keep a crowd on one processor."""
+        """Lower the sessions below us if there are more than before; let those of a crowd take turns."""
         pids = list(islice(procs.below(self._proc), MOST_LOOKED_AT))
         sessions = {procs.session_of(pid, self._proc): pid for pid in pids}
         sessions.pop(0, None)
@@ -78,16 +83,7 @@ class Shares:
             if self._levels[session] < level and _weigh(f"{pid}/autogroup", level, self._proc):
                 self._levels[session] = level
         if len(sessions) >= CROWD:
-            self._confine(pids)
+            self._crowd.take_turns(pids)
+        else:
+            self._crowd.disperse()
         self.due_s = time.monotonic() + self._pause_s
-
-    def _confine(self, pids: list[int]) -> None:
-        """To the last of our processors, if we have more than one."""
-        ours = os.sched_getaffinity(0)
-        if len(ours) == 1:
-            return
-        for pid in pids:
-            try:
-                os.sched_setaffinity(procs.pid_here(pid, self._proc), {max(ours)})
-            except OSError:
-                pass  # it has ended

@@ -1,0 +1,67 @@
+"""
+What keeps a crowd of processes from standing before everybody else who is woken: one of them runs, the others wait.
+
+Source: signal(7), SIGSTOP and SIGCONT; pidfd_open(2); proc_pid_stat(5), the state.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+
+from regrow.workers.system import commands_below as procs
+
+
+class Crowd:
+    """Of the command whose runner this is; `proc` is /proc as the daemon sees it. `held` are those that wait."""
+
+    def __init__(self, proc: int) -> None:
+        self._proc = proc
+        self._turns: dict[int, int] = {}
+        self._turn = 0
+        self.held: set[int] = set()
+
+    def take_turns(self, pids: Sequence[int]) -> None:
+        """
+        Of those among these who want a processor, let the one run until the next turn who has waited longest, and stop
+        the others. Who sleeps is nobody's burden, and who was stopped by somebody else is not ours to wake.
+        """
+        self._turn += 1
+        self._turns = {pid: self._turns.get(pid, 0) for pid in pids}
+        self.held &= self._turns.keys()
+        wanting = [pid for pid in pids if pid in self.held or procs.wants_to_run(pid, self._proc)]
+        if not wanting:
+            return
+        first = min(wanting, key=self._turns.__getitem__)
+        self._turns[first] = self._turn
+        self._let_go(first)
+        for pid in wanting:
+            if pid != first and pid not in self.held and self._signal(pid, signal.SIGSTOP):
+                self.held.add(pid)
+
+    def disperse(self) -> None:
+        """It is a crowd no more: all run again."""
+        for pid in list(self.held):
+            self._let_go(pid)
+
+    def _let_go(self, pid: int) -> None:
+        if pid in self.held:
+            self.held.discard(pid)
+            self._signal(pid, signal.SIGCONT)
+
+    def _signal(self, pid: int, number: signal.Signals) -> bool:
+        """To that process, and to no other that may have its number by now: it is looked at when it is held fast."""
+        try:
+            fd = os.pidfd_open(procs.pid_here(pid, self._proc))
+        except OSError:
+            return False
+        try:
+            if not procs.is_below(pid, self._proc):
+                return False
+            signal.pidfd_send_signal(fd, number)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return True
