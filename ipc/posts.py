@@ -60,7 +60,7 @@ class Failure(Struct, frozen=True, array_like=True):
     text: str = ""
 
 
-class Post(Struct, frozen=True, array_like=True):
+class Post(Struct, frozen=True, array_like=True, gc=False):
     """
     One message. `args` is an encoded array, `kwargs` an encoded map; `sender` is the agent that has posted it, or "".
 

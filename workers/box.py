@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 BATCH_S = 0.005
 """For how long posts are handled before what they have done is committed."""
 
-READ, READ_BYTES = 256, 4 * 1024 * 1024
+READ, READ_BYTES = 1024, 4 * 1024 * 1024
 """Posts taken from the store at once."""
 
 BATCH_ROWS = 2_000
@@ -49,7 +49,7 @@ class NotNow(Exception):
     """A post cannot be handled at present, through no fault of its own."""
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """A post in hand, and the key of its row."""
 
     key: bytes
