@@ -165,6 +165,24 @@ def limit_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 
 
+def test_two_daemons_and_one_file(logger: LoggerProcess, tmp_path: Path) -> None:
+    """Who comes second says that somebody else writes there, and writes; until it opens the file anew, and is alone."""
+    path = tmp_path / "a.log"
+    first = logger.open(path)
+    with LoggerProcess() as other:
+        second = other.open(path)
+        assert f"cannot have {path} alone: another daemon writes there too" in other.next(Fault).text
+        write_all(second, b"second\n")
+        wait_for_bytes(path, b"second\n")
+        os.close(first)
+        logger.closed(1)
+        other.reopen()
+        other.next(FaultCleared)
+        os.close(second)
+        other.closed(1)
+    assert logger.count(Fault) == 0
+
+
 def test_file_size_limit_does_not_kill(tmp_path: Path) -> None:
     """A limit on file sizes is a fault like a full disk; SIGXFSZ does not kill; other files go on."""
     with LoggerProcess(limit_files) as logger:

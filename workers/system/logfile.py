@@ -5,12 +5,13 @@ The bytes go from pipe to file inside one splice(2), which takes them out of the
 the file and is not left half way by a SIGKILL. Where to write is asked of the file itself (its size), so
 there is no state that a death of the logger could take along. splice refuses files opened with O_APPEND.
 
-Source: splice(2); Linux fs/splice.c, iter_file_splice_write.
+Source: splice(2), flock(2); Linux fs/splice.c, iter_file_splice_write.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 
@@ -100,8 +101,21 @@ class LogFile:
             os.close(fd)
             raise OSError(errno.EINVAL, "not a regular file")
         self._fd, self._inode, self._size = fd, status.st_ino, status.st_size
+        self._claim()
         for tail in self.tails.values():
             tail.mark = self._size
+
+    def _claim(self) -> None:
+        """Lock it, for nobody else should write here; who does goes on, as we do, and the file is told of."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            why = "another daemon writes there too, and lines are lost: give each a log_dir of its own"
+            self._faults.begin(f"claim {self.path}", f"cannot have {self.path} alone: {why}")
+        except OSError:
+            pass  # a file system without locks
+        else:
+            self._faults.end(f"claim {self.path}")
 
     def _note_size(self, size: int) -> None:
         if size < self._size:  # truncated from outside: what is there now was written since
@@ -120,7 +134,8 @@ class LogFile:
     def abandon(self) -> None:
         """Close the file for good, whatever state it is in."""
         self.release()
-        self._faults.end(self.path)
+        for about in (self.path, f"claim {self.path}"):
+            self._faults.end(about)
         self._clear_rotation_error()
 
     def share(self, stream: int, tail: Tail, others: bool) -> None:
