@@ -145,6 +145,28 @@ def take_turns() -> None:
         os.close(proc)
 
 
+def test_who_was_overlooked_is_not_stopped_for_good() -> None:
+    """A list of processes that come and go may lack one: it goes on until it is found again, and then has its turns."""
+    in_fork(overlook_one)
+
+
+def overlook_one() -> None:
+    """Of three that are busy, one that was stopped."""
+    with busy(3) as pids:
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+        crowd = Crowd(proc)
+        crowd.take_turns(pids)
+        overlooked = min(crowd.held)
+        until(lambda: is_stopped(overlooked))
+        crowd.take_turns([pid for pid in pids if pid != overlooked])
+        assert overlooked not in crowd.held
+        until(lambda: not is_stopped(overlooked))
+        crowd.take_turns(pids)
+        until(lambda: {pid for pid in pids if is_stopped(pid)} == crowd.held)
+        assert len(crowd.held) == 2
+        os.close(proc)
+
+
 def test_nobody_else_is_stopped() -> None:
     """A number that has gone to a process that is none of ours is left alone."""
     in_fork(meet_a_stranger)

@@ -29,7 +29,8 @@ class Crowd:
         """
         self._turn += 1
         self._turns = {pid: self._turns.get(pid, 0) for pid in pids}
-        self.held &= self._turns.keys()
+        for overlooked in self.held - self._turns.keys():  # /proc may leave out who is there, while others come and go
+            self._let_go(overlooked)
         wanting = [pid for pid in pids if pid in self.held or procs.wants_to_run(pid, self._proc)]
         if not wanting:
             return
@@ -46,9 +47,9 @@ class Crowd:
             self._let_go(pid)
 
     def _let_go(self, pid: int) -> None:
-        if pid in self.held:
+        """It is held until it is known to run again, or to be gone."""
+        if pid in self.held and (self._signal(pid, signal.SIGCONT) or not procs.parent_of(pid, self._proc)):
             self.held.discard(pid)
-            self._signal(pid, signal.SIGCONT)
 
     def _signal(self, pid: int, number: signal.Signals) -> bool:
         """To that process, and to no other that may have its number by now: it is looked at when it is held fast."""
