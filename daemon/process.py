@@ -111,11 +111,10 @@ class Process:
 
         What it has killed in the groups of a supervisor's children is no death of the supervisor's.
         """
-        main = self.group.main() if self.group is not None else None
-        if main is None or main.oom_kills() <= self.oom_kills:
+        if self.group is None or self.group.main().oom_kills() <= self.oom_kills:
             return ""
         limit = self.spec.limits.memory_bytes if isinstance(self.spec, WorkerSpec) else None
-        if limit is not None and main.overran():
+        if limit is not None and self.group.overran():  # the limit is of the whole group, wherever the process is
             return f"killed by the kernel: all its processes needed more memory than {size_text(limit)}, its limit"
         return "killed by the kernel: a group above its own, or the machine, was out of memory"
 

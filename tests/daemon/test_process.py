@@ -62,6 +62,15 @@ def test_whose_memory_it_was(tmp_path: Path, limits: Limits, oom: int, text: str
     assert process.exit(ended()).text == f"killed by the kernel: {text}"
 
 
+def test_the_limit_is_of_the_whole_group(tmp_path: Path) -> None:
+    """A worker that divides its control group, as a daemon does, is within: the limit is met above."""
+    home = tmp_path / "daemon"
+    home.mkdir()
+    (home / "memory.events").write_text(EVENTS.format(0, 1))
+    process = process_in(tmp_path, limits=Limits(memory_bytes=64 << 20), oom=1, kills=1)
+    assert "more memory than 64MiB, its limit" in process.exit(ended()).text
+
+
 def test_supervisor_does_not_die_of_its_childrens_memory(tmp_path: Path) -> None:
     """Of a killed supervisor whose children were out of memory before, only its own death counts."""
     process = Process("app", 1, SupervisorSpec(name="app"), 1)
