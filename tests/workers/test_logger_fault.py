@@ -183,6 +183,22 @@ def test_two_daemons_and_one_file(logger: LoggerProcess, tmp_path: Path) -> None
     assert logger.count(Fault) == 0
 
 
+def test_another_daemon_hides_no_fault(logger: LoggerProcess, tmp_path: Path) -> None:
+    """That somebody else writes there may be so for long: a file that cannot be written is told of all the same."""
+    first = logger.open(tmp_path / "a.log")
+    (tmp_path / "b.log").mkdir()
+    with LoggerProcess() as other:
+        pipes = [other.open(tmp_path / name, number) for number, name in enumerate(("a.log", "b.log"), 1)]
+        assert "cannot have" in other.next(Fault).text
+        os.write(pipes[1], b"said\n")
+        assert f"cannot write {tmp_path / 'b.log'}" in other.next(Fault).text
+        for number, pipe in enumerate(pipes, 1):
+            os.close(pipe)
+            other.closed(number)
+    os.close(first)
+    logger.closed(1)
+
+
 def test_file_size_limit_does_not_kill(tmp_path: Path) -> None:
     """A limit on file sizes is a fault like a full disk; SIGXFSZ does not kill; other files go on."""
     with LoggerProcess(limit_files) as logger:

@@ -39,7 +39,7 @@ class LogFile:
     in words. Methods that write raise OSError, upon which the caller calls `fail`.
     """
 
-    def __init__(self, path: str, held: Held, faults: Faults) -> None:
+    def __init__(self, path: str, held: Held, faults: Faults, claims: Faults) -> None:
         self.path = path
         self.limit = 0
         self.keep = 0
@@ -49,6 +49,7 @@ class LogFile:
         self.cause = ""
         self.retry_delay_s = 0.0
         self._faults = faults
+        self._claims = claims
         self._fd = -1
         self._inode = 0
         self._size = 0
@@ -111,11 +112,11 @@ class LogFile:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             why = "another daemon writes there too, and lines are lost: give each a log_dir of its own"
-            self._faults.begin(f"claim {self.path}", f"cannot have {self.path} alone: {why}")
+            self._claims.begin(self.path, f"cannot have {self.path} alone: {why}")
         except OSError:
             pass  # a file system without locks
         else:
-            self._faults.end(f"claim {self.path}")
+            self._claims.end(self.path)
 
     def _note_size(self, size: int) -> None:
         if size < self._size:  # truncated from outside: what is there now was written since
@@ -134,8 +135,8 @@ class LogFile:
     def abandon(self) -> None:
         """Close the file for good, whatever state it is in."""
         self.release()
-        for about in (self.path, f"claim {self.path}"):
-            self._faults.end(about)
+        self._faults.end(self.path)
+        self._claims.end(self.path)
         self._clear_rotation_error()
 
     def share(self, stream: int, tail: Tail, others: bool) -> None:

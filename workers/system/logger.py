@@ -73,6 +73,7 @@ class Logger:
         self._epoll = select.epoll()
         self._peek = Peek()
         self._faults = Faults(self._send)
+        self._claims = Faults(self._send)  # apart: they may last, and are not to hide a full disk
         self._held_bytes = Held()
         self._streams: dict[int, Stream] = {}
         self._by_fd: dict[int, Stream] = {}
@@ -179,7 +180,7 @@ class Logger:
         if "hello" not in self._timers:
             self._hello_delay_s = 0.0
             self._faults.end("descriptors")
-        file = self._files.setdefault(spec.path, LogFile(spec.path, self._held_bytes, self._faults))
+        file = self._files.setdefault(spec.path, LogFile(spec.path, self._held_bytes, self._faults, self._claims))
         file.limit, file.keep = spec.max_size_bytes, spec.keep
         self._prepare(file)
         self._streams[spec.stream] = stream = Stream(spec, fd, file, self._peek, self._send)
