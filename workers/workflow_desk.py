@@ -32,11 +32,12 @@ AGAIN_S = 1.0
 
 FORGOTTEN_AT_ONCE = 100
 
-SOON_S = 0.1
+SOON_S, LATER_S = 0.1, 5.0
 GOING = frozenset({"noproc", "shutdown"})
 """
 Refusals where the runs have no supervisor: it is stopped, and this process will be with it; or it was started just now,
-and root has not heard of it yet. So it is asked again soon, and nobody is told.
+and root has not heard of it yet. So it is asked again soon, and nobody is told; or an operator has stopped it alone,
+and may start it again: so it is asked less and less often.
 """
 
 Named = tuple[str, Run]
@@ -49,13 +50,16 @@ class DeskRuntime(OwnRuntime):
 
     def serve(self) -> None:
         """Look whenever something has come, and in the beginning."""
+        pause_s = SOON_S
         while self.ending is None:
             self.posts.is_due = False
             try:
                 is_done = self._look()
+                pause_s = SOON_S
             except (ControlError, StoreError) as error:
                 if isinstance(error, Refused) and error.code in GOING:
-                    self._await_more(SOON_S)
+                    self._await_more(pause_s)
+                    pause_s = min(2 * pause_s, LATER_S)
                 else:
                     self.complaints.make(f"runs of {self.agent.workflow} wait: {error}", to_supervisor=True)
                     self._await_more(AGAIN_S)

@@ -20,7 +20,7 @@ from regrow.ipc.store import MAP_BYTES
 from regrow.ipc.transaction import Transaction
 from regrow.ipc.workflows import Workflows
 from regrow.workers.ending import of_reason
-from regrow.workers.workflow_desk import AGAIN_S, SOON_S, DeskRuntime
+from regrow.workers.workflow_desk import AGAIN_S, LATER_S, SOON_S, DeskRuntime
 
 
 @pytest.fixture
@@ -76,7 +76,14 @@ def test_root_has_not_heard_of_the_supervisor_yet() -> None:
     """
     desk = Asking(Refused("noproc", "order.runs is not running"), Refused("shutdown", "it stops"), None)
     desk.serve()
-    assert (desk.waited, desk.said) == ([SOON_S, SOON_S, None], [])
+    assert (desk.waited, desk.said) == ([SOON_S, 2 * SOON_S, None], [])
+
+
+def test_the_runs_are_stopped_for_long() -> None:
+    """An operator has stopped their supervisor alone, and may start it again: it is asked less and less often."""
+    desk = Asking(*[Refused("noproc", "order.runs is not running")] * 8, None)
+    desk.serve()
+    assert (desk.waited, desk.said) == ([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, LATER_S, LATER_S, None], [])
 
 
 def test_something_else_is_wrong() -> None:
