@@ -256,6 +256,9 @@ class Root:
 
     def _tell_late(self, tree: SupervisorSpec, away: frozenset[str], done: Callable[[], None]) -> None:
         """Who was away and is back may have begun before the one above was told."""
+        if tree is not self.plan.root:  # the way back has begun meanwhile
+            done()
+            return
         back = frozenset(name for name in away if name in self.tree.nodes and self.tree.nodes[name].pid is not None)
         used, begins = self.books.incarnation_of, self._begins
         changes = reload.changes(self.tree, tree, used, forced=back, applied=True, begins=begins) if back else []
