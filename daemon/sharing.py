@@ -26,7 +26,7 @@ _SMALL_BYTES = range(48, 513, 16)
 _BYTES_HEAD = sys.getsizeof(b"")
 _MOST_OF_A_SIZE = 256 * 1024
 _FIRST = 8
-_LARGEST_GAP_BYTES, _MOST_GAPS = 120_000, 10_000
+_LARGEST_GAP_BYTES, _MOST_GAPS, _MOST_OF_HEAP = 120_000, 10_000, 32 * 1024 * 1024
 
 _kept: list[bytes] = []
 
@@ -119,16 +119,18 @@ def _fill_heap() -> None:
     free: Callable[[int | None], None] = libc.free
     libc.malloc.argtypes, libc.malloc.restype = (ctypes.c_size_t,), ctypes.c_void_p
     libc.free.argtypes, libc.free.restype = (ctypes.c_void_p,), None
-    size = _LARGEST_GAP_BYTES
+    size, taken = _LARGEST_GAP_BYTES, 0
     behind = malloc(size)
     free(behind)
     for _ in range(_MOST_GAPS):
-        if size < 24 or behind is None:
+        if size < 24 or behind is None or taken > _MOST_OF_HEAP:  # as where all is mapped, from above downwards
             return
         place = malloc(size)
         if place is None or place >= behind:
             free(place)
             size = size * 7 // 8 if size > 1024 else size - 16
+        else:
+            taken += size
 
 
 __all__ = ["fill_gaps", "settle"]

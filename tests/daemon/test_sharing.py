@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -48,10 +49,25 @@ print(sum(id(one) in places for one in later))
 """
 
 
-def said(program: str, *arguments: str) -> str:
+TAKEN = """
+import resource
+from regrow.daemon import sharing
+
+def mapped():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+before = mapped()
+sharing.fill_gaps()
+print(mapped() - before < 48 << 20)
+"""
+
+
+def said(program: str, *arguments: str, **environ: str) -> str:
     """What a program prints that begins with nothing of ours in its memory."""
     command = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    env = {**os.environ, **environ}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=env).stdout.strip()
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="names are not counted there")
@@ -69,6 +85,12 @@ def test_the_collector_has_nothing_to_look_at() -> None:
 def test_nothing_is_made_in_the_gaps_between_what_there_was(size: int) -> None:
     """Small objects, of which Python keeps pools, and larger ones, which are libc's."""
     assert said(GAPS, str(size)) == "0"
+
+
+@pytest.mark.parametrize("threshold", ["", "4096", "65536"])
+def test_little_is_taken_where_there_are_no_gaps(threshold: str) -> None:
+    """With libc told to map memory for each larger object there is always some below what it gave last."""
+    assert said(TAKEN, **({"MALLOC_MMAP_THRESHOLD_": threshold} if threshold else {})) == "True"
 
 
 TOGETHER = """
