@@ -132,7 +132,7 @@ def take_turns() -> None:
         crowd = Crowd(proc)
         ran: list[int] = []
         for turn in range(1, 7):
-            crowd.take_turns([*pids, asleep, stopped])
+            assert crowd.take_turns([*pids, asleep, stopped]) == (2 if turn == 1 else 1)
             ran += [pid for pid in pids if pid not in crowd.held]
             assert len(ran) == turn
             until(lambda: {pid for pid in pids if is_stopped(pid)} == crowd.held)

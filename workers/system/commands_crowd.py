@@ -22,10 +22,13 @@ class Crowd:
         self._turn = 0
         self.held: set[int] = set()
 
-    def take_turns(self, pids: Sequence[int]) -> None:
+    def take_turns(self, pids: Sequence[int]) -> int:
         """
         Of those among these who want a processor, let the one run until the next turn who has waited longest, and stop
         the others. Who sleeps is nobody's burden, and who was stopped by somebody else is not ours to wake.
+
+        Returns:
+            How many were stopped: one, whose turn is over, when nobody has come.
         """
         self._turn += 1
         self._turns = {pid: self._turns.get(pid, 0) for pid in pids}
@@ -33,13 +36,14 @@ class Crowd:
             self._let_go(overlooked)
         wanting = [pid for pid in pids if pid in self.held or procs.wants_to_run(pid, self._proc)]
         if not wanting:
-            return
+            return 0
         first = min(wanting, key=self._turns.__getitem__)
         self._turns[first] = self._turn
         self._let_go(first)
-        for pid in wanting:
-            if pid != first and pid not in self.held and self._signal(pid, signal.SIGSTOP):
-                self.held.add(pid)
+        more = [pid for pid in wanting if pid != first and pid not in self.held]
+        stopped = [pid for pid in more if self._signal(pid, signal.SIGSTOP)]
+        self.held.update(stopped)
+        return len(stopped)
 
     def disperse(self) -> None:
         """It is a crowd no more: all run again."""

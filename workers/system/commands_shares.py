@@ -19,8 +19,9 @@ from itertools import islice
 from regrow.workers.system import commands_below as procs
 from regrow.workers.system.commands_crowd import Crowd
 
-SOON_S, LATER_S = 0.05, 0.5
-"""When they are looked at: soon after it has begun or made more of them, and then less and less often."""
+SOON_S, LATER_S, TURN_S = 0.05, 0.5, 2.0
+"""When they are looked at: soon after it has begun or made more of them, and then less and less often; a crowd that
+grows no more, which takes tens of milliseconds to look at, least often."""
 
 LEAST = 19
 STEP = 1.25
@@ -77,13 +78,14 @@ class Shares:
         sessions.pop(0, None)
         level = level_of(len(sessions))
         is_more = level > max(self._levels.values(), default=0)
-        self._pause_s = SOON_S if is_more else min(2 * self._pause_s, LATER_S)
         self._levels = {session: self._levels.get(session, 0) for session in sessions}
         for session, pid in sessions.items():
             if self._levels[session] < level and _weigh(f"{pid}/autogroup", level, self._proc):
                 self._levels[session] = level
-        if len(sessions) >= CROWD:
-            self._crowd.take_turns(pids)
+        is_crowd = len(sessions) >= CROWD
+        if is_crowd:
+            is_more = self._crowd.take_turns(pids) > 1 or is_more
         else:
             self._crowd.disperse()
+        self._pause_s = SOON_S if is_more else min(2 * self._pause_s, TURN_S if is_crowd else LATER_S)
         self.due_s = time.monotonic() + self._pause_s
