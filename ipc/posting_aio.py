@@ -37,6 +37,8 @@ class AsyncPosting:
         self.write = posting.write
         self._waiting: list[tuple[Callable[[], Outgoing], asyncio.Future[str]]] = []
         self._busy: asyncio.Task[None] | None = None
+        self._commit: asyncio.Future[list[str | Exception]] | None = None
+        """That of a thread, which goes on when whoever awaits it is cancelled."""
 
     async def post(self, make: Callable[[], Outgoing]) -> str:
         """
@@ -82,15 +84,23 @@ class AsyncPosting:
         """Wait for what is being committed, and let go of the store."""
         if self._busy is not None:
             await asyncio.wait((self._busy,))
+        await self._committed()
         self.posting.close()
+
+    async def _committed(self) -> None:
+        if self._commit is not None and not self._commit.done():
+            await asyncio.wait((self._commit,))
 
     async def _work(self) -> None:
         """Commit what waits, again and again until nothing does."""
         batch: list[tuple[Callable[[], Outgoing], asyncio.Future[str]]] = []
+        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
+                await self._committed()
                 batch, self._waiting = self._waiting, []
-                outcomes = await asyncio.to_thread(kept, self.posting, [make for make, _ in batch])
+                self._commit = loop.run_in_executor(None, kept, self.posting, [make for make, _ in batch])
+                outcomes = await asyncio.shield(self._commit)
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     if future.done():
                         continue  # whoever awaited it was cancelled

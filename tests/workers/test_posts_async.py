@@ -58,3 +58,30 @@ def test_somebody_cancels_all_tasks(house: House, tmp_path: Path) -> None:
         await posting.close()
 
     asyncio.run(posts())
+
+
+def test_close_waits_for_the_thread_of_a_cancelled_commit(house: House, tmp_path: Path) -> None:
+    """It goes on when its task is cancelled, and would open the store once more behind the end."""
+    make_store(house.run_dir, tmp_path / "state", agent=0)
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def posts() -> None:
+        posting = AsyncPosting(Posting(cast(Any, MockNode(str(house.run_dir)))))
+
+        def make_slowly() -> Outgoing:
+            begun.set()
+            assert go_on.wait(10.0)
+            return posting.write("agent", "take", (), {})
+
+        waiting = asyncio.create_task(posting.post(make_slowly))
+        await asyncio.to_thread(begun.wait, 10.0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.wait([waiting], timeout=10.0)
+        closing = asyncio.create_task(posting.close())
+        done, _ = await asyncio.wait([closing], timeout=0.01)
+        assert not done
+        go_on.set()
+        await closing
+
+    asyncio.run(posts())
