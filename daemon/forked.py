@@ -111,6 +111,10 @@ def preload(spec: SupervisorSpec) -> str:
     """Import the modules that the supervisor shares with its children; says what went wrong, if anything did."""
     if spec.preload and spec.base_dir and spec.base_dir not in sys.path:
         sys.path.insert(0, spec.base_dir)
+    if spec.preload and "random" in sys.modules:
+        from regrow.workers import forkhooks
+
+        forkhooks.seed()
     for name in spec.preload:
         try:
             importlib.import_module(name)

@@ -49,8 +49,13 @@ def restore() -> None:
     global _seeding
     while _held_back:
         os.register_at_fork(**_held_back.pop())
+    seed()
+    _seeding = False
+
+
+def seed() -> None:
+    """Give a supervisor random numbers of its own, where user code is to run in it: it has those of its parent."""
     if _seeding:
-        _seeding = False
         _seed_anew()
 
 
