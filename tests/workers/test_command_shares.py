@@ -145,6 +145,30 @@ def take_turns() -> None:
         os.close(proc)
 
 
+def test_the_turn_of_who_has_ended_is_the_next_ones() -> None:
+    """Before the next look; as long as somebody runs, nobody else does."""
+    in_fork(pass_on)
+
+
+def pass_on() -> None:
+    """Three that are busy, of which the one ends that runs."""
+    with busy(3) as pids:
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+        crowd = Crowd(proc)
+        crowd.take_turns(pids)
+        (first,) = set(pids) - crowd.held
+        crowd.pass_on()
+        assert len(crowd.held) == 2
+        os.kill(first, 9)
+        os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+        crowd.pass_on()
+        (second,) = set(pids) - crowd.held - {first}
+        until(lambda: not is_stopped(second))
+        crowd.pass_on()
+        assert len(crowd.held) == 1
+        os.close(proc)
+
+
 def test_who_was_overlooked_is_not_stopped_for_good() -> None:
     """A list of processes that come and go may lack one: it goes on until it is found again, and then has its turns."""
     in_fork(overlook_one)

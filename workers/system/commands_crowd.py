@@ -20,6 +20,7 @@ class Crowd:
         self._proc = proc
         self._turns: dict[int, int] = {}
         self._turn = 0
+        self._going: list[int] = []
         self.held: set[int] = set()
 
     def take_turns(self, pids: Sequence[int]) -> int:
@@ -37,13 +38,26 @@ class Crowd:
         wanting = [pid for pid in pids if pid in self.held or procs.wants_to_run(pid, self._proc)]
         if not wanting:
             return 0
-        first = min(wanting, key=self._turns.__getitem__)
-        self._turns[first] = self._turn
-        self._let_go(first)
+        self._going = []
+        first = self._go_on(wanting)
         more = [pid for pid in wanting if pid != first and pid not in self.held]
         stopped = [pid for pid in more if self._signal(pid, signal.SIGSTOP)]
         self.held.update(stopped)
         return len(stopped)
+
+    def pass_on(self) -> None:
+        """Give the turn to the next if nobody who has had it since the last look wants to run: it would be nobody's."""
+        waiting = [pid for pid in self._turns if pid in self.held]
+        if waiting and not any(procs.wants_to_run(pid, self._proc) for pid in self._going):
+            self._go_on(waiting)
+
+    def _go_on(self, wanting: Sequence[int]) -> int:
+        """Have the one run that has waited longest."""
+        first = min(wanting, key=self._turns.__getitem__)
+        self._turns[first] = self._turn
+        self._going.append(first)
+        self._let_go(first)
+        return first
 
     def disperse(self) -> None:
         """It is a crowd no more: all run again."""

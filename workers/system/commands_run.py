@@ -106,7 +106,7 @@ class Run:
         self._balance()
         self._watch.turn(min(left_s, max(0.0, self._shares.due_s - time.monotonic())))
         if time.monotonic() >= self._shares.due_s:
-            self._shares.look()
+            self._shares.attend()
         self._flush()
 
     def _balance(self) -> None:

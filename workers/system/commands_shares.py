@@ -67,9 +67,17 @@ class Shares:
     def __init__(self, proc: int) -> None:
         self._proc = proc
         self._pause_s = SOON_S
-        self.due_s = time.monotonic() + SOON_S if os.path.exists("/proc/self/autogroup") else math.inf
+        self._look_s = self.due_s = time.monotonic() + SOON_S if os.path.exists("/proc/self/autogroup") else math.inf
         self._levels: dict[int, int] = {}
         self._crowd = Crowd(proc)
+
+    def attend(self) -> None:
+        """Do what is due: look, or, while processes wait for their turn, see that somebody has it."""
+        if time.monotonic() >= self._look_s:
+            self.look()
+        else:
+            self._crowd.pass_on()
+            self._await()
 
     def look(self) -> None:
         """Lower the sessions below us if there are more than before; let those of a crowd take turns."""
@@ -88,4 +96,8 @@ class Shares:
         else:
             self._crowd.disperse()
         self._pause_s = SOON_S if is_more else min(2 * self._pause_s, TURN_S if is_crowd else LATER_S)
-        self.due_s = time.monotonic() + self._pause_s
+        self._look_s = time.monotonic() + self._pause_s
+        self._await()
+
+    def _await(self) -> None:
+        self.due_s = min(self._look_s, time.monotonic() + SOON_S) if self._crowd.held else self._look_s
