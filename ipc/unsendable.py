@@ -67,7 +67,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, OverflowError):
         return "an integer is from -2**63 to 2**64 - 1; send a text, or a Decimal"
     type = _UNSUPPORTED.fullmatch(str(error))
-    return f"no message can carry a {type['type']}" if type else str(error)
+    return f"no message can carry this {type['type']}" if type else str(error)
 
 
 def _culprit(value: Any, path: str, above: tuple[int, ...]) -> str:

@@ -220,6 +220,8 @@ class Apply:
 
     def _tell(self, effect: deploy.Tell) -> None:
         def told() -> None:
+            if self.state.serial != effect.serial:
+                return  # the apply has turned back meanwhile
             self._tells += effect.tree != self._told
             self._told = effect.tree
             self._feed(deploy.Answered(effect.serial))

@@ -86,7 +86,7 @@ def test_what_names_no_function_starts_nothing(jobs: Jobs, function: Any) -> Non
         ("taskwork:boom", ["bad luck"], "ValueError: bad luck"),
         ("taskwork:double", ["two"], "$.number: expected int, got str"),
         ("taskwork:double", [1, 2], "one too many"),
-        ("taskwork:object_of_no_use", [], "no message can carry a object"),
+        ("taskwork:object_of_no_use", [], "no message can carry this object"),
         ("taskwork:large", [1 << 24], "16777216 are the limit"),
     ],
 )

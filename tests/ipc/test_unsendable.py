@@ -52,15 +52,15 @@ def unset() -> Line:
 
 
 CULPRITS = [
-    (Arguments((object(),), {}), "$[0]", "no message can carry a object"),
-    (Arguments((1, "a", {"b": [1, object()]}), {}), "$[2].b[1]", "no message can carry a object"),
-    (Arguments((), {"order": Order([1, Line(print)])}), "$.order.lines[1].sku", "no message can carry a"),
-    (Arguments((1,), {"order": {2: {print}}}), "$.order[2][…]", "no message can carry a"),
+    (Arguments((object(),), {}), "$[0]", "no message can carry this object"),
+    (Arguments((1, "a", {"b": [1, object()]}), {}), "$[2].b[1]", "no message can carry this object"),
+    (Arguments((), {"order": Order([1, Line(print)])}), "$.order.lines[1].sku", "no message can carry this"),
+    (Arguments((1,), {"order": {2: {print}}}), "$.order[2][…]", "no message can carry this"),
     (Arguments((), {"n": 1 << 64}), "$.n", "an integer is from -2**63 to 2**64 - 1"),
     (Arguments((), {"text": "a\ud800"}), "$.text", r"a text that is not UTF-8, 'a\ud800' in it"),
     (Arguments((), {"map": {"\ud800": 1}}), "$.map", "not UTF-8"),
     (Arguments((), {"map": {"\ud800": print}}), r"$.map['\ud800']", ""),
-    (Arguments((), {"map": {object(): 1}}), "$.map", "no message can carry a object"),
+    (Arguments((), {"map": {object(): 1}}), "$.map", "no message can carry this object"),
     (Arguments((itself(),), {}), "$[0][0]", "nested too deeply, or within itself"),
     (Arguments((unset(),), {}), "$[0]", "unset"),
     (Arguments((), {"x" * 1000: print}), "$." + "x" * 198 + "…", ""),
@@ -103,7 +103,7 @@ def test_no_look_does_harm() -> None:
     """Where the culprit cannot be looked for, the error says what it can."""
     with pytest.raises(UNSENDABLE) as found:
         encode(Hostile())
-    assert unsendable(Hostile(), found.value) == ("$", "no message can carry a Hostile")
+    assert unsendable(Hostile(), found.value) == ("$", "no message can carry this Hostile")
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def both(run_dir: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 BAD: dict[str, Any] = {"order": Order([object()])}
-SAID = r"cannot encode the arguments of take: \$\.order\.lines\[0\]: no message can carry a object"
+SAID = r"cannot encode the arguments of take: \$\.order\.lines\[0\]: no message can carry this object"
 NOW = datetime(2100, 1, 1, tzinfo=UTC)
 
 

@@ -330,12 +330,12 @@ def test_replies(annotation: Any, value: Any, expected: Any) -> None:
         (list[int], [1, "x"], "TypeError", "does not promise: $[1]: expected int, got str"),
         (dict[str, int], {"a": None}, "TypeError", "does not promise: $[...]: expected int, got None"),
         (Order, {"sku": "A"}, "TypeError", "does not promise: $.due: missing"),
-        (Any, Foreign(), "TypeError", "cannot be sent: $: no message can carry a Foreign"),
-        (Any, {"a": [1, {2: Foreign()}]}, "TypeError", "cannot be sent: $.a[1][2]: no message can carry a Foreign"),
-        (Any, Order("A", Foreign()), "TypeError", "cannot be sent: $.due: no message can carry a Foreign"),  # type: ignore[arg-type]
+        (Any, Foreign(), "TypeError", "cannot be sent: $: no message can carry this Foreign"),
+        (Any, {"a": [1, {2: Foreign()}]}, "TypeError", "cannot be sent: $.a[1][2]: no message can carry this Foreign"),
+        (Any, Order("A", Foreign()), "TypeError", "cannot be sent: $.due: no message can carry this Foreign"),  # type: ignore[arg-type]
         (Any, {"a": {1, 1 << 70}}, "OverflowError", "cannot be sent: $.a[…]: an integer is from -2**63"),
         (Any, ["\ud800"], "UnicodeEncodeError", "cannot be sent: $[0]: a text that is not UTF-8"),
-        (Any, iter([1]), "TypeError", "cannot be sent: $: no message can carry a list_iterator"),
+        (Any, iter([1]), "TypeError", "cannot be sent: $: no message can carry this list_iterator"),
     ],
     ids=str,
 )

@@ -32,7 +32,7 @@ def test_caught(kept: House, target: str, count: int) -> None:
     assert len(said) == count
     for _, path, text in said:
         assert path == "$.order[0]"
-        assert text == "cannot encode the arguments of note: $.order[0]: no message can carry a object"
+        assert text == "cannot encode the arguments of note: $.order[0]: no message can carry this object"
     assert kept.call("agent", "tried") == count
     while len(kept.call("other", "noted")) < 2:
         pass
@@ -53,7 +53,7 @@ def test_uncaught(kept: House) -> None:
         kept.call("agent", "fail")
     assert agent.wait() == 1
     trace = agent.await_said("X_REGROW_EXCEPTION")
-    assert "cannot encode the arguments of note: $.order: no message can carry a object" in trace
+    assert "cannot encode the arguments of note: $.order: no message can carry this object" in trace
     assert "unsendable_agents.py" in trace
     kept.start(f"{AGENTS}:Careful")
     kept.start(f"{AGENTS}:Careful", "other")
