@@ -2,11 +2,12 @@
 Whether this program could take up a running daemon: asked by the old one before it lets go of anything.
 
 Standard input holds what would be carried, as a msgpack array of byte strings, one for each supervisor. The answer is
-one line: on standard output the version, or on standard error why not.
+one line: on standard output the version and its pid, or on standard error why not.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 import msgspec
@@ -31,5 +32,5 @@ def main() -> None:
     except Incompatible as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(REFUSED)
-    sys.stdout.write(f"{VERSION}\n")
+    sys.stdout.write(f"{VERSION} {os.getpid()}\n")
     sys.exit(DONE)

@@ -292,6 +292,8 @@ def test_python_children_stay(tree: Tree, config: Config) -> None:
     [
         ("/nonexistent/python", "cannot run /nonexistent/python: No such file or directory"),
         ("/bin/false", "/bin/false cannot take over: it ended with status 1"),
+        ("/bin/true", "/bin/true cannot take over: it ended with status 0, and without a regrow's answer"),
+        ("/bin/echo", "/bin/echo cannot take over: it ended with status 0, and without a regrow's answer"),
         ("python", "absolute path"),
         (7, "absolute path"),
     ],
@@ -302,6 +304,18 @@ def test_a_program_that_cannot_take_over(tree: Tree, config: Config, path: objec
     before = shown(tree)
     refused = tree.refused("reexec", python=path)
     assert said in refused.message
+    assert shown(tree) == before
+    assert reexec(tree)["refused"] == []
+
+
+def test_an_interpreter_that_another_process_runs(tree: Tree, config: Config) -> None:
+    """A wrapper without exec would be root in its place, and Python its child, which no supervisor would know."""
+    nested(tree, config)
+    before = shown(tree)
+    wrapper = tree.directory / "python"
+    wrapper.write_text(f'#!/bin/sh\n{sys.executable} "$@"\nexit $?\n')
+    wrapper.chmod(0o755)
+    assert "an exec is missing in it" in tree.refused("reexec", python=str(wrapper)).message
     assert shown(tree) == before
     assert reexec(tree)["refused"] == []
 
