@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from regrow.ipc import commands_wire as wire
-from regrow.ipc.commands_request import request_frame, request_of
+from regrow.ipc.commands_request import check_input, request_frame, request_of
 from regrow.ipc.commands_result import CommandResult, Progress
 from regrow.ipc.errors import CallTimeout, NoProcess
 
@@ -71,6 +71,7 @@ class Command:
 
     def write(self, data: bytes) -> None:
         """Feed it; waits until it has taken most of that. What it does not want to read is dropped."""
+        check_input(data)
         for first in range(0, len(data), wire.PIECE_BYTES):
             self._send(wire.frame(wire.INPUT, data[first : first + wire.PIECE_BYTES]))
 
@@ -184,6 +185,8 @@ class Command:
 def run_command(run_dir: str, by: str, argv: Any, input: bytes | None, **options: Any) -> CommandResult:
     """Run a command to its end. Raises as `Command.wait` does, and ValueError, TypeError."""
     request = request_of(argv, by=by, feeds=input is not None, **options)
+    if input is not None:
+        check_input(input)
     command = Command(run_dir, request, keeps=True)
     try:
         if input is not None:

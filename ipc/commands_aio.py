@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from regrow.ipc import commands_wire as wire
 from regrow.ipc.commands import CONNECT_S, GRACE_S, connect
-from regrow.ipc.commands_request import request_frame, request_of
+from regrow.ipc.commands_request import check_input, request_frame, request_of
 from regrow.ipc.commands_result import CommandResult, Progress
 from regrow.ipc.errors import CallTimeout
 
@@ -62,6 +62,7 @@ class AsyncCommand:
 
     async def write(self, data: bytes) -> None:
         """Feed it. Output that comes meanwhile is kept for `lines`."""
+        check_input(data)
         for first in range(0, len(data), wire.PIECE_BYTES):
             await self._send(wire.frame(wire.INPUT, data[first : first + wire.PIECE_BYTES]))
 
@@ -184,6 +185,8 @@ def _close_unused(connecting: asyncio.Future[socket.socket]) -> None:
 
 async def run_command(run_dir: str, by: str, argv: Any, input: bytes | None, **options: Any) -> CommandResult:
     """Run a command to its end; raises as `Client.run_command` does. Cancelled, it ends the command."""
+    if input is not None:
+        check_input(input)
     command = AsyncCommand(run_dir, request_of(argv, by=by, feeds=input is not None, **options), keeps=True)
     try:
         await command.begin()

@@ -25,6 +25,9 @@ OUTPUT_BYTES = 1 << 20
 """How much of each stream is kept unless it is said otherwise."""
 
 
+_NICE = range(-20, 20)
+
+
 def request_of(
     argv: Collection[Word],
     *,
@@ -51,6 +54,8 @@ def request_of(
         raise TypeError(f"a command is a list of words, as in ['git', 'status'], not {argv!r}: there is no shell")
     if not (timeout or 0) > 0 or not math.isfinite(timeout):  # nor is None a time
         raise ValueError(f"cannot run a command for {timeout!r} seconds: a timeout is above 0, and finite")
+    if type(nice) is not int or nice not in _NICE:
+        raise ValueError(f"cannot run a command: nice is a number from {_NICE[0]} to {_NICE[-1]}, not {nice!r:.80}")
     return wire.Request(
         argv=tuple(_bytes(word, f"argv[{n}]") for n, word in enumerate(argv)),
         timeout_s=float(timeout),
@@ -69,6 +74,17 @@ def request_of(
         nice=nice,
         by=by,
     )
+
+
+def check_input(data: object) -> None:
+    """
+    See that a program can be fed with this.
+
+    Raises:
+        TypeError.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"cannot feed a command: its input must be bytes, not {data!r:.80}")
 
 
 def _bytes(word: Word, what: str) -> bytes:

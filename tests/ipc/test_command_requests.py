@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.ipc import CommandResult
+from regrow.ipc.commands import run_command
 from regrow.ipc.commands_request import request_of
 
 NO_NUL = st.binary(max_size=50).filter(lambda word: b"\0" not in word)
@@ -91,3 +92,16 @@ def came_to(**fields: Any) -> CommandResult:
 def test_result_in_words(fields: dict[str, Any], said: str) -> None:
     """How it ended, why, and what of its output is missing."""
     assert str(came_to(**fields)) == said
+
+
+@pytest.mark.parametrize("nice", [-21, 20, 50, True, 1.5, "5"])
+def test_no_priority(nice: Any) -> None:
+    """What the kernel would round to the next one it has is refused."""
+    with pytest.raises(ValueError, match="nice is a number from -20 to 19, not "):
+        request_of(["true"], nice=nice)
+
+
+def test_input_that_is_text(tmp_path: Path) -> None:
+    """Which bytes it would be is not guessed; nothing is started."""
+    with pytest.raises(TypeError, match="its input must be bytes, not 'text'"):
+        run_command(str(tmp_path), "", ["cat"], "text")  # type: ignore[arg-type]

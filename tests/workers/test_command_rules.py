@@ -49,6 +49,21 @@ def test_nothing_is_allowed_by_default() -> None:
     assert granted(CommandsSpec(), "sh", is_inside=False).executable == SH
 
 
+def test_a_program_that_is_allowed_and_missing() -> None:
+    """It is said to be missing, and not that the list does not name it; one that is not named is not looked for."""
+    spec = CommandsSpec(allow=(CommandRule("no-such-program"),))
+    assert denied(spec, "no-such-program") == "not_found"
+    assert denied(spec, "no-other-program") == "forbidden"
+
+
+def test_a_long_name_is_told_in_part() -> None:
+    """Of megabytes a little is enough."""
+    for name in ("a" * 3_000_000, "a/" * 1_000_000):
+        with pytest.raises(Denied) as raised:
+            granted(CommandsSpec(), name, is_inside=False)
+        assert len(str(raised.value)) < 500
+
+
 def test_what_may_not_be_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is found where nothing else is, so that it is not said to be missing; what may be comes first."""
     first, second = tmp_path / "first", tmp_path / "second"

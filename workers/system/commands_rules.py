@@ -28,6 +28,10 @@ DEFAULTS = Limits(open_files=1024, processes=1024, core_bytes=0)
 """What a command may use unless the file or its request says otherwise."""
 
 
+MOST_SHOWN = 200
+"""Characters of a program's name."""
+
+
 class Denied(Exception):
     """A request is not carried out; `code` is that of a refusal."""
 
@@ -64,11 +68,16 @@ def decide(spec: CommandsSpec, request: Request, *, is_inside: bool, is_operator
     if is_inside:
         _check_rules(spec.allow, request, name, executable)
     if not executable:
-        raise Denied("not_found", f"there is no program {name} in {':'.join(PATH)}")
+        raise Denied("not_found", f"there is no program {_short(name)} in {':'.join(PATH)}")
     words = tuple(word for word in Isolation if word in request.isolate or word in spec.isolate)
     limits = lowered(lowered(spec.limits, DEFAULTS, fill=True), request.limits, fill=False)
     counts = any(one.processes not in (None, -1) for one in (spec.limits, request.limits))
     return Granted(replace(request, isolate=words), executable, limits, counts)
+
+
+def _short(name: str) -> str:
+    """As much of it as is told: a message that repeats megabytes is none."""
+    return name if len(name) <= MOST_SHOWN else f"{name[:MOST_SHOWN]}…"
 
 
 def find(name: str) -> str:
@@ -93,7 +102,7 @@ def _check_form(spec: CommandsSpec, request: Request) -> None:
         raise Denied("bad_request", "a variable has no name, or one with =")
     program = os.fsdecode(request.argv[0])
     if "/" in program and not os.path.isabs(program):
-        raise Denied("bad_request", f"{program} is a relative path: commands run in a directory of their own")
+        raise Denied("bad_request", f"{_short(program)} is a relative path: commands run in a directory of their own")
     if request.cwd and not os.path.isabs(request.cwd):
         raise Denied("bad_request", f"{os.fsdecode(request.cwd)} is a relative path")
     if not 0 < request.timeout_s <= spec.max_timeout_s or not math.isfinite(request.timeout_s):
@@ -111,7 +120,8 @@ def _check_form(spec: CommandsSpec, request: Request) -> None:
 
 def _check_rules(rules: Collection[CommandRule], request: Request, name: str, executable: str) -> None:
     """Raises Denied unless some rule allows program, arguments and variables."""
-    fitting = [rule for rule in rules if executable and find(rule.program) == executable]
+    fitting = [rule for rule in rules if (find(rule.program) == executable if executable else rule.program == name)]
+    name = _short(name)
     if not fitting:
         raise Denied("forbidden", f"{name} is not allowed: [commands] allow does not name it")
     arguments = [os.fsdecode(argument) for argument in request.argv[1:]]
