@@ -163,8 +163,9 @@ class Tree:
         return [node.spec for node in self.nodes.values() if isinstance(node.spec, WorkerSpec)]
 
     def supervisors(self) -> list[str]:
-        """Those that run."""
-        return [node.name for node in self.nodes.values() if node.kind is Kind.SUPERVISOR and node.pid is not None]
+        """All that run, parents first; regrow's own before the user's."""
+        nodes = [node for top in reversed(self.tops) for node in self.subtree(top)]
+        return [node.name for node in nodes if node.kind is Kind.SUPERVISOR and node.pid is not None]
 
     def sockets_in_use(self) -> frozenset[str]:
         """The names of the sockets that workers have, or will have when they are started again by themselves."""

@@ -24,7 +24,6 @@ TIMEOUT_S = 60.0
 OUTPUT_BYTES = 1 << 20
 """How much of each stream is kept unless it is said otherwise."""
 
-
 _NICE = range(-20, 20)
 
 

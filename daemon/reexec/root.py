@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from regrow.config.spec import Kind
 from regrow.config.version import VERSION
 from regrow.daemon import errand
 from regrow.daemon.channel import ReexecDown, ReplyUp
@@ -70,7 +69,7 @@ class Reexec:
             raise ControlError("busy", f"the daemon is {self._root.state}")
         if self._root.deploying.busy:
             raise ControlError("busy", f"cannot re-execute now: {self._root.deploying.busy}")
-        names = tuple(self._supervisors())
+        names = tuple(self._root.tree.supervisors())
         self._asked_by = connection
         program = execute.program(python)
         self._progress = Progress(program, VERSION, self._root.loop.now(), names, id=id)
@@ -97,12 +96,6 @@ class Reexec:
                 self._root.apply_files()
 
         self._root.errands.run(lambda: asking.version(self.python), answered)
-
-    def _supervisors(self) -> list[str]:
-        """All that run, parents first."""
-        tree = self._root.tree
-        nodes = [node for top in reversed(tree.tops) for node in tree.subtree(top)]
-        return [node.name for node in nodes if node.kind is Kind.SUPERVISOR and node.pid is not None]
 
     # before
 
@@ -168,7 +161,7 @@ class Reexec:
             self._exec_when_quiet(until_s)
             return
         asked_by = self._asked_by
-        left = tuple(self._supervisors())
+        left = tuple(self._root.tree.supervisors())
         fd = asked_by.fd if asked_by is not None and not asked_by.closed else -1
         root.books.daemon_event("reexecuting", f"regrow {VERSION} goes on as {progress.program[0]}")
         root.tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={int(root.loop.now() * 1e6)}")

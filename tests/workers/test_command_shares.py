@@ -123,13 +123,11 @@ def test_those_who_want_to_run_take_turns() -> None:
 
 def take_turns() -> None:
     """Three that are busy, one that sleeps, and one that was stopped before."""
-    with below_us() as (_, fork), busy(4) as pids:
+    with below_us() as (_, fork), busy(4) as pids, a_crowd() as crowd:
         (asleep,) = fork(1)
         stopped = pids.pop()
         os.kill(stopped, signal.SIGSTOP)
         os.waitpid(stopped, os.WUNTRACED)
-        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
-        crowd = Crowd(proc)
         ran: list[int] = []
         for turn in range(1, 7):
             assert crowd.take_turns([*pids, asleep, stopped]) == (2 if turn == 1 else 1)
@@ -142,7 +140,6 @@ def take_turns() -> None:
         crowd.disperse()
         until(lambda: not any(map(is_stopped, pids)))
         assert is_stopped(stopped)
-        os.close(proc)
 
 
 def test_the_turn_of_who_has_ended_is_the_next_ones() -> None:
@@ -152,9 +149,7 @@ def test_the_turn_of_who_has_ended_is_the_next_ones() -> None:
 
 def pass_on() -> None:
     """Three that are busy, of which the one ends that runs."""
-    with busy(3) as pids:
-        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
-        crowd = Crowd(proc)
+    with busy(3) as pids, a_crowd() as crowd:
         crowd.take_turns(pids)
         (first,) = set(pids) - crowd.held
         crowd.pass_on()
@@ -166,7 +161,6 @@ def pass_on() -> None:
         until(lambda: not is_stopped(second))
         crowd.pass_on()
         assert len(crowd.held) == 1
-        os.close(proc)
 
 
 def test_who_was_overlooked_is_not_stopped_for_good() -> None:
@@ -176,9 +170,7 @@ def test_who_was_overlooked_is_not_stopped_for_good() -> None:
 
 def overlook_one() -> None:
     """Of three that are busy, one that was stopped."""
-    with busy(3) as pids:
-        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
-        crowd = Crowd(proc)
+    with busy(3) as pids, a_crowd() as crowd:
         crowd.take_turns(pids)
         overlooked = min(crowd.held)
         until(lambda: is_stopped(overlooked))
@@ -188,7 +180,6 @@ def overlook_one() -> None:
         crowd.take_turns(pids)
         until(lambda: {pid for pid in pids if is_stopped(pid)} == crowd.held)
         assert len(crowd.held) == 2
-        os.close(proc)
 
 
 def test_nobody_else_is_stopped() -> None:
@@ -198,12 +189,20 @@ def test_nobody_else_is_stopped() -> None:
 
 def meet_a_stranger() -> None:
     """Our parent, which waits for us."""
+    with a_crowd() as crowd:
+        crowd.held.add(os.getppid())
+        crowd.disperse()
+        assert not crowd._signal(os.getppid(), signal.SIGSTOP)
+
+
+@contextmanager
+def a_crowd() -> Iterator[Crowd]:
+    """One of processes below us."""
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
-    crowd = Crowd(proc)
-    crowd.held.add(os.getppid())
-    crowd.disperse()
-    assert not crowd._signal(os.getppid(), signal.SIGSTOP)
-    os.close(proc)
+    try:
+        yield Crowd(proc)
+    finally:
+        os.close(proc)
 
 
 @contextmanager
