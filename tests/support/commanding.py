@@ -53,7 +53,10 @@ class Desk:
         command = self.start("sh", "-c", TANGLE, "tangle", sign, shared=shared, **options)
         stream, line = next(command.lines())
         assert (stream, line) == ("stdout", b"up\n"), (stream, line)
-        assert len(procs.carrying(sign)) >= 6
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while len(found := procs.carrying(sign)) < 6:  # one that is becoming its program has no arguments
+            assert time.monotonic() < deadline_s, f"not all are up: {found}"
+            os.sched_yield()
         return command, sign
 
     def runner(self, command: Command) -> int:
