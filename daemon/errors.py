@@ -4,8 +4,7 @@ What can go wrong in the daemon, by who must act.
     RegrowError
     ├─ SpawnError        the kernel or the machine: no process could be made, with stage and errno
     ├─ RunDirError       the operator: run_dir cannot be used, or another daemon holds it
-    ├─ ListenError       the operator: a socket of the file cannot be had
-    └─ InvariantError    us: "internal error: …"
+    └─ ListenError       the operator: a socket of the file cannot be had
 
 Bad configuration is `regrow.config.errors.ConfigErrors`; refusals of requests are values (`core.effects.Refuse`).
 """
@@ -38,10 +37,3 @@ class RunDirError(RegrowError):
 
 class ListenError(RegrowError):
     """The daemon cannot listen where the file says; the message says where, why, and what to do."""
-
-
-class InvariantError(RegrowError):
-    """A thing that cannot be has happened; nothing is known to be right any more."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(f"internal error: {text}")

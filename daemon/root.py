@@ -47,6 +47,7 @@ from regrow.daemon.streams import Streams
 from regrow.daemon.tell import complain
 from regrow.daemon.tree import Tree
 from regrow.daemon.verbs import Verbs
+from regrow.workers.system.log_protocol import root_end
 
 
 class Root:
@@ -74,7 +75,7 @@ class Root:
         books = Books(self)
         self.books = books
         self.streams = Streams(
-            self.loop, on.streams_fd, plan.daemon.log_dir, books.printed, books.matched, books.logger_note
+            self.loop, root_end(on.streams_fd), plan.daemon.log_dir, books.printed, books.matched, books.logger_note
         )
         self.outputs = Arrivals(self.loop, socket.socket(fileno=on.arriving_fd), self.streams.take)
         self.runtime = Runtime(
@@ -378,7 +379,7 @@ def one_line(text: str) -> str:
 
 
 def main() -> None:
-    """The process that `launch` execs: `PLAN_FD` is the only argument."""
+    """The process that `launch.up` execs; its only argument is the descriptor of what it is to run."""
     from regrow.daemon import startup
 
     sys.exit(startup.run(int(sys.argv[1])))

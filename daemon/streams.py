@@ -22,13 +22,13 @@ from regrow.workers.system.log_protocol import (
     FaultCleared,
     FromLogger,
     Hello,
+    LogChannel,
     LogProtocolError,
     Lost,
     Matched,
     Open,
     Opened,
     Reopen,
-    root_end,
 )
 
 BATCH = 64
@@ -70,15 +70,15 @@ class Streams:
     def __init__(
         self,
         loop: Loop,
-        fd: int,
+        channel: LogChannel[FromLogger],
         log_dir: str,
         printed: Callable[[str, int, str], None],
         matched: Callable[[str, str, int], None],
         note: Callable[[str, str, str], None],
     ) -> None:
         self._loop = loop
-        self._channel = root_end(fd)
-        self._fd = fd
+        self._channel = channel
+        self._fd = channel.fileno()
         self._log_dir = log_dir
         self._printed = printed
         self._matched = matched
@@ -89,7 +89,7 @@ class Streams:
         self._next = 1
         self._timer: Timer | None = None
         self._queue: deque[Open | Reopen] = deque()
-        loop.watch(fd, select.EPOLLIN, self._ready)
+        loop.watch(self._fd, select.EPOLLIN, self._ready)
 
     @property
     def fd(self) -> int:
@@ -233,13 +233,6 @@ class Streams:
             case Lost():
                 lost = f"{message.bytes_lost} bytes of its output were lost: " if message.bytes_lost else ""
                 self._note("fault", stream.child, f"{lost}{message.text}")
-
-    def close(self) -> None:
-        """Let go of every pipe and of the channel."""
-        for stream in self._streams.values():
-            os.close(stream.fd)
-        self._loop.unwatch(self._fd)
-        self._channel.close()
 
     def _let_go(self, stream: Stream) -> None:
         os.close(stream.fd)

@@ -16,10 +16,6 @@ Event = Mapping[str, Any]
 
 MAX_CHAIN = 32
 
-_TURNING = frozenset(
-    {"exited", "start_failed", "restarting", "waiting", "stopped", "stopping", "gave_up", "auto_shutdown", "starting"}
-)
-
 
 def chain_of(latest: Event | None, get: Callable[[int | None], Event | None]) -> list[Event]:
     """The events that led to `latest`, oldest first, itself last."""

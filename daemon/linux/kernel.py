@@ -1,7 +1,7 @@
 """
 Typed doors to the system calls that Python leaves out or hides; errors are `OSError`, as the kernel gave them.
 
-Source: prctl(2), close_range(2), pidfd_open(2), pidfd_send_signal(2), waitid(2), unix(7).
+Source: prctl(2), close_range(2), pidfd_open(2), pidfd_send_signal(2), unix(7).
 """
 
 from __future__ import annotations
@@ -12,21 +12,15 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from msgspec import Struct
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 PR_SET_PDEATHSIG = 1
-_PR_GET_PDEATHSIG = 2
-_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
-_PR_GET_NAME = 16
 _PR_SET_CHILD_SUBREAPER = 36
-_PR_GET_CHILD_SUBREAPER = 37
-_PR_SET_NO_NEW_PRIVS = 38
-_PR_GET_NO_NEW_PRIVS = 39
 
 _NR_CLOSE_RANGE = 436  # one number on every architecture, as for all calls since Linux 5.1
 _SO_PEERGROUPS = 59
@@ -35,8 +29,6 @@ _MAX_GROUPS = 65_536  # NGROUPS_MAX
 _COMM_BYTES = 15
 
 _UCRED = struct.Struct("iII")
-UCRED_SPACE = socket.CMSG_SPACE(_UCRED.size)
-"""Room that one SCM_CREDENTIALS message takes in the ancillary buffer of recvmsg."""
 
 
 class Credentials(Struct, frozen=True):
@@ -45,15 +37,6 @@ class Credentials(Struct, frozen=True):
     pid: int
     uid: int
     gid: int
-
-
-class Exit(Struct, frozen=True):
-    """How a process ended: `code` after exit(2), or `signal` that killed it; the other is None."""
-
-    pid: int
-    code: int | None
-    signal: int | None
-    core_dumped: bool = False
 
 
 def _prctl(option: int, *arguments: object) -> int:
@@ -69,13 +52,6 @@ def _raise_errno(what: str) -> None:
     raise OSError(number, f"{os.strerror(number)}: {what}")
 
 
-def _flag(option: int) -> int:
-    """Read a setting that prctl stores in an int of ours."""
-    value = ctypes.c_int(0)
-    _prctl(option, ctypes.byref(value))
-    return value.value
-
-
 def set_pdeathsig(signum: int) -> None:
     """
     Be sent `signum` when the *thread* that forked us ends; 0 turns it off.
@@ -86,47 +62,15 @@ def set_pdeathsig(signum: int) -> None:
     _prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signum))
 
 
-def get_pdeathsig() -> int:
-    """The signal that our parent's end will send us; 0 for none."""
-    return _flag(_PR_GET_PDEATHSIG)
-
-
 def set_child_subreaper(on: bool = True) -> None:
     """Become the new parent of every orphan below us; not inherited by fork, kept over exec."""
     _prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(on))
-
-
-def get_child_subreaper() -> bool:
-    """Whether orphans below us fall to us."""
-    return bool(_flag(_PR_GET_CHILD_SUBREAPER))
-
-
-def set_no_new_privs() -> None:
-    """Never gain privileges by exec again; cannot be undone, inherited by fork."""
-    _prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
-
-
-def get_no_new_privs() -> bool:
-    """Whether an exec can no longer gain privileges."""
-    return bool(_prctl(_PR_GET_NO_NEW_PRIVS))
-
-
-def set_dumpable(on: bool = True) -> None:
-    """Let our own user read /proc/self/environ again, which a change of credentials turns off."""
-    _prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(on))
 
 
 def set_name(name: str) -> None:
     """Set `comm`, which `ps -o comm` and top show; cut to 15 bytes between characters."""
     cut = os.fsencode(name)[:_COMM_BYTES].decode(errors="ignore")
     _prctl(_PR_SET_NAME, ctypes.c_char_p(cut.encode()))
-
-
-def get_name() -> str:
-    """The `comm` of the calling thread."""
-    buffer = ctypes.create_string_buffer(_COMM_BYTES + 1)
-    _prctl(_PR_GET_NAME, buffer)
-    return buffer.value.decode(errors="replace")
 
 
 _close_range_works: bool | None = None
@@ -184,53 +128,6 @@ def pidfd_send_signal(pidfd: int, signum: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def wait_pidfd(pidfd: int, *, reap: bool = True) -> Exit | None:
-    """
-    How the child of `pidfd` ended, or None while it lives. With `reap=False` its zombie stays, and so its pid.
-
-    Raises:
-        ChildProcessError: not a child of ours, or reaped before.
-    """
-    return _exit_of(os.waitid(os.P_PIDFD, pidfd, _wait_options(reap)))
-
-
-def wait_pid(pid: int, *, reap: bool = True) -> Exit | None:
-    """As `wait_pidfd`, by pid: safe for our own children only, whose pids nobody else can have before we reap."""
-    return _exit_of(os.waitid(os.P_PID, pid, _wait_options(reap)))
-
-
-def wait_any(*, reap: bool = True) -> Exit | None:
-    """
-    The next child that ended, or None when none has; also None when there is no child at all.
-
-    With `reap=False` the kernel may answer the same zombie again until it is reaped.
-    """
-    try:
-        return _exit_of(os.waitid(os.P_ALL, 0, _wait_options(reap)))
-    except ChildProcessError:
-        return None
-
-
-def _wait_options(reap: bool) -> int:
-    return os.WEXITED | os.WNOHANG | (0 if reap else os.WNOWAIT)
-
-
-def _exit_of(answer: os.waitid_result | None) -> Exit | None:
-    if answer is None:
-        return None
-    if answer.si_code == os.CLD_EXITED:
-        return Exit(answer.si_pid, answer.si_status, None)
-    return Exit(answer.si_pid, None, answer.si_status, answer.si_code == os.CLD_DUMPED)
-
-
-def credentials_of(ancillary: Sequence[tuple[int, int, bytes]]) -> Credentials | None:
-    """The sender among the ancillary messages of recvmsg; None unless the socket has SO_PASSCRED."""
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(content) >= _UCRED.size:
-            return Credentials(*_UCRED.unpack_from(content))
-    return None
 
 
 def peer_of(connected: socket.socket) -> Credentials:

@@ -244,11 +244,6 @@ def children_of_self() -> list[int]:
         children.close()
 
 
-def descendants(pid: int) -> list[Stat]:
-    """Everything below `pid`, parents before their children; one scan of /proc."""
-    return descendants_in(all_stats(), [pid])
-
-
 def descendants_in(stats: dict[int, Stat], ancestors: list[int]) -> list[Stat]:
     """
     Everything in `stats` below any of `ancestors`, parents before their children, nobody twice.

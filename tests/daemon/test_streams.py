@@ -13,7 +13,7 @@ from regrow.config.spec import LogRotation
 from regrow.daemon import pipes
 from regrow.daemon.loop import Loop
 from regrow.daemon.streams import Streams
-from regrow.workers.system.log_protocol import Closed, FromLogger, Hello, Open, ToLogger, logger_end
+from regrow.workers.system.log_protocol import Closed, FromLogger, Hello, Open, ToLogger, logger_end, root_end
 
 
 def _ignore(*what: object) -> None:
@@ -27,7 +27,8 @@ class Logger:
         self.loop = Loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.end = logger_end(theirs.detach())
-        self.root = Streams(self.loop, ours.detach(), str(log_dir), _ignore, _ignore, _ignore)
+        self.channel = root_end(ours.detach())
+        self.root = Streams(self.loop, self.channel, str(log_dir), _ignore, _ignore, _ignore)
 
     def take(self, child: str, incarnation: int, file: str = "") -> None:
         """A child is made, and prints nothing."""
@@ -61,7 +62,9 @@ class Logger:
         return received[0]
 
     def close(self) -> None:
-        self.root.close()
+        for stream in self.root.carried().streams.values():
+            os.close(stream.fd)
+        self.channel.close()
         self.end.close()
         self.loop.close()
 

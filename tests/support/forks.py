@@ -237,12 +237,12 @@ class Mini:
     def reap(self) -> set[Key]:
         """Reap all that is dead; the children among them."""
         batch = set()
-        while (exit := kernel.wait_any(reap=False)) is not None:
-            self.left.before_reap(exit.pid)
-            kernel.wait_pid(exit.pid)
-            self.left.reaped(exit.pid)
-            if exit.pid in self.main:
-                batch.add(self.main.pop(exit.pid))
+        while (pid := next_dead()) is not None:
+            self.left.before_reap(pid)
+            os.waitpid(pid, 0)
+            self.left.reaped(pid)
+            if pid in self.main:
+                batch.add(self.main.pop(pid))
         return batch
 
     def sweep(self) -> set[Key]:
@@ -269,6 +269,15 @@ class Mini:
 def next_death() -> None:
     """Wait for a SIGCHLD; the time-out exists only to fail."""
     assert signal.sigtimedwait({signal.SIGCHLD}, TIMEOUT_S) is not None, "no SIGCHLD came"
+
+
+def next_dead() -> int | None:
+    """A child that has ended and is not reaped, or None."""
+    try:
+        end = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return end.si_pid if end is not None else None
 
 
 def measured(what: str, seconds: float) -> None:

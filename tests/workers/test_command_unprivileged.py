@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import signal
@@ -20,7 +21,6 @@ from tree import short_directory
 from wire import TIMEOUT_S
 
 from regrow.config.spec import CommandsSpec
-from regrow.daemon.linux import kernel
 from regrow.ipc import CommandResult, ProcessDown, Refused
 from regrow.ipc.commands import Command, run_command
 from regrow.ipc.commands_request import request_of
@@ -29,6 +29,7 @@ from regrow.workers.system import commands
 pytestmark = pytest.mark.root
 
 USER = pwd.getpwnam("games")
+_PR_SET_DUMPABLE = 4  # prctl(2)
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def be_worker(directory: str) -> None:
         os.setgroups([])
         os.setresgid(USER.pw_gid, USER.pw_gid, USER.pw_gid)
         os.setresuid(USER.pw_uid, USER.pw_uid, USER.pw_uid)
-        kernel.set_dumpable()  # which a change of user ends: a daemon that a user has started is
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1)  # which a change of user ends: a daemon that a user has started is
         commands.__dict__["_root_pid"] = os.getpid  # the test is no process of this tree
         commands.run(directory, directory, msgspec.to_builtins(CommandsSpec()))
         status = 0

@@ -167,10 +167,12 @@ def test_pidfd_of_the_right_process() -> None:
     pidfd = identity.pidfd_of(who)
     assert pidfd is not None
     try:
-        assert kernel.wait_pidfd(pidfd) is None
+        assert os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG) is None
         assert kernel.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
-        assert kernel.wait_pidfd(pidfd) == kernel.Exit(pid, None, signal.SIGKILL)
+        end = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        assert end is not None
+        assert (end.si_pid, end.si_code, end.si_status) == (pid, os.CLD_KILLED, signal.SIGKILL)
         assert not kernel.pidfd_send_signal(pidfd, signal.SIGKILL)
         assert identity.pidfd_of(who) is None
     finally:
@@ -213,7 +215,7 @@ def test_children_and_descendants(monkeypatch: pytest.MonkeyPatch) -> None:
         pids = [spawn(parent), spawn(forks.block)]
         (grandchild,) = told.pids(1)
         assert procfs.children_of_self() == pids
-        below = [found.pid for found in procfs.descendants(os.getpid())]
+        below = [found.pid for found in procfs.descendants_in(procfs.all_stats(), [os.getpid()])]
         assert set(below) == {*pids, grandchild}
         assert below.index(pids[0]) < below.index(grandchild)
         monkeypatch.setattr(os, "open", _without_children_files)
