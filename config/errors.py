@@ -12,6 +12,8 @@ from difflib import get_close_matches
 
 from msgspec import Struct
 
+from regrow.config.readable import readable
+
 
 class Problem(Struct, frozen=True):
     """
@@ -34,7 +36,7 @@ class Problem(Struct, frozen=True):
         line = f":{self.line}" if self.line else ""
         place = f"{self.file}{line}: " if self.file else ""
         key = f"{self.key}: " if self.key else ""
-        return f"{place}{key}{self.problem}{f' ({self.hint})' if self.hint else ''}"
+        return readable(f"{place}{key}{self.problem}{f' ({self.hint})' if self.hint else ''}")
 
 
 class ConfigErrors(Exception):

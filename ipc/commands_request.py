@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
+from regrow.config.readable import quoted
 from regrow.config.spec import Limits
 from regrow.config.units import UnitError, duration_s, size_bytes
 from regrow.ipc import commands_wire as wire
@@ -59,7 +60,7 @@ def request_of(
         argv=tuple(_bytes(word, f"argv[{n}]") for n, word in enumerate(argv)),
         timeout_s=float(timeout),
         env={
-            _bytes(name, "a name in env"): _bytes(value, f"env[{name!a:.80}]")
+            _bytes(name, "a name in env"): _bytes(value, f"env[{quoted(name, 80)}]")
             for name, value in (env or {}).items()
         },
         cwd=_bytes(cwd, "cwd") if cwd is not None else b"",
@@ -96,9 +97,9 @@ def _bytes(word: Word, what: str) -> bytes:
     try:
         return os.fsencode(word)
     except UnicodeEncodeError as error:
-        bad = error.object[error.start : error.end]
+        bad = quoted(error.object[error.start : error.end], 80)
         raise ValueError(
-            f"cannot run a command: {what} holds {bad!a}, which {error.encoding} cannot write; pass bytes instead"
+            f"cannot run a command: {what} holds {bad}, which {error.encoding} cannot write; pass bytes instead"
         ) from None
     except TypeError:
         raise TypeError(f"cannot run a command: {what} must be str, bytes or a path, not {word!r:.80}") from None
@@ -114,7 +115,7 @@ def _name(user: str) -> str:
     try:
         user.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"cannot run a command: user is not UTF-8: {user!a:.80}") from None
+        raise ValueError(f"cannot run a command: user is not UTF-8: {quoted(user, 80)}") from None
     return user
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from regrow.config.readable import quoted
 from regrow.ipc.errors import Backpressure, BadRequest
 from regrow.ipc.store import Txn
 from regrow.ipc.unsendable import bad_arguments
@@ -122,7 +123,7 @@ def check_id(to: str, id: object) -> str:
     """
     size = _size(id) if type(id) is str else 0
     if type(id) is not str or not 0 < size <= MAX_ID_BYTES or "\0" in id:
-        raise BadRequest(to, f"an id is a text of 1 to {MAX_ID_BYTES} bytes, not {id!a:.100}")
+        raise BadRequest(to, f"an id is a text of 1 to {MAX_ID_BYTES} bytes, not {quoted(id, 100)}")
     if len(to.encode(errors="replace")) + size > MAX_NAME_AND_ID_BYTES:
         raise BadRequest(to, f"its name and the id {id!r:.100} are too long together")
     return id

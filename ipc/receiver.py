@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from regrow.config.readable import readable
 from regrow.ipc import wire
 from regrow.ipc.bell import SUFFIX
 from regrow.ipc.down import Down
@@ -189,7 +190,7 @@ def _sendable(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]}…"
-    return text.encode("utf-8", "backslashreplace").decode()
+    return readable(text)
 
 
 def _is_surely_dead(record: Record) -> bool:

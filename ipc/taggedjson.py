@@ -30,6 +30,8 @@ from regrow.ipc.errors import BadState
 
 _encode = msgspec.msgpack.Encoder().encode
 _FAULT = re.compile(r"JSON is malformed: (?P<what>.*) \(byte (?P<byte>\d+)\)")
+_ESCAPE = re.compile(rb"\\(?:u(?P<code>[0-9a-fA-F]{4})|.)", re.DOTALL)
+_HIGH, _LOW = range(0xD800, 0xDC00), range(0xDC00, 0xE000)
 _decode = msgspec.msgpack.Decoder().decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 
@@ -53,8 +55,30 @@ def parse(text: str | bytes) -> Any:
         raise BadJson(f"it is not UTF-8, at byte {_byte(text, error)}") from None
     except msgspec.DecodeError as error:
         found = _FAULT.fullmatch(str(error))
+        if (not found or "surrogate" in found["what"]) and (half := half_character(text)):
+            raise BadJson(half) from None
         what = f"{found['what']}, at byte {found['byte']}" if found else "it is broken off, or a word that JSON has not"
         raise BadJson(what) from None
+
+
+def half_character(text: str | bytes) -> str:
+    r"""
+    What is said of the first `\ud800` in a JSON text, an escape that is half of a character; empty if there is none.
+
+    JSON lets it stand, and no UTF-8 can say it. Source: RFC 8259, section 8.2.
+    """
+    encoded = text.encode(errors="surrogateescape") if isinstance(text, str) else text
+    high: re.Match[bytes] | None = None
+    for found in _ESCAPE.finditer(encoded):
+        code = int(found["code"], 16) if found["code"] else 0
+        follows = high is not None and high.end() == found.start()
+        if high and not (follows and code in _LOW):
+            break
+        if high is None and code in _LOW:
+            high = found
+            break
+        high = found if code in _HIGH else None
+    return f"{high[0].decode()}, at byte {high.start()}, is half of a character" if high else ""
 
 
 def _byte(text: str | bytes, error: UnicodeError) -> int:

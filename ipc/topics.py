@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 
+from regrow.config.readable import quoted
+
 MAX_TOPIC_BYTES = 255
 ONE, REST = "*", ">"
 RESERVED = "regrow"
@@ -81,4 +83,4 @@ def topic_part(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return ascii(text if len(text) <= 60 else text[:60] + "…")
+    return quoted(text if len(text) <= 60 else text[:60] + "…", 500)

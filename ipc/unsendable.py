@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from regrow.config.readable import quoted
 from regrow.ipc.errors import BadRequest
 
 MAX_DEPTH = 40
@@ -30,7 +31,7 @@ def bad_arguments(
 ) -> BadRequest:
     """The error of a message whose arguments could not be encoded; its `path` is `$[0]…` or `$.name…`."""
     if not _is_sendable(handler):
-        return BadRequest(to, f"cannot encode the name of the handler, {handler!a:.100}: {_why(error)}", "$")
+        return BadRequest(to, f"cannot encode the name of the handler, {quoted(handler, 100)}: {_why(error)}", "$")
     path, why = unsendable(Arguments(args, kwargs), error)
     return BadRequest(to, f"cannot encode the arguments of {handler}: {path}: {why}", path)
 
@@ -63,7 +64,8 @@ def _why(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply, or within itself"
     if isinstance(error, UnicodeEncodeError):
-        return f"a text that is not UTF-8, {error.object[max(error.start - 20, 0) : error.end]!a} in it"
+        shown = quoted(error.object[max(error.start - 20, 0) : error.end], _SHOWN)
+        return f"a text that is not UTF-8, {shown} in it"
     if isinstance(error, OverflowError):
         return "an integer is from -2**63 to 2**64 - 1; send a text, or a Decimal"
     type = _UNSUPPORTED.fullmatch(str(error))
@@ -83,7 +85,7 @@ def _culprit(value: Any, path: str, above: tuple[int, ...]) -> str:
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, part in value.items():
-            yield f"[{key!a}]" if not isinstance(key, str) or not _is_sendable(key) else f".{key}", part
+            yield f"[{quoted(key, _SHOWN)}]" if not isinstance(key, str) or not _is_sendable(key) else f".{key}", part
     elif isinstance(value, list | tuple):
         for index, part in enumerate(value):
             yield f"[{index}]", part

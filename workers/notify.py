@@ -12,13 +12,15 @@ from __future__ import annotations
 import os
 import socket
 
+from regrow.config.readable import readable
+
 
 def notify(text: str) -> bool:
     """Send `text` (lines of `NAME=value`) to the supervisor; False when there is none to tell."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
-    data = text.encode(errors="backslashreplace")
+    data = readable(text).encode()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
         try:
             sender.sendto(data, "\0" + address[1:] if address.startswith("@") else address)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
-from regrow.ipc.taggedjson import BadJson, parse, untagged
+from regrow.ipc.taggedjson import BadJson, half_character, parse, untagged
 from regrow.ipc.unsendable import unsendable
 from regrow.ipc.wire import MAX_MESSAGE_BYTES, UNSENDABLE, encode
 
@@ -101,11 +101,26 @@ def read_value(text: str, what: str) -> Any:
     """
     try:
         value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError):
+    except UnicodeError:
+        value = text
+    except msgspec.DecodeError:
+        if half := _is_json(text) and half_character(text):
+            raise ArgumentError(f"{what} cannot be sent: {half}") from None
         value = text
     except RecursionError:
         raise ArgumentError(f"{what} is JSON that is nested too deeply") from None
     return _sendable(value, what)
+
+
+def _is_json(text: str) -> bool:
+    """Whether it is JSON for who takes less care: halves of characters may be in it."""
+    import json
+
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def read_stdin() -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from regrow.config.readable import quoted
 from regrow.daemon.cli.nearby import Reached
 from regrow.ipc.daemons import connect
 from regrow.ipc.errors import ControlError
@@ -57,7 +58,7 @@ class Text(NameParam):
         try:
             text.encode()
         except UnicodeEncodeError:
-            self.fail(f"{text!a:.200} is not UTF-8", param, ctx)
+            self.fail(f"{quoted(text, 200)} is not UTF-8", param, ctx)
         return text
 
 
@@ -70,7 +71,7 @@ class Plain(Text):
         """The name. Fails on what cannot be one."""
         text = super().convert(value, param, ctx)
         if any(unicodedata.category(character) == "Cc" for character in text):
-            self.fail(f"{text!a:.200} has a control character in it, and no name has", param, ctx)
+            self.fail(f"{quoted(text, 200)} has a control character in it, and no name has", param, ctx)
         return text
 
 

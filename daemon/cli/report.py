@@ -11,6 +11,7 @@ import os
 import sys
 
 from regrow.config.exits import INTERNAL, REFUSED, UNREACHABLE, USAGE
+from regrow.config.readable import BYTES, quoted
 from regrow.daemon.cli.streams import OutputLost
 from regrow.ipc.errors import Ambiguous, ControlError, ControlTimeout, StoreError, Unreachable
 
@@ -32,7 +33,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What a write to a file says that takes no more; some that do not name it are temporary files, or limits."""
 
 
-_HARMLESS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_HARMLESS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | BYTES
 """A line on a terminal has no control characters: some of a name that was typed could do anything there."""
 
 
@@ -109,7 +110,7 @@ def _verdict(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot use {error.filename}: {error.strerror}{_for_whom(error)}", REFUSED
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
-        return f"{error.object!a} is not UTF-8, and cannot be such a name or text", USAGE
+        return f"{quoted(error.object, LONGEST_WORD)} is not UTF-8, and cannot be such a name or text", USAGE
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return f"cannot go on: {error.strerror}; it is not the output, and --debug shows where it was", REFUSED
     what = f"internal error: {type(error).__name__}: {error}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from regrow.config.exits import USAGE
+from regrow.config.readable import quoted
 from regrow.daemon.cli import state_store, state_waiting
 from regrow.daemon.cli.options import AgentName, Text, debug_option, format_option
 from regrow.daemon.cli.output import dumps, json_list, one_line
@@ -95,7 +96,8 @@ def set_(which: Which, name: str, key: str, value: str) -> None:
     try:
         encoded = value_from_json(parse(value))
     except BadJson as error:
-        raise click.UsageError(f"{value!a:.100} is no JSON of a value ({error}); for text write '\"…\"'") from None
+        what = f"{quoted(value, 100)} is no JSON of a value ({error})"
+        raise click.UsageError(f"{what}; for text write '\"…\"'") from None
     site = which.site()
     check = refuse_living(site, name, "change")
 

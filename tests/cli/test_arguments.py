@@ -32,9 +32,9 @@ def test_value_is_json_or_text(text: str, value: Any) -> None:
 
 def test_words() -> None:
     """Named and by position, in any order; the first = divides; a key is a Python name."""
-    words = ["sku=A1", "7", "n:=[2]", "note=a=b", "text", "größe=1", "x-y=2", "empty="]
+    words = [r"\ud800", r'"\\ud800"', "sku=A1", "7", "n:=[2]", "note=a=b", "text", "größe=1", "x-y=2", "empty="]
     assert read_words(words) == (
-        [7, "text", "x-y=2"],
+        [r"\ud800", r"\ud800", 7, "text", "x-y=2"],
         {"sku": "A1", "n": [2], "note": "a=b", "größe": 1, "empty": ""},
     )
 
@@ -47,8 +47,12 @@ def test_words() -> None:
         (["n:=[1,]"], "n is not JSON: trailing comma in array, at byte 3; write n=… for text"),
         (["n:=é\udcff"], "n is not JSON: it is not UTF-8, at byte 2; write n=… for text"),
         ([f"n:={'[' * 10_000}"], "n is not JSON: it is nested too deeply; write n=… for text"),
-        (["n=\udcff"], r"n cannot be sent: a text that is not UTF-8, '\udcff' in it"),
-        (["1", "\udcff"], r"argument 2 cannot be sent: a text that is not UTF-8, '\udcff' in it"),
+        (["n=\udcff"], r"n cannot be sent: a text that is not UTF-8, '\xff' in it"),
+        (["1", "\udcff"], r"argument 2 cannot be sent: a text that is not UTF-8, '\xff' in it"),
+        ([r'n:=["\ud83d\ude00", "\ud800"]'],
+         r"n is not JSON: \ud800, at byte 18, is half of a character; write n=… for text"),
+        ([r'"\udc00"'], r"argument 1 cannot be sent: \udc00, at byte 1, is half of a character"),
+        ([r'n={"\ud800": "x"}'], r"n cannot be sent: \ud800, at byte 2, is half of a character"),
         ([f"n={'[' * 10_000}"], "n is JSON that is nested too deeply"),
         (['n={"a": [18446744073709551616]}'],
          "n cannot be sent: $.a[0]: an integer is from -2**63 to 2**64 - 1; send a text, or a Decimal"),
@@ -67,6 +71,8 @@ STDIN = [
     (b'{"n": ', "standard input is not JSON: it is broken off, or a word that JSON has not"),
     (b"", "standard input is not JSON: it is empty"),
     (b"[" * 100_000, "standard input is not JSON: it is nested too deeply"),
+    (b'["\\ud800"]', "standard input is not JSON: \\ud800, at byte 2, is half of a character"),
+    (b'[1 2, "\\ud800"]', "standard input is not JSON: expected ',' or ']', at byte 3"),
     (b"[1 2]", "standard input is not JSON: expected ',' or ']', at byte 3"),
     (b'{"n": 18446744073709551616}', "standard input cannot be sent: $.n: an integer is from -2**63 to 2**64 - 1;"),
     (b"3", "standard input must be a list (arguments by position) or an object (by name)"),

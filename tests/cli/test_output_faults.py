@@ -111,7 +111,7 @@ def test_a_name_that_is_not_utf8(daemon: FakeDaemon, cli: Cli, verb: str) -> Non
     """Is said to be so, and asks nobody."""
     done = cli(verb, NOT_UTF8)
     assert (done.status, done.err.count("\n")) == (USAGE, 1)
-    assert "'w\\udcff' is not UTF-8" in done.err
+    assert "'w\\xff' is not UTF-8" in done.err
     assert daemon.requests.empty()
 
 
@@ -120,7 +120,7 @@ def test_a_text_that_is_not_utf8(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UnicodeEncodeError) as raised:
         NOT_UTF8.encode()
     assert report.fail(raised.value) == 2
-    said = "'w\\udcff' is not UTF-8, and cannot be such a name or text"
+    said = "'w\\xff' is not UTF-8, and cannot be such a name or text"
     assert capsys.readouterr().err == f"regrow: {said}\n"
 
 

@@ -51,7 +51,7 @@ def test_each_argument_is_of_a_kind() -> None:
     assert bare <= OF_ANY_BYTES
 
 
-NO_NAMES = {"a\udcff": r"'a\udcff' is not UTF-8", "a\x1bb": r"'a\x1bb' has a control character in it, and no name has"}
+NO_NAMES = {"a\udcff": r"'a\xff' is not UTF-8", "a\x1bb": r"'a\x1bb' has a control character in it, and no name has"}
 CASES = [
     pytest.param(*one, typed, said, id=f"{called(one[0], one[2])} {typed!a}")
     for one in NAMES

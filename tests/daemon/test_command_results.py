@@ -163,7 +163,7 @@ def test_limits(desk: Desk) -> None:
         ([""], "no program"),
         (["./x"], "relative path"),
         (["nonsuch-program"], "there is no program nonsuch-program"),
-        ([b"nonsuch-\xff"], r"there is no program nonsuch-\\udcff"),
+        ([b"nonsuch-\xff"], r"there is no program nonsuch-\\xff"),
     ],
 )
 def test_what_is_no_command(desk: Desk, argv: list[str | bytes], said: str) -> None:

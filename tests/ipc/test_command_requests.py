@@ -40,7 +40,7 @@ def test_paths_are_words() -> None:
         ({"env": {"X": "\ud800"}}, r"env['X'] holds '\ud800', which"),
         ({"env": {"\ud800": "1"}}, r"a name in env holds '\ud800', which"),
         ({"cwd": "/\ud800"}, r"cwd holds '\ud800', which"),
-        ({"user": "\udc80"}, r"user is not UTF-8: '\udc80'"),
+        ({"user": "\udc80"}, r"user is not UTF-8: '\x80'"),
     ],
 )
 def test_what_stands_for_no_bytes(asked: dict[str, Any], where: str) -> None:

@@ -12,6 +12,8 @@ import os
 import socket
 from collections import deque
 
+from regrow.config.readable import readable
+
 MOST_WAITING = 10_000
 AGAIN_S = 0.05
 
@@ -31,7 +33,7 @@ class News:
         if len(self._waiting) >= MOST_WAITING:
             self._waiting.popleft()
             self._lost += 1
-        self._waiting.append(f"X_REGROW_EVENT={event}\nX_REGROW_TEXT={text}".encode(errors="backslashreplace"))
+        self._waiting.append(f"X_REGROW_EVENT={event}\nX_REGROW_TEXT={readable(text)}".encode())
         self.send()
 
     def send(self) -> float | None:

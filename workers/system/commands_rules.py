@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
+from regrow.config.readable import readable
 from regrow.config.spec import CommandRule, CommandsSpec, Isolation, Limits
 from regrow.config.units import duration_text
 from regrow.ipc.commands_wire import Request
@@ -36,7 +37,7 @@ class Denied(Exception):
     """A request is not carried out; `code` is that of a refusal."""
 
     def __init__(self, code: str, text: str) -> None:
-        super().__init__(text.encode(errors="backslashreplace").decode())  # names of programs may be any bytes
+        super().__init__(readable(text))  # names of programs may be any bytes
         self.code = code
 
 
