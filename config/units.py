@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -39,6 +40,18 @@ def duration_s(text: str) -> float:
         UnitError for anything else, a number without a unit included.
     """
     return _quantity(text, SECONDS, "a time", "5s", LONGEST_S)
+
+
+def whole_s(seconds: float, shown: str) -> int:
+    """
+    Return a time in whole seconds, which is all that RLIMIT_CPU knows; `shown` is what was written.
+
+    Raises:
+        UnitError: it is none.
+    """
+    if seconds != int(seconds):
+        raise UnitError(f"must be whole seconds, not {shown}", f'write "{math.ceil(seconds)}s"')
+    return int(seconds)
 
 
 def size_bytes(text: str) -> int:

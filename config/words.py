@@ -9,6 +9,7 @@ from typing import Any
 from regrow.config.errors import did_you_mean
 from regrow.config.exits import SHUTDOWN
 from regrow.config.spec import BRUTAL_KILL, WAIT_FOREVER, Output, OutputKind, Shutdown, ShutdownKind
+from regrow.config.units import UnitError, whole_s
 from regrow.config.values import BAD, At, Schema, Type, duration, shown
 
 UNLIMITED = -1  # what setrlimit(2) calls RLIM_INFINITY, as Python spells it
@@ -153,7 +154,10 @@ class WholeSeconds:
         seconds = self._time.read(value, at)
         if seconds is BAD:
             return BAD
-        return int(seconds) if seconds == int(seconds) else at.wrong(f"must be whole seconds, not {shown(value)}")
+        try:
+            return whole_s(seconds, shown(value))
+        except UnitError as error:
+            return at.wrong(str(error), error.hint)
 
     def schema(self) -> Schema:
         """Return the schema."""

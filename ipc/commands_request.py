@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from regrow.config.readable import quoted
 from regrow.config.spec import Limits
-from regrow.config.units import UnitError, duration_s, size_bytes
+from regrow.config.units import UnitError, duration_s, size_bytes, whole_s
 from regrow.ipc import commands_wire as wire
 from regrow.ipc.errors import BadRequest
 
@@ -119,19 +119,44 @@ def _name(user: str) -> str:
     return user
 
 
-def _number(text: str) -> int:
-    if not text.isascii() or not text.isdecimal():
-        raise ValueError(text)
-    return int(text)
+def _number(value: Any) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise ValueError(value)
+    return int(value)
 
 
-_LIMITS: dict[str, tuple[str, Callable[[str], int]]] = {
-    "memory": ("memory_bytes", size_bytes),
-    "file_size": ("file_size_bytes", size_bytes),
-    "core": ("core_bytes", size_bytes),
-    "cpu": ("cpu_s", lambda text: math.ceil(duration_s(text))),
-    "open_files": ("open_files", _number),
-    "processes": ("processes", _number),
+def _bytes_of(value: Any) -> int:
+    return size_bytes(value) if isinstance(value, str) else _number(value)
+
+
+def _core_bytes(value: Any) -> int:
+    return 0 if value == "0" else _bytes_of(value)
+
+
+def _seconds(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(value)
+    shown = f'"{value:.40}"' if isinstance(value, str) else str(value)
+    return whole_s(duration_s(value) if isinstance(value, str) else value, shown)
+
+
+class _Limit(NamedTuple):
+    """Its name on the way, how it is read, and the least that it may be: as in the file."""
+
+    field: str
+    read: Callable[[Any], int]
+    least: int
+
+
+_LIMITS = {
+    "memory": _Limit("memory_bytes", _bytes_of, 1),
+    "file_size": _Limit("file_size_bytes", _bytes_of, 1),
+    "core": _Limit("core_bytes", _core_bytes, 0),
+    "cpu": _Limit("cpu_s", _seconds, 1),
+    "open_files": _Limit("open_files", _number, 16),
+    "processes": _Limit("processes", _number, 1),
 }
 
 
@@ -140,7 +165,7 @@ def limits_of(written: Mapping[str, Any]) -> Limits:
     Limits under the names that they have in the file; a number is bytes or seconds, a text has a unit.
 
     Raises:
-        ValueError: there is no such limit, or it says nothing.
+        ValueError: there is no such limit, or it is none that can be held.
     """
     fields: dict[str, int] = {}
     for name, value in written.items():
@@ -150,13 +175,15 @@ def limits_of(written: Mapping[str, Any]) -> Limits:
             near = nearest(name, _LIMITS)
             meant = f"did you mean {near}?" if near else f"there are {', '.join(_LIMITS)}"
             raise ValueError(f"there is no limit {name[:40]}; {meant}")
-        field, read = _LIMITS[name]
+        limit = _LIMITS[name]
         try:
-            fields[field] = read(value) if isinstance(value, str) else int(value)
+            fields[limit.field] = read = limit.read(value)
         except UnitError as error:
             raise ValueError(f"limit {name} {f'{error}; {error.hint}' if error.hint else error}") from None
-        except (ValueError, TypeError):
+        except (ValueError, OverflowError):  # infinity has no whole part
             raise ValueError(f"limit {name} must be a whole number, not {str(value)[:40]!r}") from None
+        if read < limit.least:
+            raise ValueError(f"limit {name} must be {limit.least} or more, not {str(value)[:40]}")
     return Limits(**fields)
 
 

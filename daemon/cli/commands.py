@@ -17,13 +17,14 @@ from regrow.daemon.cli.report import INTERRUPTED, NOT_EXECUTABLE, NOT_FOUND, TIM
 
 if TYPE_CHECKING:
     SizeParam = click.ParamType[int]
+    WordParam = click.Choice[str]
     from regrow.config.spec import Limits
     from regrow.daemon.cli.app import Register
     from regrow.ipc.commands import Command
     from regrow.ipc.commands_result import CommandResult
 
 if not TYPE_CHECKING:
-    SizeParam = click.ParamType  # generic from click 8.2 on only
+    SizeParam, WordParam = click.ParamType, click.Choice  # generic from click 8.2 on only
 
 ALL = (1 << 62) - 1
 
@@ -50,6 +51,17 @@ class Size(SizeParam):
             self.fail(f"{error} {error.hint}".strip(), param, ctx)
 
 
+class IsolationWord(WordParam):
+    """A word of `--isolate`: one at a time."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word. Fails on a list of them, with how it is written."""
+        if "," in str(value):
+            words = " ".join(f"--isolate {word.strip()}" for word in str(value).split(",") if word.strip())
+            self.fail(f"one word at a time: write {words or '--isolate network'}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command()
 @click.argument("argv", metavar="-- ARGV...", nargs=-1, required=True, type=click.UNPROCESSED)
 @timeout_option("60s", "How long it may take, waiting for its turn included.")
@@ -59,7 +71,7 @@ class Size(SizeParam):
 @click.option("--user", metavar="USER", help="Who it runs as; default: you.")
 @click.option("--limit", "bounds", metavar="NAME=VALUE", multiple=True, help="As in the file: memory=1GiB, cpu=10s, …")
 @click.option(
-    "--isolate", metavar="WHAT", multiple=True, type=click.Choice([*map(str, Isolation), "all"]),
+    "--isolate", metavar="WHAT", multiple=True, type=IsolationWord([*map(str, Isolation), "all"]),
     help="Keep it away from: network, tmp, root (then read-only), processes, all.",
 )
 @click.option("--share-processes", is_flag=True, help="Let it see the host's processes.")

@@ -57,6 +57,9 @@ VALUES = {
     "short signal": (f"{W}stop_signal = 'int'\n", 5, "worker.w.stop_signal", "name of a signal", "`SIGINT`", "invalid_stop_signal"),
     "signal number": (f"{W}stop_signal = 15\n", 5, "worker.w.stop_signal", "name of a signal", "", "invalid_stop_signal"),
     "SIGKILL": (f"{W}stop_signal = 'SIGKILL'\n", 5, "worker.w.stop_signal", "cannot be a stop signal", "brutal_kill", "invalid_stop_signal"),
+    "cpu in parts": (
+        f"{W}limits.cpu = '1500ms'\n", 5, "worker.w.limits.cpu", 'whole seconds, not "1500ms"', 'write "2s"', "invalid_limits",
+    ),
     "umask number": (f"{W}umask = 22\n", 5, "worker.w.umask", "octal digits", "", "invalid_umask"),
     "umask digits": (f"{W}umask = '089'\n", 5, "worker.w.umask", "octal digits", "", "invalid_umask"),
     "nice": (f"{W}nice = 20\n", 5, "worker.w.nice", "from -20 to 19", "", "invalid_nice"),

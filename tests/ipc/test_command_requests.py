@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regrow.config.spec import Limits
 from regrow.ipc import CommandResult
 from regrow.ipc.commands import run_command
-from regrow.ipc.commands_request import request_of
+from regrow.ipc.commands_request import limits_of, request_of
 
 NO_NUL = st.binary(max_size=50).filter(lambda word: b"\0" not in word)
 
@@ -105,3 +106,32 @@ def test_input_that_is_text(tmp_path: Path) -> None:
     """Which bytes it would be is not guessed; nothing is started."""
     with pytest.raises(TypeError, match="its input must be bytes, not 'text'"):
         run_command(str(tmp_path), "", ["cat"], "text")  # type: ignore[arg-type]
+
+
+def test_limits_are_as_in_the_file() -> None:
+    """A text has a unit; a number is bytes or seconds, also one that is whole by chance."""
+    texts = {"memory": "1GiB", "core": "0", "cpu": "2m", "file_size": "5B", "open_files": "16", "processes": "1"}
+    assert limits_of(texts) == Limits(1 << 30, 16, 1, 0, 120, 5)
+    assert limits_of({"memory": 1e9, "core": 0, "cpu": 2.0}) == Limits(memory_bytes=10**9, core_bytes=0, cpu_s=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("cpu", "1500ms", 'limit cpu must be whole seconds, not "1500ms"; write "2s"'),
+        ("cpu", 0.25, 'limit cpu must be whole seconds, not 0.25; write "1s"'),
+        ("cpu", "0s", "limit cpu must be 1 or more, not 0s"),
+        ("cpu", float("inf"), "limit cpu must be a whole number, not 'inf'"),
+        ("processes", 0, "limit processes must be 1 or more, not 0"),
+        ("processes", True, "limit processes must be a whole number, not 'True'"),
+        ("open_files", "3", "limit open_files must be 16 or more, not 3"),
+        ("memory", "0B", "limit memory must be 1 or more, not 0B"),
+        ("memory", 1.5, "limit memory must be a whole number, not '1.5'"),
+        ("core", None, "limit core must be a whole number, not 'None'"),
+    ],
+)
+def test_limit_that_none_can_hold(name: str, value: Any, said: str) -> None:
+    """Nothing is rounded or held to what nobody has said; the line has what to write."""
+    with pytest.raises(ValueError, match="limit") as raised:
+        limits_of({name: value})
+    assert str(raised.value) == said
