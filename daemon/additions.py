@@ -49,7 +49,7 @@ class Additions:
                 answer(refusal)
                 return
             if spec.kind is Kind.AGENT:
-                self._root.provide_for(spec)
+                self._root.replanning.provide_for(spec)
             used = self._root.books.incarnation_of(spec.name)
 
             def request(number: int) -> StartChild:

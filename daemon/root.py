@@ -13,24 +13,20 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from typing import Any
-
-from msgspec.structs import replace
 
 from regrow.config import exits
 from regrow.config.diff import diff
-from regrow.config.diff_settings import settings_diff
-from regrow.config.spec import Plan, SupervisorSpec, WorkerSpec
-from regrow.daemon import commons, errand, forked, nested, reload, sharing, system
+from regrow.config.spec import Plan
+from regrow.daemon import errand, forked, sharing
 from regrow.daemon.additions import Additions
 from regrow.daemon.alive import Alive
 from regrow.daemon.asking import Asking
 from regrow.daemon.books import Books
-from regrow.daemon.channel import AdmitDown, MatchedDown
+from regrow.daemon.channel import MatchedDown
 from regrow.daemon.control import ControlError, ControlServer
 from regrow.daemon.core.effects import Outcome
-from regrow.daemon.core.events import CountChildren, PlanChanged, RestartChild, TerminateChild
 from regrow.daemon.deploying.deploying import Deploying
 from regrow.daemon.deploying.plans import Loaded
 from regrow.daemon.events import EventLog
@@ -41,8 +37,9 @@ from regrow.daemon.linux.takeover import Taken
 from regrow.daemon.loop import Loop
 from regrow.daemon.pipes import Arrivals
 from regrow.daemon.reexec.root import Reexec
+from regrow.daemon.replanning import Replanning
 from regrow.daemon.runtime import Runtime
-from regrow.daemon.sockets import Sockets, differing
+from regrow.daemon.sockets import Sockets
 from regrow.daemon.streams import Streams
 from regrow.daemon.tell import complain
 from regrow.daemon.tree import Tree
@@ -59,7 +56,6 @@ class Root:
         self.loop = Loop(self._survive)
         self.state = "starting"
         self.events = EventLog()
-        self.wanted, self._own, self._top = on.wanted, on.system, on.top
         self.tree = Tree(plan.root, on.system)
         self.notify, self.watchdog_s = on.notify, on.watchdog_s
         self.lock_fd = on.lock_fd
@@ -67,11 +63,10 @@ class Root:
         self.errands = errand.Errands(self.loop)
         self.asking = Asking(self)
         self.additions = Additions(self)
-        self._begins: Mapping[str, SupervisorSpec] = {}
+        self.replanning = Replanning(self, on)
         self._interrupted = False
         self._hung_up = False
         self.deploying = Deploying(self)
-        self.members = on.members
         books = Books(self)
         self.books = books
         self.streams = Streams(
@@ -94,13 +89,8 @@ class Root:
         self.verbs = Verbs(self)
         path = os.path.join(plan.daemon.run_dir, "control.sock")
         self.server = ControlServer(self.loop, path, plan.access, self.verbs.serve, on.listener_fd)
-        self.server.admit_by(plan.access, self.members.agents)
+        self.server.admit_by(plan.access, on.members.agents)
         self.reexec = Reexec(self)
-
-    @property
-    def specs(self) -> tuple[SupervisorSpec, SupervisorSpec]:
-        """Regrow's own part of the tree, and the root's own supervisor."""
-        return self._own, self._top
 
     def tell(self, taken: Taken, unshared: str) -> None:
         """Write down what the start of the daemon has found."""
@@ -191,7 +181,7 @@ class Root:
             if fault:
                 failed(ControlError("bad_request", fault))
                 return
-            self._take_over(plan, done)
+            self.replanning.take_over(plan, done)
             self.release_sockets()
 
         self.deploying.load((), loaded, failed)
@@ -200,111 +190,6 @@ class Root:
         """Close what is in the file no more, and in no table of a worker that runs, is to run, or may come back."""
         if self.sockets.retired and self.deploying.apply is None:
             self.sockets.release(self.tree.sockets_in_use())
-
-    def _take_over(self, plan: Plan, done: Callable[[Any], None]) -> None:
-        changes = reload.changes(self.tree, plan.root, self.books.incarnation_of)
-        told: dict[str, list[str]] = {"supervisors": [name for name, _ in changes if name]}
-        if sockets := differing(self.plan.sockets, plan.sockets):
-            told["sockets"] = sockets
-        if settings := [one.table for one in settings_diff(self.plan, plan)]:
-            told["tables"] = settings
-        self.deploying.reloaded()
-        before = self.members
-        self.hold_to(plan, plan)
-
-        def answered(refused: list[str]) -> None:
-            if refused:
-                told["refused"] = refused
-            self.asking.all_of(heard, lambda _refused: done(told))
-
-        # Whom agents admit is told without an answer; what is asked behind it is answered when that was heard.
-        heard = [] if self.members == before else [(name, CountChildren) for name in self.tree.supervisors()]
-        self.asking.all_of(changes, answered)
-
-    def hold_to(self, plan: Plan, wanted: Plan, *, on_the_way: bool = False) -> None:
-        """From now on this is the plan; regrow's own workers, and who may talk, are those of `wanted`, or will be."""
-        self.plan = plan
-        if not on_the_way:
-            self._begins = {}
-        workers = [*commons.workers_in(wanted.root), *self.tree.workers()]
-        now = system.wanted(wanted)
-        if on_the_way:
-            now = system.between(self.wanted, now)
-        self._provide(system.kept(now, self.wanted), commons.members(plan.access, workers))
-
-    def tell_tree(
-        self,
-        tree: SupervisorSpec,
-        forced: Collection[str],
-        done: Callable[[], None],
-        begins: Mapping[str, SupervisorSpec] = {},
-    ) -> None:
-        """
-        Give every supervisor what `tree` has for it: the next step of an apply. `forced` are told in any case; `begins`
-        has those that would not begin anew with what `tree` says.
-        """
-        used = self.books.incarnation_of
-        changes = reload.changes(self.tree, tree, used, forced=forced, applied=True, begins=begins)
-        self.plan, self._begins = replace(self.plan, root=tree), begins
-        top = system.top_spec(begins.get(tree.name, tree), self._own)
-        if top != self._top or "" in forced:
-            self._top = top
-            numbers = reload.numbers(self.tree, top, used)
-            changes.insert(0, (None, lambda number: PlanChanged(number, top, numbers, applied=True)))
-        self.tree.replan(tree, self._own)
-        away = frozenset(node.name for node in self.tree.nodes.values() if node.pid is None)
-        self.asking.all_of(changes, lambda _refused: self._tell_late(tree, away, done))
-
-    def _tell_late(self, tree: SupervisorSpec, away: frozenset[str], done: Callable[[], None]) -> None:
-        """Who was away and is back may have begun before the one above was told."""
-        if tree is not self.plan.root:  # the way back has begun meanwhile
-            done()
-            return
-        back = frozenset(name for name in away if name in self.tree.nodes and self.tree.nodes[name].pid is not None)
-        used, begins = self.books.incarnation_of, self._begins
-        changes = reload.changes(self.tree, tree, used, forced=back, applied=True, begins=begins) if back else []
-        if changes:
-            self.asking.all_of(changes, lambda _refused: self._tell_late(tree, away - back, done))
-        else:
-            done()
-
-    def _provide(self, wanted: system.Wanted, members: commons.Members) -> None:
-        """Have what is wanted now, and let those in who may talk; agents that run do not change their minds."""
-        admitted = self._admit(members)
-        own = system.system_spec(self.plan.daemon, wanted)
-        before, self._own, self.wanted = self._own, own, wanted
-        top = system.top_spec(self._begins.get(self.plan.root.name, self.plan.root), own)
-        if top != self._top:  # what a crash of a subtree would bring back
-            self._top = top
-            self.tree.replan(self.plan.root, own)
-            self.asking.tell(None, lambda number: PlanChanged(number, top))
-        if own != before:
-            self.asking.tell(nested.SYSTEM, lambda number: PlanChanged(number, own))
-        for name, known in system.to_restart(before, own, admitted=admitted):
-            self._start_anew(name, known)
-
-    def _start_anew(self, name: str, known: bool) -> None:
-        """Have one of regrow's own workers begin with what holds now."""
-        if known:
-            self.asking.tell(nested.SYSTEM, lambda number: TerminateChild(number, name))
-        self.asking.tell(nested.SYSTEM, lambda number: RestartChild(number, name))
-
-    def provide_for(self, agent: WorkerSpec) -> None:
-        """The first agent of a tree, or of its user, may be one that comes at run time."""
-        wanted, members = system.with_agents(self.wanted), self.members.with_agent(agent)
-        if wanted != self.wanted or members != self.members:
-            self._provide(wanted, members)
-
-    def _admit(self, members: commons.Members) -> bool:
-        """Whether others than before may use the names, the mailboxes and the hub from now on."""
-        self.server.admit_by(self.plan.access, members.agents)
-        if members == self.members:
-            return False
-        self.members = members
-        if fault := commons.admit(self.plan.daemon.run_dir, members):
-            self.books.daemon_event("fault", fault)
-        self.runtime.relay.from_parent(AdmitDown(members.listed()))
-        return True
 
     # ending
 

@@ -86,7 +86,7 @@ class Apply:
         if not self.under_way or self.state.back:
             return
         plan = self.record.plan
-        self._root.hold_to(replace(plan, root=self.before.root), plan, on_the_way=True)
+        self._root.replanning.hold_to(replace(plan, root=self.before.root), plan, on_the_way=True)
         self._feed(deploy.Begun())
 
     @property
@@ -169,7 +169,7 @@ class Apply:
             case deploy.StartChild():
                 self._start(effect)
             case deploy.Trust():
-                self._root.tell_tree(effect.tree, effect.above, lambda: self._trust(effect))
+                self._root.replanning.tell_tree(effect.tree, effect.above, lambda: self._trust(effect))
             case deploy.Arm():
                 self._root.loop.call_later(effect.after_s, lambda: self._feed(deploy.Elapsed(effect.serial)))
             case deploy.Hold():
@@ -226,7 +226,7 @@ class Apply:
             self._told = effect.tree
             self._feed(deploy.Answered(effect.serial))
 
-        self._root.tell_tree(effect.tree, effect.supervisors, told, effect.anew)
+        self._root.replanning.tell_tree(effect.tree, effect.supervisors, told, effect.anew)
 
     def _trust(self, effect: deploy.Trust) -> None:
         above = [(name or None, ProbationOver) for name in effect.supervisors]
@@ -240,7 +240,7 @@ class Apply:
         text = f"the plan of before comes back: {effect.reason}"
         self._cause = self._say("apply_rollback", text, self._failed_at)
         before = self.before
-        self._root.hold_to(replace(before, root=self._root.plan.root), before, on_the_way=True)
+        self._root.replanning.hold_to(replace(before, root=self._root.plan.root), before, on_the_way=True)
 
         def listening_again(fault: str) -> None:
             """Most were held all the while, but for those whose addresses had been changed."""

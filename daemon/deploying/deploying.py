@@ -163,8 +163,8 @@ class Deploying:
         reloaded = self._held.reloaded
         self._plans.held = held = self._held.stayed(files)
         if reloaded:
-            self._root.tell_tree(held.base.root, (), done)
-            self._root.hold_to(held.base, held.base)
+            self._root.replanning.tell_tree(held.base.root, (), done)
+            self._root.replanning.hold_to(held.base, held.base)
             self._root.release_sockets()
         else:
             self._root.plan = held.base
@@ -185,7 +185,7 @@ class Deploying:
         cause = root.books.apply_event("apply_started", f"apply {record.id} by {by}{what}: {in_short(difference)}")
         before = self._plans.runs()
         if self._held.reloaded:  # the way begins where the processes are
-            root.tell_tree(before.root, (), lambda: None)
+            root.replanning.tell_tree(before.root, (), lambda: None)
         again = frozenset(difference.again)
         self.apply = apply = Apply(root, record, before, again, cause, lambda ended: self._over(ended, before, done))
         self._keeping.keep(record, lambda _fault: apply.begin())  # its number is never another's, whatever ends us
@@ -201,7 +201,7 @@ class Deploying:
             self._plans.lose(record.id, self.apply.lost())
         if record.outcome != Outcome.INTERRUPTED:
             now = record.plan if record.outcome == Outcome.DONE else before
-            self._root.hold_to(now, now)
+            self._root.replanning.hold_to(now, now)
         self.apply = None
         self._root.release_sockets()
         self._answer_kept(record, done)

@@ -291,14 +291,13 @@ def _busy(root: Root) -> str:
 
 def gather(root: Root, progress: Progress) -> tuple[carried.Supervisor, carried_root.Root]:
     """All that `root` is."""
-    own, top = root.specs
     return supervisor.gather(root.runtime), carried_root.Root(
         plan=root.plan,
         lock_fd=root.lock_fd,
-        members=root.members,
-        wanted=root.wanted,
-        system=own,
-        top=top,
+        members=root.replanning.members,
+        wanted=root.replanning.wanted,
+        system=root.replanning.own,
+        top=root.replanning.top,
         tree=root.tree.carried(),
         log=root.events.carried(),
         written=root.books.carried(),

@@ -9,8 +9,9 @@ import inspect
 import pytest
 
 CARRIED: dict[str, str] = {
-    "root.Root": "plan state events tree lock_fd asking deploying members books streams outputs runtime sockets "
-    "verbs server reexec wanted _own _top notify watchdog_s",
+    "root.Root": "plan state events tree lock_fd asking deploying replanning books streams outputs runtime sockets "
+    "verbs server reexec notify watchdog_s",
+    "replanning.Replanning": "own top wanted members",
     "asking.Asking": "newest",
     "runtime.Runtime": "context spec path upward state processes own group hearing reaper relay timers "
     "standby recording",
@@ -45,6 +46,7 @@ CARRIED: dict[str, str] = {
 ANEW: dict[str, str] = {
     "root.Root": "loop _alive additions",
     "asking.Asking": "_root",
+    "replanning.Replanning": "_root",
     "additions.Additions": "_root _checked",
     "runtime.Runtime": "loop probes pipes spawner signaller renewal _pid _telling _do",
     "reaping.Reaper": "_runtime",
@@ -77,7 +79,8 @@ ANEW: dict[str, str] = {
 
 EMPTY: dict[str, str] = {
     "asking.Asking": "_asked",
-    "root.Root": "errands _interrupted _hung_up _begins",
+    "root.Root": "errands _interrupted _hung_up",
+    "replanning.Replanning": "_begins",
     "runtime.Runtime": "end _inbox _stepping _applied",
     "reaping.Reaper": "_lingering _finished",
     "linux.leftovers.Leftovers": "_waiting _ending",

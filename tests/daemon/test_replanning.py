@@ -9,7 +9,7 @@ from typing import Any, cast
 from regrow.config.spec import DaemonSpec, Kind, Plan, SupervisorSpec, WorkerSpec
 from regrow.daemon import system
 from regrow.daemon.asking import Asked
-from regrow.daemon.root import Root
+from regrow.daemon.replanning import Replanning
 from regrow.daemon.tree import Tree
 
 SYSTEM = SupervisorSpec("regrow.system")
@@ -24,8 +24,8 @@ def two(command: str) -> SupervisorSpec:
 OLD, NEW = two("old"), two("new")
 
 
-class Telling(Root):
-    """A root without a daemon, of a tree in which `top` runs and `left` does not; what it has asked is in `asked`."""
+class Root:
+    """Without a daemon, of a tree in which `top` runs and `left` does not; what it has asked is in `asked`."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[list[str | None], Callable[[list[str]], None]]] = []
@@ -35,14 +35,15 @@ class Telling(Root):
         self.tree.nodes["top"].pid = 1
         self.books = cast(Any, SimpleNamespace(incarnation_of=lambda _name: 0))
         self.asking = cast(Any, SimpleNamespace(all_of=self._ask))
-        self._own, self._top, self._begins = SYSTEM, system.top_spec(OLD, SYSTEM), {}
+        on = SimpleNamespace(system=SYSTEM, top=system.top_spec(OLD, SYSTEM), wanted=None, members=None)
+        self.replanning = Replanning(cast(Any, self), cast(Any, on))
 
     def _ask(self, requests: Sequence[Asked], done: Callable[[list[str]], None]) -> None:
         self.asked.append(([name for name, _ in requests], done))
 
     def begin_to_tell(self, word: str, spec: SupervisorSpec) -> None:
         """`word` is noted when all have been told."""
-        self.tell_tree(spec, ("top",), lambda: self.told.append(word))
+        self.replanning.tell_tree(spec, ("top",), lambda: self.told.append(word))
 
     def answer(self) -> list[str | None]:
         """All of the oldest question have answered; returns who that were."""
@@ -53,7 +54,7 @@ class Telling(Root):
 
 def test_who_is_back_is_told_too() -> None:
     """It may have begun with what the one above had before."""
-    root = Telling()
+    root = Root()
     root.begin_to_tell("new", NEW)
     root.tree.nodes["left"].pid = 2
     assert root.answer() == [None, "top"]
@@ -64,7 +65,7 @@ def test_who_is_back_is_told_too() -> None:
 
 def test_nobody_is_told_of_what_holds_no_more() -> None:
     """The way back has begun before all had answered: who is back by then has nothing of the new tree."""
-    root = Telling()
+    root = Root()
     root.begin_to_tell("new", NEW)
     root.tree.nodes["left"].pid = 2
     root.begin_to_tell("old", OLD)
