@@ -8,6 +8,7 @@ from typing import Any
 from regrow.config.commands import Allowed
 from regrow.config.probes import ARGV, LIVENESS, READY, Endpoint, SocketPath
 from regrow.config.spec import (
+    NICE,
     AutoShutdown,
     Backoff,
     CgroupUse,
@@ -205,7 +206,7 @@ WORKER = Table(
     Key("user", Who(), "the user it runs as"),
     Key("group", Who(), "the group it runs as", field="as_group"),
     Key("umask", UMASK, "the file mode creation mask"),
-    Key("nice", Int(-20, 19), "the scheduling priority"),
+    Key("nice", Int(NICE[0], NICE[-1]), "the scheduling priority"),
     Key("limits", LIMITS, "resource limits"),
     Key("stdout", OutputWords(*_STDOUT), "log, inherit, null, journal or a path", default="log"),
     Key("stderr", OutputWords(*_STDOUT, OutputKind.STDOUT), "the same, or stdout", default="log"),

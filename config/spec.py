@@ -25,6 +25,10 @@ def signal_name(number: int) -> str:
         return f"SIGRTMIN+{number - signal.SIGRTMIN}"
 
 
+NICE = range(-20, 20)
+"""Every scheduling priority that there is, the most urgent first."""
+
+
 class Strategy(StrEnum):
     """Which siblings a death concerns (S51-S53); `dynamic` children come only through start_child."""
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from regrow.config.spec import ReadyKind, WorkerSpec
 from regrow.daemon.core.events import Exit, ExitReason
-from regrow.daemon.linux.probes import LivenessWatch, ProbeProcesses, ReadyWait
+from regrow.daemon.linux.probes import LivenessWatch, ProbeProcesses, ReadyWait, Surroundings
 from regrow.daemon.linux.procfs import tree_resident_bytes
 from regrow.daemon.loop import Loop, Timer
 
@@ -64,15 +64,7 @@ class Health:
         if kind is ReadyKind.STARTED:
             self._on_ready()
         elif kind in ASKED:
-            self._ready_wait = ReadyWait(
-                self._loop,
-                self._spec.ready,
-                self._env,
-                self._on_ready,
-                processes=self._probes,
-                cwd=self._spec.cwd or os.getcwd(),
-                identity=self._spec.credentials,
-            )
+            self._ready_wait = ReadyWait(self._loop, self._spec.ready, self._around(), self._on_ready)
 
     def became_ready(self) -> None:
         """From now on liveness, watchdog and memory count."""
@@ -89,15 +81,10 @@ class Health:
 
     def _watch_liveness(self) -> None:
         if self._spec.liveness is not None:
-            self._liveness = LivenessWatch(
-                self._loop,
-                self._spec.liveness,
-                self._env,
-                self._not_live,
-                processes=self._probes,
-                cwd=self._spec.cwd or os.getcwd(),
-                identity=self._spec.credentials,
-            )
+            self._liveness = LivenessWatch(self._loop, self._spec.liveness, self._around(), self._not_live)
+
+    def _around(self) -> Surroundings:
+        return Surroundings(self._probes, self._env, self._spec.cwd or os.getcwd(), self._spec.credentials)
 
     def change(self, spec: WorkerSpec) -> None:
         """Liveness is checked from now on as `spec` says; all else concerns the next process."""

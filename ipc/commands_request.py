@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from regrow.config.readable import quoted
-from regrow.config.spec import Limits
+from regrow.config.spec import NICE, Limits
 from regrow.config.units import UnitError, duration_s, size_bytes, whole_s
 from regrow.ipc import commands_wire as wire
 from regrow.ipc.errors import BadRequest
@@ -24,8 +24,6 @@ TIMEOUT_S = 60.0
 
 OUTPUT_BYTES = 1 << 20
 """How much of each stream is kept unless it is said otherwise."""
-
-_NICE = range(-20, 20)
 
 
 def request_of(
@@ -54,8 +52,8 @@ def request_of(
         raise TypeError(f"a command is a list of words, as in ['git', 'status'], not {argv!r}: there is no shell")
     if not (timeout or 0) > 0 or not math.isfinite(timeout):  # nor is None a time
         raise ValueError(f"cannot run a command for {timeout!r} seconds: a timeout is above 0, and finite")
-    if type(nice) is not int or nice not in _NICE:
-        raise ValueError(f"cannot run a command: nice is a number from {_NICE[0]} to {_NICE[-1]}, not {nice!r:.80}")
+    if type(nice) is not int or nice not in NICE:
+        raise ValueError(f"cannot run a command: nice is a number from {NICE[0]} to {NICE[-1]}, not {nice!r:.80}")
     return wire.Request(
         argv=tuple(_bytes(word, f"argv[{n}]") for n, word in enumerate(argv)),
         timeout_s=float(timeout),

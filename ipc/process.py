@@ -41,14 +41,34 @@ def start_time(pid: int) -> int:
         OSError: EMFILE, ENFILE, ENOMEM: it cannot be told.
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
-            text = stat.read(4096)
+        return int(stat_fields(pid)[19])
     except OSError as error:
         if is_shortage(error):
             raise
         return 0
-    # The name in parentheses may hold anything; the fields after its end do not.
-    return int(text[text.rindex(b")") + 2 :].split(b" ", 20)[19])
+
+
+def parent_of(pid: int) -> int:
+    """
+    The pid of its parent; 0 when that is in another pid namespace.
+
+    Raises:
+        OSError: there is no such process, or it cannot be told.
+    """
+    return int(stat_fields(pid)[1])
+
+
+def stat_fields(pid: int) -> list[bytes]:
+    """
+    What /proc/PID/stat has behind the name of the program, which may hold anything: state, parent, group, and so on.
+
+    Field N of proc_pid_stat(5) is at N - 3.
+
+    Raises:
+        OSError: there is no such process, or it cannot be told.
+    """
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
+        return stat.read(4096).rpartition(b")")[2].split()
 
 
 def open_pidfd(pid: int, started: int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from regrow.config.spec import Isolation
+from regrow.config.spec import NICE, Isolation
 from regrow.daemon.cli.options import daemon_options, format_option, timeout_option
 from regrow.daemon.cli.output import dumps
 from regrow.daemon.cli.report import INTERRUPTED, NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT, say
@@ -75,7 +75,7 @@ class IsolationWord(WordParam):
     help="Keep it away from: network, tmp, root (then read-only), processes, all.",
 )
 @click.option("--share-processes", is_flag=True, help="Let it see the host's processes.")
-@click.option("--nice", metavar="N", type=click.IntRange(-20, 19), default=0, help="Its scheduling priority.")
+@click.option("--nice", metavar="N", type=click.IntRange(NICE[0], NICE[-1]), default=0, help="Its scheduling priority.")
 @click.option("--max-output", metavar="SIZE", type=Size(), default=ALL, help="The most of each stream; default: all.")
 @format_option
 @daemon_options

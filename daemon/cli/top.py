@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from regrow.daemon.cli.lines import STATE_COLOURS, state_words, tree_labels
 from regrow.daemon.cli.output import exit_words, one_line, screen, span
 from regrow.daemon.cli.status import ask
+from regrow.ipc.process import stat_fields
 
 if TYPE_CHECKING:
     from regrow.daemon.cli.output import Screen
@@ -142,9 +143,8 @@ def _keys() -> Iterator[None]:
 def _facts(pid: int) -> tuple[int, int, int] | None:
     """(CPU ticks used, start time in ticks, resident bytes), or None when the process is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat, open(f"/proc/{pid}/statm", "rb") as statm:
-            # The command's name, in parentheses, may itself hold spaces and parentheses.
-            fields = stat.read().rpartition(b")")[2].split()
+        fields = stat_fields(pid)
+        with open(f"/proc/{pid}/statm", "rb") as statm:
             resident = int(statm.read().split()[1]) * PAGE_BYTES
     except OSError:
         return None

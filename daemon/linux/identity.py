@@ -19,6 +19,7 @@ import os
 from msgspec import Struct
 
 from regrow.daemon.linux import kernel, procfs
+from regrow.ipc.process import stat_fields
 
 VARIABLE = "REGROW_CHILD"
 TOKEN_DIGITS = 32
@@ -89,8 +90,7 @@ def locate() -> bool:
     """
     if _areas.marker is not None:
         return True
-    fields = procfs.read_file("/proc/self/stat").rpartition(b")")[2].split()
-    arg_start, arg_end, env_start, env_end = map(int, fields[45:49])
+    arg_start, arg_end, env_start, env_end = map(int, stat_fields(os.getpid())[45:49])
     _areas.title = _find_title(arg_start, arg_end - arg_start)
     _areas.marker = _find_marker(env_start, env_end - env_start)
     return _areas.marker is not None

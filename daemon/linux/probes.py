@@ -84,21 +84,11 @@ class ReadyWait:
     How long that may take altogether is the caller's to limit. `last_failure` says what is still missing.
     """
 
-    def __init__(
-        self,
-        loop: Loop,
-        ready: Ready,
-        env: Mapping[str, str],
-        on_ready: Callable[[], None],
-        *,
-        processes: ProbeProcesses,
-        cwd: str = "",
-        identity: Credentials | None = None,
-    ) -> None:
+    def __init__(self, loop: Loop, ready: Ready, around: Surroundings, on_ready: Callable[[], None]) -> None:
         self.last_failure = "the first check has not ended"
         self._loop = loop
         self._probe = ready.probe
-        self._around = Surroundings(processes, env, cwd, identity)
+        self._around = around
         self._on_ready = on_ready
         self._delay_s = FIRST_DELAY_S
         self._attempt: Attempt | None = None
@@ -141,19 +131,11 @@ class LivenessWatch:
     """
 
     def __init__(
-        self,
-        loop: Loop,
-        liveness: Liveness,
-        env: Mapping[str, str],
-        on_failed: Callable[[str], None],
-        *,
-        processes: ProbeProcesses,
-        cwd: str = "",
-        identity: Credentials | None = None,
+        self, loop: Loop, liveness: Liveness, around: Surroundings, on_failed: Callable[[str], None]
     ) -> None:
         self._loop = loop
         self._liveness = liveness
-        self._around = Surroundings(processes, env, cwd, identity)
+        self._around = around
         self._on_failed = on_failed
         self._failures = 0
         self._attempt: Attempt | None = None

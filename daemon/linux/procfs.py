@@ -14,9 +14,11 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from regrow.ipc.process import stat_fields
+
 _CHUNK_BYTES = 65_536
 _PF_EXITING = 0x4  # include/linux/sched.h
-_ENVIRON = slice(47, 49)  # where it begins and ends: fields 50 and 51 of proc_pid_stat(5), less two and from zero
+_ENVIRON = slice(47, 49)  # where it begins and ends: fields 50 and 51 of proc_pid_stat(5)
 _SIGKILL_BIT = 1 << 8
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -143,7 +145,7 @@ def in_exec(pid: int) -> bool:
     try:
         if read_file(f"/proc/{pid}/environ"):
             return False
-        fields = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+        fields = stat_fields(pid)
     except OSError:
         return False
     start, end = fields[_ENVIRON]

@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from regrow.config.spec import CommandsSpec
 from regrow.ipc import commands_wire as wire
+from regrow.ipc.process import parent_of
 from regrow.workers.notify import ready
 from regrow.workers.system import commands_calls as calls
 from regrow.workers.system.commands_crew import Crew, Group
@@ -259,8 +260,7 @@ class Commands:
 
 def _root_pid() -> int:
     """The root of the tree that we are in: the parent of our supervisor."""
-    with open(f"/proc/{os.getppid()}/stat", "rb", buffering=0) as stat:
-        return int(stat.readall().rpartition(b")")[2].split()[1])
+    return parent_of(os.getppid())
 
 
 def _open_door(run_dir: str) -> socket.socket:

@@ -12,6 +12,7 @@ import time
 import msgspec
 
 from regrow.ipc import commands_wire as wire
+from regrow.ipc.process import parent_of
 from regrow.workers.system import commands_calls as calls
 from regrow.workers.system.commands_child import Person
 
@@ -81,8 +82,7 @@ class Visitor:
             if pid <= 1:
                 return False
             try:
-                with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
-                    pid = int(stat.readall().rpartition(b")")[2].split()[1])
+                pid = parent_of(pid)
             except OSError:
                 return True
         return True

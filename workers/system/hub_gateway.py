@@ -26,6 +26,7 @@ from regrow.workers.system.hub_topics import REMEMBERED_TOPICS
 
 Answered = Callable[[Raw], None]
 NotAnswered = Callable[[str, str, dict[str, Any]], None]
+Ask = Callable[[Answered, NotAnswered], Handle]
 """Takes a code, a text and details."""
 
 Died = Callable[[str, int, Mapping[str, Any]], None]
@@ -171,22 +172,22 @@ class Gateway:
     # messages to processes
 
     def _call(self, peer: Peer, request: wire.Call | wire.Send) -> None:
-        _check_arguments(request, at=4)
-        outstanding = self._owe(peer, request.id, request.timeout_s, f"no answer of {request.to} to {request.handler}")
-        done, failed = self._answers(peer, request.id, outstanding)
-        handle = self._calls.call(request, done, failed)
-        if peer.requests.get(request.id) is outstanding:
-            outstanding.handle = handle
+        late = f"no answer of {request.to} to {request.handler}"
+        self._pass_on(peer, request, late, lambda done, failed: self._calls.call(request, done, failed))
 
     def _cast(self, _peer: Peer, request: wire.Cast) -> None:
         _check_arguments(request, at=3)
         self._calls.cast(request)
 
     def _post(self, peer: Peer, request: wire.Post) -> None:
+        late = f"no word that the post to {request.to} is kept"
+        self._pass_on(peer, request, late, lambda done, failed: self._calls.post(request, done, failed))
+
+    def _pass_on(self, peer: Peer, request: wire.Call | wire.Send | wire.Post, late: str, ask: Ask) -> None:
+        """Have a process answer; `ask` may have called one of its two ways to answer already when it returns."""
         _check_arguments(request, at=4)
-        outstanding = self._owe(peer, request.id, request.timeout_s, f"no word that the post to {request.to} is kept")
-        done, failed = self._answers(peer, request.id, outstanding)
-        handle = self._calls.post(request, done, failed)
+        outstanding = self._owe(peer, request.id, request.timeout_s, late)
+        handle = ask(*self._answers(peer, request.id, outstanding))
         if peer.requests.get(request.id) is outstanding:
             outstanding.handle = handle
 

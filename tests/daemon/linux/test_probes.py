@@ -17,7 +17,7 @@ from probing import ENV, World, file, free_port, http, program, shell, tcp
 from regrow.config.spec import Liveness, Probe, Ready, ReadyKind
 from regrow.daemon.linux import probe_process, probes
 from regrow.daemon.linux.probe_process import ProbeProcess
-from regrow.daemon.linux.probes import LivenessWatch, ProbeProcesses, ReadyWait, make_attempt, next_due_s
+from regrow.daemon.linux.probes import LivenessWatch, ProbeProcesses, ReadyWait, Surroundings, make_attempt, next_due_s
 from regrow.daemon.loop import Loop
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -34,13 +34,13 @@ def world() -> Iterator[World]:
 
 def wait_for(world: World, probe: Probe, on_ready: Callable[[], None] | None = None) -> ReadyWait:
     """A ReadyWait that stops the loop when ready."""
-    return ReadyWait(world.loop, Ready(probe), ENV, on_ready or world.loop.stop, processes=world.processes)
+    return ReadyWait(world.loop, Ready(probe), world.around, on_ready or world.loop.stop)
 
 
 def watch(world: World, probe: Probe, on_failed: Callable[[str], None], failures: int = 3) -> LivenessWatch:
     """A fast LivenessWatch."""
     liveness = Liveness(probe, every_s=0.005, timeout_s=5.0, failures=failures)
-    return LivenessWatch(world.loop, liveness, ENV, on_failed, processes=world.processes)
+    return LivenessWatch(world.loop, liveness, world.around, on_failed)
 
 
 def after_failures(monkeypatch: pytest.MonkeyPatch, count: int, action: Callable[[], None]) -> None:
@@ -196,7 +196,7 @@ def test_liveness_timeout_is_a_failure(world: World) -> None:
 
     port = world.listen()
     liveness = Liveness(http(port), every_s=0.005, timeout_s=0.02, failures=2)
-    LivenessWatch(world.loop, liveness, ENV, failed, processes=world.processes)
+    LivenessWatch(world.loop, liveness, world.around, failed)
     world.run()
     assert told == [f"no HTTP status from 127.0.0.1:{port} within 0.02 s, nothing came"]
 
@@ -359,7 +359,7 @@ def supervise(line: str) -> None:
     """Be a supervisor that runs one check for ever."""
     try:
         loop = Loop()
-        ReadyWait(loop, Ready(shell(line)), ENV, loop.stop, processes=ProbeProcesses(loop))
+        ReadyWait(loop, Ready(shell(line)), Surroundings(ProbeProcesses(loop), ENV), loop.stop)
         loop.run()
     finally:
         os._exit(1)
