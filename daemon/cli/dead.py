@@ -12,7 +12,7 @@ from regrow.config.errors import nearest
 from regrow.config.exits import USAGE
 from regrow.daemon.cli.options import Function, Plain, debug_option, format_option
 from regrow.daemon.cli.output import clock, dumps, json_list, one_line
-from regrow.daemon.cli.report import Failed
+from regrow.daemon.cli.report import Failed, say_if_none
 from regrow.daemon.cli.stores import Which, of_store
 from regrow.ipc.errors import StoreDamaged
 
@@ -74,6 +74,7 @@ def list_(which: Which, name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json_list(brief(number, letter) for number, letter in found))
         return
+    say_if_none(found, "there are no dead letters" + (f" to {name}" if name else ""))
     for number, letter in found:
         what = one_line(f"{letter.to}.{letter.post.handler}")
         why = one_line(letter.text.strip().rpartition("\n")[2])
@@ -255,6 +256,7 @@ def tell(done: list[tuple[int, DeadLetter]], words: str, result: str, *, as_json
     if as_json:
         click.echo(json_list({"number": number, "to": letter.to, "result": result} for number, letter in done))
         return
+    say_if_none(done, "there are no dead letters")
     for number, letter in done:
         click.echo(f"{number}: {letter.to} {one_line(letter.post.handler)} {words}")
 

@@ -13,7 +13,7 @@ from regrow.config.exits import DONE, REFUSED
 from regrow.daemon.cli.act import bad_files, in_brief, wait_option
 from regrow.daemon.cli.options import Function, ToldPath, daemon_options, format_option, reach, timeout_option
 from regrow.daemon.cli.output import clock, dumps, json_list, one_line
-from regrow.daemon.cli.report import say
+from regrow.daemon.cli.report import say, say_if_none
 from regrow.daemon.cli.waiting import Watch, begun, finished
 from regrow.ipc.errors import Refused
 
@@ -127,6 +127,7 @@ def applies(timeout_s: float, as_json: bool, run_dir: str | None, daemon: str | 
     if as_json:
         click.echo(json_list(records))
         return
+    say_if_none(records, "nothing has been applied yet; `regrow plan` says what would be")
     for record in records:
         click.echo(record_line(record))
 

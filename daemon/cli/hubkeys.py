@@ -13,7 +13,7 @@ import click
 from regrow.config.exits import REFUSED, USAGE
 from regrow.daemon.cli.options import Function, Plain, daemon_options, debug_option, format_option, reach
 from regrow.daemon.cli.output import json_list
-from regrow.daemon.cli.report import Failed, say
+from regrow.daemon.cli.report import Failed, say, say_if_none
 from regrow.ipc.errors import ControlError, Unreachable
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def list_(files: tuple[str, ...], as_json: bool, run_dir: str | None, daemon: st
     if as_json:
         click.echo(json_list({"name": name, "public_key": key, "admitted_as": role} for name, key, role in rows))
         return
+    say_if_none(rows, "there are no keys; `regrow keys add NAME` makes one")
     for name, key, role in rows:
         click.echo(f"{name:<16}  {key}  {role or 'not among the [hub] clients of the file'}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regrow.daemon.cli.output import dumps, screen
+from regrow.daemon.cli.report import say_if_none
 from regrow.daemon.cli.status import ask
 from regrow.ipc.errors import Refused
 from regrow.workers.system.logs import Follower, logged_names, tail_lines
@@ -31,9 +32,12 @@ class Printer:
         self._prefixed = prefixed
         self._as_json = as_json
         self._colours: dict[str, str] = {}
+        self.names: set[str] = set()
+        """Whose lines were printed."""
 
     def line(self, name: str, text: str) -> None:
         """Print one line at once: somebody may be waiting for it."""
+        self.names.add(name)
         if self._as_json:
             print(dumps({"name": name, "line": text}), flush=True)
         elif self._prefixed:
@@ -83,6 +87,8 @@ def show_logs(client: ControlClient, names: Sequence[str], *, follow: bool, limi
         for name in logged_names(log_dir) if chosen is None else chosen:
             for text in tail_lines(log_dir, name, limit):
                 printer.line(name, text)
+        if limit and not as_json:
+            say_if_none(printer.names, "nothing has been printed yet")
         return
     try:
         with Follower(log_dir, chosen, limit) as follower:

@@ -20,6 +20,7 @@ from regrow.daemon.cli.options import (
     reach,
 )
 from regrow.daemon.cli.output import dumps, one_line, screen
+from regrow.daemon.cli.report import say_if_none
 from regrow.daemon.cli.status import ask, show_status
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def events(
             found = client.request("events", names=list(names), **fields)
             if not found and names:
                 ask(client, names)  # refuses who is not there
+            if not as_json:
+                say_if_none(found, "there are no such events")
             _print_events(found, as_json)
             return
         from regrow.daemon.cli.follow import follow as following

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Sized
 
 from regrow.config.exits import INTERNAL, REFUSED, UNREACHABLE, USAGE
 from regrow.config.readable import BYTES, quoted
@@ -72,6 +73,12 @@ def say(message: str) -> None:
         print(f"regrow: {line}", file=sys.stderr, flush=True)
     except OSError:
         pass  # nobody reads stderr: the exit status has to do
+
+
+def say_if_none(found: Sized, what: str) -> None:
+    """That a list is empty, for people: on stderr, so that who counts lines of the output counts none."""
+    if not found:
+        say(what)
 
 
 def _shortened(word: str) -> str:

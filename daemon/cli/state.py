@@ -12,7 +12,7 @@ from regrow.daemon.cli import state_store, state_waiting
 from regrow.daemon.cli.options import AgentName, Text, debug_option, format_option
 from regrow.daemon.cli.output import dumps, json_list, one_line
 from regrow.daemon.cli.replies import as_text
-from regrow.daemon.cli.report import Failed
+from regrow.daemon.cli.report import Failed, say_if_none
 from regrow.daemon.cli.stores import Which, of_store, refuse_living
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ def list_owners(which: Which, *, as_json: bool) -> None:
     if as_json:
         click.echo(json_list({"name": one.name, "keys": one.keys, "bytes": one.bytes} for one in found))
         return
+    say_if_none(found, "no agent keeps anything yet")
     for one in found:
         click.echo(f"{one.name:<16}  {one.keys:>9} keys  {one.bytes:>12} bytes")
 
@@ -161,6 +162,7 @@ def list_keys(which: Which, name: str, prefix: str | None, *, as_json: bool) -> 
     if as_json:
         click.echo(json_list({"key": key_to_json(row), "bytes": len(value)} for row, value in found))
         return
+    say_if_none(found, f"{name} keeps no key that begins so")
     for row, value in found:
         shown = one_line(dumps(value_to_json(value)))
         shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"

@@ -11,6 +11,7 @@ import msgspec
 from regrow.config.exits import REFUSED
 from regrow.daemon.cli.options import format_option
 from regrow.daemon.cli.output import about, clock, json_list, one_line
+from regrow.daemon.cli.report import say_if_none
 from regrow.daemon.cli.stores import Which, of_store
 from regrow.ipc.errors import StoreDamaged
 
@@ -43,6 +44,7 @@ def boxes(which: Which, as_json: bool) -> None:
     if as_json:
         click.echo(json_list(found))
         return
+    say_if_none(found, "there are no posts, and have been none")
     now = time.time()
     for fact in found:
         age = f"the oldest for {about(max(now - fact['oldest'], 0))}" if fact["oldest"] is not None else ""
@@ -74,6 +76,7 @@ def show(found: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         click.echo(json_list(found))
         return
+    say_if_none(found, "no post is put off, and there are no schedules")
     for fact in found:
         what = fact["schedule"] or f"id {fact['id']}"
         click.echo(one_line(f"{clock(fact['at'])}  {fact['name']:<16}  {fact['handler']:<16}  {what}"))

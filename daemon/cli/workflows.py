@@ -15,7 +15,7 @@ from regrow.daemon.cli.options import Plain, Text, daemon_options, debug_option,
 from regrow.daemon.cli.output import clock, dumps, json_list, one_line, span
 from regrow.daemon.cli.replies import as_json as json_of
 from regrow.daemon.cli.replies import as_plain, as_text
-from regrow.daemon.cli.report import Failed
+from regrow.daemon.cli.report import Failed, say_if_none
 from regrow.daemon.cli.talk import arguments
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def list_(name: str | None, as_json: bool, run_dir: str | None, daemon: str | No
     if as_json:
         click.echo(json_list(as_plain(run) for run in found))
         return
+    say_if_none(found, "there are no runs" + (f" of {name}" if name else ""))
     for run in found:
         click.echo(line_of(run, time.time()).rstrip())
 
