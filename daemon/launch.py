@@ -9,6 +9,7 @@ Source: memfd_create(2), setsid(2), sd_notify(3).
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import sys
@@ -72,6 +73,7 @@ def _detached(plan: Plan, timeout_s: float | None) -> int:
     os.makedirs(plan.daemon.log_dir, exist_ok=True)
     log_path = os.path.join(plan.daemon.log_dir, LOG_NAME)
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    _claim(log)
     said_before = os.fstat(log).st_size
     pid = os.fork()
     if pid == 0:
@@ -81,6 +83,8 @@ def _detached(plan: Plan, timeout_s: float | None) -> int:
     except KeyboardInterrupt:
         complain(f"{name} goes on starting: see `regrow status --name {name}`")
         raise
+    if ready is not False and not _claim(log):  # who still had it at first may have gone since
+        _complain_of_others(log, log_path)
     if ready is None:
         complain(f"{name} is not ready after {timeout_s:g} s and goes on starting: see `regrow status --name {name}`")
         return exits.REFUSED
@@ -92,6 +96,31 @@ def _detached(plan: Plan, timeout_s: float | None) -> int:
         sys.stderr.write(said.read())
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status) or exits.REFUSED
+
+
+def _claim(log: int) -> bool:
+    """
+    Lock the daemon's log, for it and all that it starts; whether nobody else has it. Logs of children are locked alike.
+
+    Source: flock(2): a lock is the open file's, whoever has inherited that.
+    """
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks
+    return True
+
+
+def _complain_of_others(log: int, path: str) -> None:
+    """Say that another daemon writes there too: to who starts this one, and to who reads the file."""
+    why = "another daemon writes there too: give each a log_dir of its own"
+    complain(f"cannot have {path} alone: {why}")
+    try:
+        os.write(log, f"regrow: cannot have {path} alone: {why}\n".encode(errors="surrogateescape"))
+    except OSError:
+        pass  # a full disk is no reason to stop
 
 
 def _be_detached(plan: Plan, log: int, notify_address: str) -> NoReturn:

@@ -162,6 +162,31 @@ def test_detach(tree: Tree, config: Config) -> None:
     assert "refuses to start" in done.stderr + (tree.directory / "log" / "a.log").read_text()
 
 
+def test_two_in_one_log_dir(tree: Tree, config: Config) -> None:
+    """Who is detached second says so, there and in the file; both run. Alone, nothing is said: not after a restart."""
+    config.supervisor("top", "a:P")
+    config.write()
+    tree.output.touch()
+    other = tree.directory / "other.toml"
+    other.write_text(tree.file.read_text().replace(f'{tree.directory}/run"', f'{tree.directory}/run-2"'))
+    log = tree.directory / "log" / "daemon.log"
+    for _ in range(2):
+        assert regrow("up", "--detach", tree.file).stderr == ""
+        try:
+            second = regrow("up", "--detach", other)
+            assert second.returncode == 0
+            said = f"regrow: cannot have {log} alone: another daemon writes there too: give each a log_dir of its own\n"
+            assert second.stderr == said
+            assert said in log.read_text()
+            again = regrow("up", "--detach", other)
+            assert again.returncode != 0
+            assert "another daemon writes there" not in again.stderr, "it does not start, and shares nothing"
+        finally:
+            regrow("down", "--run-dir", tree.directory / "run-2")
+            regrow("down", "--run-dir", tree.run_dir)
+        log.write_text("")
+
+
 def test_failed_first_start(tree: Tree, config: Config) -> None:
     """Exit 1, the child and its reason on stderr; those that had started are stopped."""
     config.supervisor("top", "sup").supervisor("sup", "a:P bad:P", actors={"bad": {"plan": "fail"}})
