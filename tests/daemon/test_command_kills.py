@@ -24,6 +24,7 @@ from wire import TIMEOUT_S
 
 from regrow.ipc import NoProcess, ProcessDown, Refused
 from regrow.ipc.commands import Command
+from regrow.workers.system.commands_below import children_of
 
 T = TypeVar("T")
 
@@ -225,16 +226,12 @@ def soon(begin: Callable[[], T]) -> T:
             assert time.monotonic() < end_s
 
 
-def victim_pid(desk: Desk, victim: str) -> int | None:
-    """The worker, or its oldest runner if there is any."""
+def victims(desk: Desk, victim: str) -> list[int]:
+    """The worker, or all its runners: one of them has the command, if that has begun."""
     pid: int | None = desk.tree.entry(WORKER)["pid"]
-    if pid is None or victim == "worker":
-        return pid
-    try:
-        runners = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return None
-    return int(runners[0]) if runners else None
+    if pid is None:
+        return []
+    return [pid] if victim == "worker" else children_of(pid)
 
 
 def strike(desk: Desk, command: Command, victim: str) -> None:
@@ -242,9 +239,8 @@ def strike(desk: Desk, command: Command, victim: str) -> None:
     if victim == "requester":
         command.close()
         return
-    pid = victim_pid(desk, victim)
-    with contextlib.suppress(ProcessLookupError):
-        if pid is not None:
+    for pid in victims(desk, victim):
+        with contextlib.suppress(ProcessLookupError):
             procs.kill(pid)
     command.cancel()
     with contextlib.suppress(ProcessDown, Refused):

@@ -378,8 +378,13 @@ def test_first_to_go_when_memory_is_short(desk: Desk, words: list[str], user: st
 
 def test_processes(desk: Desk) -> None:
     """A command sees no processes but its own, unless it is to share them."""
-    assert sh(desk, "echo $$").stdout == b"2\n"
-    assert int(sh(desk, "echo $$", share_processes=True).stdout) > 2
+    listed = "set -- /proc/[0-9]*; echo $#; readlink /proc/self/ns/pid"
+    (count, own), (others, shared) = (
+        sh(desk, listed, share_processes=shares).stdout.decode().split() for shares in (False, True)
+    )
+    assert count == "2"  # the runner and the shell
+    assert int(others) > 2
+    assert own != os.readlink("/proc/self/ns/pid") == shared
     with pytest.raises(BadRequest, match="both isolate and share"):
         sh(desk, "true", share_processes=True, isolate=["processes"])
     with pytest.raises(BadRequest, match="cannot isolate moon"):

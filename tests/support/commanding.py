@@ -17,6 +17,7 @@ from wire import TIMEOUT_S
 
 from regrow.ipc import Client
 from regrow.ipc.commands import Command
+from regrow.workers.system.commands_below import children_of
 
 WORKER = "regrow.commands"
 MODES = {"own": False, "shared": True}
@@ -65,15 +66,17 @@ class Desk:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
     def settle(self) -> None:
-        """Wait until the worker has no children, and no directory: runners end a moment after they have told of it."""
-        pid = self.tree.pid(WORKER)
-        listing = Path(f"/proc/{pid}/task/{pid}/children")
+        """Wait until no runner has children, and there is no directory: a moment after the end has been told."""
         deadline_s = time.monotonic() + TIMEOUT_S
-        while (pids := listing.read_text().split()) or self.folders():
+        while (pids := self.working()) or self.folders():
             assert time.monotonic() < deadline_s, f"the worker still has {pids} {self.folders()}"
             if pids:
-                procs.wait_dead(int(pids[0]), 0.05)
+                procs.wait_dead(pids[0], 0.05)
             os.sched_yield()
+
+    def working(self) -> list[int]:
+        """The children of the runners, of which some may wait for the next command."""
+        return [below for pid in children_of(self.tree.pid(WORKER)) for below in children_of(pid)]
 
     def events(self, kind: str) -> list[str]:
         """The texts of all events of that kind."""

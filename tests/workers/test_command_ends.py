@@ -18,8 +18,9 @@ from regrow.ipc.commands_request import request_of
 from regrow.ipc.commands_wire import Ended
 from regrow.workers.system import commands_child
 from regrow.workers.system.commands_child import Person
+from regrow.workers.system.commands_job import Job, Lines, Place, Post
 from regrow.workers.system.commands_run import TOO_LITTLE, TOO_MUCH
-from regrow.workers.system.commands_runner import Job, be_runner
+from regrow.workers.system.commands_runner import be_runner
 
 COUNTED = "low 0\nhigh 0\nmax 9\noom {}\noom_kill {}\noom_group_kill 1\n"
 
@@ -38,17 +39,16 @@ def ended(words: list[str], group_fd: int, directory: Path, monkeypatch: pytest.
     worker, its_worker = socket.socketpair()
     host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
     start = commands_child.start
+    post = Post(Place(0, ("here",), None), its_worker, (os.geteuid(), os.getegid()), host_proc, marker="")
     job = Job(
-        run=1, request=request_of(words, timeout=TIMEOUT_S), executable="/bin/sh", connection=theirs, requester_fd=-1,
-        worker=its_worker, worker_ids=(os.geteuid(), os.getegid()), person=Person(os.geteuid(), os.getegid(), ()),
-        may_become=False, work_dir=str(directory), spaces=0, limits=Limits(), limits_group=True,
-        counts_processes=False, group_fd=group_fd, host_proc=host_proc, marker="",
-        deadline_s=time.monotonic() + TIMEOUT_S, queued_s=0.0,
+        run=1, request=request_of(words, timeout=TIMEOUT_S), executable="/bin/sh",
+        person=Person(os.geteuid(), os.getegid(), ()), may_become=False, work_dir=str(directory), limits=Limits(),
+        limits_group=True, counts_processes=False, deadline_s=time.monotonic() + TIMEOUT_S, queued_s=0.0,
     )  # fmt: skip
     pid = os.fork()
     if pid == 0:
         monkeypatch.setattr(commands_child, "start", lambda launch, _group: start(launch, -1))
-        be_runner(job)
+        be_runner(post, job, Lines(theirs, group_fd=group_fd))
     os.close(host_proc)
     with ours, theirs, worker, its_worker:
         theirs.close()

@@ -15,7 +15,7 @@ from forks import in_fork
 
 from regrow.workers.system import commands_below
 from regrow.workers.system.commands_crowd import Crowd
-from regrow.workers.system.commands_shares import CROWD, LEAST, Shares, level_of
+from regrow.workers.system.commands_shares import COMMAND, CROWD, LEAST, Shares, level_of
 
 WEIGHTS = (
     1024, 820, 655, 526, 423, 335, 272, 215, 172, 137, 110, 87, 70, 56, 45, 36, 29, 23, 18, 15,
@@ -25,9 +25,9 @@ WEIGHTS = (
 
 @pytest.mark.parametrize("sessions", [1, 2, 3, 5, 10, 20, 40, 60])
 def test_together_they_count_as_one(sessions: int) -> None:
-    """Neither more than one session would, nor much less."""
+    """Not much less than one session of a command, and as long as levels go down, no more; never more than any one."""
     together = sessions * WEIGHTS[level_of(sessions)]
-    assert 1024 * 0.75 <= together <= 1024 * 1.05
+    assert WEIGHTS[COMMAND] * 0.75 <= together <= (WEIGHTS[COMMAND] if level_of(sessions) < LEAST else 1024) * 1.05
 
 
 CLONE_NEWPID = 0x20000000
@@ -65,7 +65,7 @@ def test_sessions_are_lowered() -> None:
 def lower_them() -> None:
     """With one child, and then with ten."""
     with below_us() as (shares, fork):
-        for count, level in ((1, 0), (9, 11)):
+        for count, level in ((1, COMMAND), (9, COMMAND + 11)):
             pids = fork(count)
             shares.look()
             assert [nice_of(pid) for pid in pids] == [level] * len(pids)

@@ -24,13 +24,17 @@ from regrow.workers import clone
 from regrow.workers.system import commands_calls as calls
 
 NOT_RUN = 127
+"""The exit status of a child that never ran its program."""
+
 LONGEST_SUBJECT = 500
 """Characters of a path that are told of: a failure is read at once."""
 
-"""The exit status of a child that never ran its program."""
-
 IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTTOU, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
 """What this process or those before it ignore or handle; a program must begin with the defaults."""
+
+
+Streams = tuple[int, int, int]
+"""The descriptors that become stdin, stdout and stderr."""
 
 
 class Person(Struct, frozen=True):
@@ -55,7 +59,7 @@ class Launch(Struct, frozen=True):
     limits_processes: bool
     nice: int
     drops_capabilities: bool
-    streams: tuple[int, int, int]
+    streams: Streams
     host_proc: int
 
 
@@ -168,7 +172,7 @@ def _offer_memory(host_proc: int) -> None:
         os.close(fd)
 
 
-def _place(streams: tuple[int, int, int]) -> None:
+def _place(streams: Streams) -> None:
     """All of them are above 2: the runner keeps those numbers for /dev/null."""
     for number, fd in enumerate(streams):
         os.dup2(fd, number)

@@ -1,5 +1,6 @@
 """
-The runners, one for each command: made, watched, buried, and cleaned up after when something has killed one.
+The runners, one for each command that runs: made, watched, used again, buried, and cleaned up after when something has
+killed one.
 
 The worker adopts what a killed runner leaves; a living one adopts for itself. So whoever is a child of the worker and
 none of its own is debris, and is killed.
@@ -19,13 +20,17 @@ import msgspec
 from regrow.ipc import commands_wire as wire
 from regrow.workers import clone
 from regrow.workers.system.commands_folder import remove_folder
+from regrow.workers.system.commands_job import FREE, Job, Lines, Place, Post, hand_over
 from regrow.workers.system.commands_news import News
 from regrow.workers.system.commands_rules import Granted
-from regrow.workers.system.commands_runner import Job, be_runner
+from regrow.workers.system.commands_runner import be_runner
 from regrow.workers.system.commands_space import can_have_processes, spaces_for
 from regrow.workers.system.commands_tree import children, kill_all
 from regrow.workers.system.commands_visitor import Visitor, shown
 from regrow.workers.system.commands_watch import IN, Watch
+
+IDLE_S, MOST_IDLE = 5.0, 8
+"""How long a runner waits for another command, and how many wait."""
 
 OVERDUE_S = 30.0
 """How long after the deadline of a command its runner is killed: it has been stopped, or hangs."""
@@ -48,22 +53,35 @@ class Group(Protocol):
     def remove(self) -> str: ...
 
 
-class Runner:
-    """A runner as the worker sees it. `is_busy` until its command has ended, `is_alive` until it has itself."""
+class Task:
+    """A command that a runner has. `is_busy` until it has ended, `is_told` once that is known."""
 
-    def __init__(self, run: int, pid: int, visitor: Visitor, worker: socket.socket, work_dir: str) -> None:
+    def __init__(self, run: int, visitor: Visitor, work_dir: str, group: Group | None) -> None:
         self.run = run
+        self.visitor = visitor
+        self.work_dir = work_dir
+        self.group = group
+        self.is_busy = True
+        self.is_told = False
+        self.overdue_s = visitor.due_s + OVERDUE_S
+
+    @property
+    def request(self) -> wire.Request:
+        assert self.visitor.request is not None
+        return self.visitor.request
+
+
+class Runner:
+    """A runner as the worker sees it; one without a task waits for one, until `idle_until_s`."""
+
+    def __init__(self, pid: int, place: Place, worker: socket.socket, task: Task) -> None:
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
-        self.visitor = visitor
+        self.place = place
         self.worker = worker
-        self.work_dir = work_dir
-        self.group: Group | None = None
-        self.is_busy = True
+        self.task: Task | None = task
         self.is_alive = True
-        self.is_ended = False
-        assert visitor.request is not None
-        self.overdue_s = visitor.due_s + OVERDUE_S
+        self.idle_until_s = 0.0
 
 
 class Crew:
@@ -76,7 +94,8 @@ class Crew:
         self._group = _prepared(group)
         self._changed = changed
         self._runners: dict[int, Runner] = {}
-        self._cleaners: dict[int, Runner] = {}
+        self._idle: list[Runner] = []
+        self._cleaners: dict[int, Task] = {}
         self._last_run = 0
         self._has_processes: bool | None = None
         self._ids = (os.geteuid(), os.getegid())
@@ -85,7 +104,7 @@ class Crew:
     @property
     def busy(self) -> int:
         """How many commands run."""
-        return sum(runner.is_busy for runner in self._runners.values())
+        return sum(runner.task is not None and runner.task.is_busy for runner in self._runners.values())
 
     @property
     def is_empty(self) -> bool:
@@ -93,74 +112,77 @@ class Crew:
 
     def start(self, visitor: Visitor, granted: Granted) -> None:
         """
-        Make a runner for this visitor, which is its own from now on.
+        Give this visitor, which is the crew's own from now on, a runner.
 
         Raises:
             OSError: there is none, and nothing of it is left.
         """
         self._last_run += 1
-        run = self._last_run
-        work_dir = os.path.join(self._folder, str(run))
+        work_dir = os.path.join(self._folder, str(self._last_run))
         os.mkdir(work_dir, 0o700)
-        group, is_limited = self._make_group(run, granted)
+        group, is_limited = self._make_group(self._last_run, granted)
+        task = Task(self._last_run, visitor, work_dir, group)
         group_fd = -1
-        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         try:
             group_fd = group.open() if group is not None else -1
-            job = self._job(run, visitor, granted, work_dir, there, group_fd, is_limited)
-            pid = clone.fork_into(spaces=job.spaces) if job.spaces else os.fork()
-            if pid == 0:
-                be_runner(job)
+            lines = Lines(visitor.connection, visitor.pidfd, group_fd)
+            self._give(task, self._place(task.request, granted), self._job(task, granted, is_limited), lines)
         except OSError:
-            here.close()
             remove_folder(work_dir)
             if group is not None:
                 group.remove()
             raise
         finally:
-            there.close()
             if group_fd >= 0:
                 os.close(group_fd)
-        self._born(Runner(run, pid, visitor, here, work_dir), group)
 
-    def _born(self, runner: Runner, group: Group | None) -> None:
-        runner.group = group
+    def _give(self, task: Task, place: Place, job: Job, lines: Lines) -> None:
+        """To the runner in that place that has waited least, for the others may end soon; or to a new one."""
+        waiting = next((runner for runner in reversed(self._idle) if runner.place == place), None)
+        if waiting is not None and hand_over(waiting.worker, job, lines):
+            self._idle.remove(waiting)
+            waiting.task = task
+        else:
+            self._make(task, place, job, lines)
+
+    def _make(self, task: Task, place: Place, job: Job, lines: Lines) -> None:
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        with there:
+            try:
+                pid = clone.fork_into(spaces=place.spaces) if place.spaces else os.fork()
+                if pid == 0:
+                    marker = os.environ.get("REGROW_CHILD", "")
+                    be_runner(Post(place, there, self._ids, self._proc, marker), job, lines)
+            except OSError:
+                here.close()
+                raise
+        self._born(Runner(pid, place, here, task))
+
+    def _born(self, runner: Runner) -> None:
         runner.worker.setblocking(False)
         self._runners[runner.pid] = runner
         self._watch.add(runner.worker.fileno(), IN, lambda _: self._hear(runner))
         self._watch.add(runner.pidfd, IN, lambda _: self._died(runner))
 
-    def _job(
-        self,
-        run: int,
-        visitor: Visitor,
-        granted: Granted,
-        work_dir: str,
-        worker: socket.socket,
-        group_fd: int,
-        is_limited: bool,
-    ) -> Job:
-        request = granted.request
+    def _place(self, request: wire.Request, granted: Granted) -> Place:
         if self._has_processes is None:
-            self._has_processes = can_have_processes(work_dir)
+            self._has_processes = can_have_processes(self._folder)
+        own_processes = self._has_processes and not request.shares_processes
+        spaces = spaces_for(request.isolate, own_processes=own_processes)
+        return Place(spaces, request.isolate, granted.limits.processes)
+
+    def _job(self, task: Task, granted: Granted, is_limited: bool) -> Job:
+        visitor = task.visitor
         return Job(
-            run=run,
-            request=request,
+            run=task.run,
+            request=granted.request,
             executable=granted.executable,
-            connection=visitor.connection,
-            requester_fd=visitor.pidfd,
-            worker=worker,
-            worker_ids=self._ids,
             person=visitor.person,
             may_become=visitor.is_operator,
-            work_dir=work_dir,
-            spaces=spaces_for(request.isolate, own_processes=self._has_processes and not request.shares_processes),
+            work_dir=task.work_dir,
             limits=granted.limits,
             limits_group=is_limited,
             counts_processes=granted.counts_processes,
-            group_fd=group_fd,
-            host_proc=self._proc,
-            marker=os.environ.get("REGROW_CHILD", ""),
             deadline_s=visitor.due_s,
             queued_s=time.monotonic() - visitor.arrived_s,
         )
@@ -189,39 +211,53 @@ class Crew:
                 self._watch.forget(runner.worker.fileno())  # its death is about to be told
                 return
             for kind, payload in wire.Frames().feed(said):
-                self._told(runner, kind, payload)
+                if kind == FREE:
+                    self._free(runner)
+                elif runner.task is not None:
+                    self._told(runner.task, kind, payload)
 
-    def _told(self, runner: Runner, kind: int, payload: bytes) -> None:
-        visitor = runner.visitor
-        assert visitor.request is not None
+    def _told(self, task: Task, kind: int, payload: bytes) -> None:
         if kind == wire.STARTED:
             pid = msgspec.msgpack.decode(payload, type=wire.Started).pid
-            text = f"command {runner.run}: {shown(visitor.request)} (pid {pid}) for {visitor.who}"
+            text = f"command {task.run}: {shown(task.request)} (pid {pid}) for {task.visitor.who}"
             self._news.tell("command_started", text)
             return
         if kind == wire.ENDED:
-            self._tell_end(runner, msgspec.msgpack.decode(payload, type=wire.Ended))
+            self._tell_end(task, msgspec.msgpack.decode(payload, type=wire.Ended))
         elif kind == wire.REFUSED:
             refusal = msgspec.msgpack.decode(payload, type=wire.Refusal)
-            self._news.tell("command_refused", f"{shown(visitor.request)} for {visitor.who}: {refusal.text}")
-        runner.is_ended = True
-        runner.is_busy = False
+            self._news.tell("command_refused", f"{shown(task.request)} for {task.visitor.who}: {refusal.text}")
+        task.is_told = True
+        task.is_busy = False
         self._changed()
 
-    def _tell_end(self, runner: Runner, ended: wire.Ended) -> None:
-        visitor = runner.visitor
-        assert visitor.request is not None
+    def _tell_end(self, task: Task, ended: wire.Ended) -> None:
         used = f"{ended.duration_s:.3f} s, {ended.cpu_user_s + ended.cpu_system_s:.3f} s of CPU"
-        end = described(ended)
-        line = f"command {runner.run}: {end} after {used}: {shown(visitor.request)} for {visitor.who}"
-        self._news.tell("command_ended", line)
+        text = f"command {task.run}: {described(ended)} after {used}: {shown(task.request)} for {task.visitor.who}"
+        self._news.tell("command_ended", text)
+
+    def _free(self, runner: Runner) -> None:
+        """It has nothing of its command any more, and waits for the next one."""
+        self._done(runner)
+        runner.idle_until_s = time.monotonic() + IDLE_S
+        self._idle.append(runner)
+        if len(self._idle) > MOST_IDLE:
+            self._dismiss(self._idle[0])
+
+    def _dismiss(self, runner: Runner) -> None:
+        """Let a runner that waits end."""
+        self._idle.remove(runner)
+        runner.worker.shutdown(socket.SHUT_WR)
 
     def _died(self, runner: Runner) -> None:
         """Bury it. If it was killed, what it has left is ours now."""
         self._hear(runner)
         os.waitpid(runner.pid, 0)
         runner.is_alive = False
-        runner.is_busy = False
+        if runner.task is not None:
+            runner.task.is_busy = False
+        if runner in self._idle:
+            self._idle.remove(runner)
         self._watch.forget(runner.worker.fileno())
         self._watch.forget(runner.pidfd)
         os.close(runner.pidfd)
@@ -237,15 +273,16 @@ class Crew:
         self._bury_cleaners()
         if is_clean and not self._has_debris(alive):
             for runner in [runner for runner in self._runners.values() if not runner.is_alive]:
+                del self._runners[runner.pid]
                 self._done(runner)
         self._changed()
 
     def _bury_cleaners(self) -> None:
         for pid in list(self._cleaners):
             if (status := os.waitpid(pid, os.WNOHANG))[0]:
-                runner = self._cleaners.pop(pid)
+                task = self._cleaners.pop(pid)
                 if status[1]:
-                    text = f"command {runner.run}: its directory {runner.work_dir} cannot be removed"
+                    text = f"command {task.run}: its directory {task.work_dir} cannot be removed"
                     self._news.tell("command_left", text)
 
     def _has_debris(self, alive: set[int]) -> bool:
@@ -253,36 +290,43 @@ class Crew:
         return any(pid not in alive and pid not in self._cleaners for pid in children())
 
     def _done(self, runner: Runner) -> None:
-        """Nothing of it lives: that is what the end of its connection says."""
-        del self._runners[runner.pid]
-        if runner.group is not None:
-            runner.group.kill()
-            runner.group.remove()
-        if not runner.is_ended:
-            self._tell_end(runner, wire.Ended(runner.run, "killed", text="its runner was killed"))
-        self._clean(runner)
-        runner.visitor.close()
+        """Nothing of its command lives: that is what the end of the connection says."""
+        task, runner.task = runner.task, None
+        if task is None:
+            return
+        if task.group is not None:
+            task.group.kill()
+            task.group.remove()
+        if not task.is_told:
+            self._tell_end(task, wire.Ended(task.run, "killed", text="its runner was killed"))
+        self._clean(task)
+        task.visitor.close()
 
-    def _clean(self, runner: Runner) -> None:
+    def _clean(self, task: Task) -> None:
         """What a killed runner could not remove may take long to remove: a process does it."""
         try:
-            os.rmdir(runner.work_dir)
+            os.rmdir(task.work_dir)
         except FileNotFoundError:
             pass
         except OSError:
             pid = os.fork()
             if pid == 0:
-                os._exit(0 if remove_folder(runner.work_dir) else 1)
-            self._cleaners[pid] = runner
+                os._exit(0 if remove_folder(task.work_dir) else 1)
+            self._cleaners[pid] = task
 
     def overdue(self) -> float | None:
-        """Kill the runners that are; when the next one will be, in monotonic seconds."""
+        """Kill the runners that are, and dismiss those that waited in vain; when there may be more, in monotonic s."""
         now_s = time.monotonic()
-        alive = [runner for runner in self._runners.values() if runner.is_alive]
-        for runner in alive:
-            if runner.overdue_s <= now_s:
-                self.kill(runner)
-        return min((runner.overdue_s for runner in alive if runner.overdue_s > now_s), default=None)
+        for runner in [runner for runner in self._idle if runner.idle_until_s <= now_s]:
+            self._dismiss(runner)
+        due_s = [runner.idle_until_s for runner in self._idle]
+        for runner in self._runners.values():
+            if runner.is_alive and runner.task is not None:
+                if runner.task.overdue_s <= now_s:
+                    self.kill(runner)
+                else:
+                    due_s.append(runner.task.overdue_s)
+        return min(due_s, default=None)
 
     def kill(self, runner: Runner) -> None:
         signal.pidfd_send_signal(runner.pidfd, signal.SIGKILL)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import resource
 import select
 import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,13 +17,12 @@ from regrow.workers import clone
 from regrow.workers.system import commands_child as child
 from regrow.workers.system.commands_below import children_of
 from regrow.workers.system.commands_folder import remove_folder
+from regrow.workers.system.commands_job import Job, Lines, Post
 from regrow.workers.system.commands_pipes import Input, Output
-from regrow.workers.system.commands_shares import Shares, be_first
+from regrow.workers.system.commands_shares import Shares, be_first, be_last
 from regrow.workers.system.commands_tree import end_all, group_number
+from regrow.workers.system.commands_used import Used
 from regrow.workers.system.commands_watch import GONE, IN, OUT, Watch
-
-if TYPE_CHECKING:
-    from regrow.workers.system.commands_runner import Job
 
 OUTBOX_BYTES = 1 << 18
 """Output that the requester has not taken yet; beyond it the command has to wait."""
@@ -41,18 +38,21 @@ TOO_LITTLE = "the machine, or a group above its own, was out of memory: commands
 
 
 class Run:
-    """`launch` makes a launch of three descriptors."""
+    """`launch` makes a launch with these streams."""
 
-    def __init__(self, job: Job, launch: Callable[[int, int, int], child.Launch]) -> None:
+    def __init__(self, post: Post, job: Job, lines: Lines, launch: Callable[[child.Streams], child.Launch]) -> None:
+        self._post = post
         self._job = job
+        self._lines = lines
         self._launch = launch
+        self._used = Used()
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._outputs = (
             Output(wire.STDOUT, job.request.stdout_limit, self._null),
             Output(wire.STDERR, job.request.stderr_limit, self._null),
         )
         self._watch = Watch()
-        self._input = Input(job.connection, self._watch.forget) if job.request.feeds else None
+        self._input = Input(lines.connection, self._watch.forget) if job.request.feeds else None
         self._outbox = bytearray()
         self._cause = ("", "")
         self._failure: child.Failure | None = None
@@ -60,38 +60,44 @@ class Run:
         self._pid = 0
         self._at = time.time()
         self._began_s = time.monotonic()
-        self._shares = Shares(job.host_proc)
+        self._shares = Shares(post.host_proc)
+        self._opened: list[int] = []
 
-    def to_its_end(self) -> None:
-        """Run it, end it, and tell of it."""
-        job = self._job
-        job.connection.setblocking(False)
-        self._watch.add(job.connection.fileno(), GONE, self._heard)
-        self._watch.add(job.worker.fileno(), IN, lambda _: self._end("cancelled", "the commands worker ends"))
-        if job.requester_fd >= 0:
-            self._watch.add(job.requester_fd, IN, lambda _: self._end("cancelled", "its requester has died"))
+    def to_its_end(self) -> bool:
+        """Run it, end it, and tell of it; whether nothing of it is left, here either."""
+        lines = self._lines
+        lines.connection.setblocking(False)
+        self._watch.add(lines.connection.fileno(), GONE, self._heard)
+        self._watch.add(self._post.worker.fileno(), IN, lambda _: self._end("cancelled", "the commands worker ends"))
+        if lines.requester_fd >= 0:
+            self._watch.add(lines.requester_fd, IN, lambda _: self._end("cancelled", "its requester has died"))
         try:
             self._begin()
         except OSError as error:
             self._failure = child.Failure("start a process", error.errno or 0)
         while not self._dead and not self._cause[0] and self._failure is None:
             self._turn()
-        self._finish()
+        is_clean = self._finish()
+        self._close()
+        return is_clean and self._pid > 0
 
     # while it runs
 
     def _begin(self) -> None:
         feed = self._input
         out, err = (output.write_fd for output in self._outputs)
-        reaped = orphans_told()
-        self._watch.add(reaped, IN, lambda _: self._reap(reaped))
+        told_fd, wake_fd = orphans_told()
+        self._opened += told_fd, wake_fd
+        self._watch.add(told_fd, IN, lambda _: self._reap(told_fd))
         try:
             stdin = feed.read_fd if feed is not None else self._null
-            self._pid, status_fd = child.start(self._launch(stdin, out, err), self._job.group_fd)
+            self._pid, status_fd = child.start(self._launch((stdin, out, err)), self._lines.group_fd)
         finally:
             for fd in (out, err, *((feed.read_fd,) if feed is not None else ())):
                 os.close(fd)
-        self._watch.add(os.pidfd_open(self._pid), IN, lambda _: self._died())
+        pidfd = os.pidfd_open(self._pid)
+        self._opened += status_fd, pidfd
+        self._watch.add(pidfd, IN, lambda _: self._died())
         self._watch.add(status_fd, IN, lambda _: self._executed(status_fd))
         for output in self._outputs:
             self._watch.add(output.fd, IN, lambda _, output=output: self._take(output))  # type: ignore[misc]
@@ -118,7 +124,7 @@ class Run:
         is_fed = feed is not None and not feed.waiting
         if feed is not None:
             self._watch.want(feed.fd, OUT if feed.waiting else 0)
-        self._watch.want(self._job.connection.fileno(), GONE | (OUT if self._outbox else 0) | (IN if is_fed else 0))
+        self._watch.want(self._lines.connection.fileno(), GONE | (OUT if self._outbox else 0) | (IN if is_fed else 0))
 
     def _heard(self, events: int) -> None:
         if events & GONE:
@@ -132,14 +138,15 @@ class Run:
     def _executed(self, status_fd: int) -> None:
         self._failure = child.read_failure(status_fd)
         self._watch.forget(status_fd)
-        os.close(status_fd)
         if self._failure is None:
-            be_first(self._job.host_proc, now=True)
-            self._say(wire.pack(wire.STARTED, Started(self._job.run, self._host_pid())))
+            pid = self._host_pid()
+            be_first(self._post.host_proc)
+            self._shares.begin(pid)
+            self._say(wire.pack(wire.STARTED, Started(self._job.run, pid)))
 
     def _host_pid(self) -> int:
         """The command's pid as the daemon sees it; it is the oldest of our children."""
-        found = children_of("self", self._job.host_proc)
+        found = children_of("self", self._post.host_proc)
         return found[0] if found else self._pid
 
     def _take(self, output: Output) -> None:
@@ -159,7 +166,7 @@ class Run:
             if found.si_pid == self._pid:
                 self._dead = True
                 return
-            os.waitpid(found.si_pid, 0)
+            self._used.bury(found.si_pid)
 
     def _end(self, reason: str, text: str) -> None:
         self._cause = (reason, text)
@@ -168,14 +175,14 @@ class Run:
         """Tell the worker and, behind what it has been told already, the requester."""
         self._outbox += said
         try:
-            self._job.worker.send(said, socket.MSG_NOSIGNAL)
+            self._post.worker.send(said, socket.MSG_NOSIGNAL)
         except OSError:
             pass  # it has died, and so do we
 
     def _flush(self) -> None:
         try:
             while self._outbox:
-                sent = self._job.connection.send(self._outbox[:OUTBOX_BYTES], socket.MSG_NOSIGNAL)
+                sent = self._lines.connection.send(self._outbox[:OUTBOX_BYTES], socket.MSG_NOSIGNAL)
                 del self._outbox[:sent]
         except BlockingIOError:
             pass
@@ -184,21 +191,23 @@ class Run:
 
     # the end
 
-    def _finish(self) -> None:
+    def _finish(self) -> bool:
         lasted_s = time.monotonic() - self._began_s
         status = self._status() if self._dead else None
-        is_first = bool(self._job.spaces & clone.NEW_PIDS)
-        is_gone = end_all(self._job.group_fd, is_first=is_first, within_s=END_S)
-        be_first(self._job.host_proc, now=False)
+        is_first = bool(self._post.place.spaces & clone.NEW_PIDS)
+        is_gone = end_all(self._lines.group_fd, self._used, is_first=is_first, within_s=END_S)
+        be_last(self._post.host_proc)
         if is_gone:
             for output in self._outputs:
                 self._outbox += output.rest()
         ended = self._ended(status, lasted_s)
         if not is_gone:
             ended = msgspec.structs.replace(ended, text=f"{ended.text}; some of its processes do not die".lstrip("; "))
-        self._remove_directory()
+        # What is left of its directory, as where something is mounted, the worker removes.
+        is_removed = remove_folder(self._job.work_dir)
         self._say(wire.pack(wire.ENDED, ended))
         self._hand_over()
+        return is_gone and is_removed
 
     def _status(self) -> int:
         """How the command ended. Its process group ends with it; until it is reaped, the number is its own."""
@@ -206,10 +215,10 @@ class Run:
             os.killpg(self._pid, signal.SIGKILL)
         except OSError:
             pass
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        return os.waitstatus_to_exitcode(self._used.bury(self._pid)[1])
 
     def _ended(self, status: int | None, lasted_s: float) -> Ended:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = self._used
         reason, text, code, number = self._reason(status)
         failure = self._failure
         return Ended(
@@ -223,9 +232,9 @@ class Run:
             at=self._at,
             queued_s=self._job.queued_s,
             duration_s=lasted_s,
-            cpu_user_s=used.ru_utime,
-            cpu_system_s=used.ru_stime,
-            peak_memory_bytes=group_number(self._job.group_fd, "memory.peak") or used.ru_maxrss * 1024,
+            cpu_user_s=used.cpu_user_s,
+            cpu_system_s=used.cpu_system_s,
+            peak_memory_bytes=group_number(self._lines.group_fd, "memory.peak") or used.peak_memory_bytes,
             cut=(self._outputs[0].cut, self._outputs[1].cut),
         )
 
@@ -238,37 +247,45 @@ class Run:
         if status >= 0:
             return "exit", "", status, None
         name = _signal_name(-status)
-        if -status == signal.SIGKILL and group_number(self._job.group_fd, "memory.events", "oom_kill"):
-            own = group_number(self._job.group_fd, "memory.events", "oom")
+        if -status == signal.SIGKILL and group_number(self._lines.group_fd, "memory.events", "oom_kill"):
+            own = group_number(self._lines.group_fd, "memory.events", "oom")
             return "oom", TOO_MUCH if own else TOO_LITTLE, None, name
         if -status == signal.SIGXCPU:
             return "cpu", "it used more processor time than it may", None, name
         return "signal", "", None, name
 
-    def _remove_directory(self) -> None:
-        remove_folder(self._job.work_dir)  # what is left of it, as where something is mounted, the worker removes
-
     def _hand_over(self) -> None:
-        """Give the requester what it has not taken yet, and wait until it has; what it still feeds is dropped."""
+        """Give the requester what it has not taken yet; what it still feeds is dropped, until it has heard the end."""
         end_s = time.monotonic() + TOLD_S
-        connection = self._job.connection
+        connection = self._lines.connection
         self._flush()
         while self._outbox and self._may(connection, OUT, end_s):
             self._flush()
         try:
             connection.shutdown(socket.SHUT_WR)
-            while self._may(connection, IN, end_s) and connection.recv(1 << 16):
+            while self._input is not None and self._may(connection, IN, end_s) and connection.recv(1 << 16):
                 pass
         except OSError:
             pass  # it is gone
+
+    def _close(self) -> None:
+        """Leave no descriptor open that it did not find."""
+        signal.set_wakeup_fd(-1)
+        self._watch.close()
+        for output in self._outputs:
+            output.close()
+        if self._input is not None and self._input.is_open:
+            os.close(self._input.fd)
+        for fd in (*self._opened, self._null):
+            os.close(fd)
 
     def _may(self, connection: socket.socket, event: int, end_s: float) -> bool:
         """Wait for it, as long as the requester and the worker live."""
         poll = select.poll()
         poll.register(connection, event)
-        poll.register(self._job.worker, select.POLLIN)
-        if self._job.requester_fd >= 0:
-            poll.register(self._job.requester_fd, select.POLLIN)
+        poll.register(self._post.worker, select.POLLIN)
+        if self._lines.requester_fd >= 0:
+            poll.register(self._lines.requester_fd, select.POLLIN)
         ready = dict(poll.poll(max(0.0, end_s - time.monotonic()) * 1000))
         return ready.keys() == {connection.fileno()}
 
@@ -280,9 +297,9 @@ def _signal_name(number: int) -> str:
         return f"SIG{number}"  # a real-time signal
 
 
-def orphans_told() -> int:
-    """A descriptor that is readable when a child has died."""
+def orphans_told() -> tuple[int, int]:
+    """The ends of a pipe, the first of which is readable when a child has died."""
     told_fd, wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(wake_fd, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-    return told_fd
+    return told_fd, wake_fd

@@ -1,9 +1,10 @@
 """
-The runner of one command: its parent, the adopter of its orphans, and the one who speaks with its requester.
+The runner of commands, one at a time: their parent, the adopter of their orphans, and who speaks with their requesters.
 
 A process of its own, forked by the worker, so that nothing that a command does keeps the worker or another command
 waiting. It ends the command at its deadline, when it is cancelled, when its requester dies, and when the worker does.
-When it has said how the command ended, nothing of the command is left.
+When it has said how the command ended, nothing of the command is left. Then it waits for another one, if it is as it
+was born: to make a runner and its namespaces takes the kernel ten times as long as to run a small command.
 
 Source: architecture section 8.
 """
@@ -21,50 +22,21 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from msgspec import Struct
-
-from regrow.config.spec import Limits
 from regrow.ipc import commands_wire as wire
 from regrow.workers.system import commands_calls as calls
-from regrow.workers.system.commands_child import Launch, Person
+from regrow.workers.system.commands_child import Launch, Person, Streams
+from regrow.workers.system.commands_home import Home
+from regrow.workers.system.commands_job import FREE, Job, Lines, Post, take_over
 from regrow.workers.system.commands_rules import PATH
 from regrow.workers.system.commands_run import Run
-from regrow.workers.system.commands_space import CannotIsolate, furnish
-
-
-class Job(Struct, frozen=True):
-    """
-    All that a runner is given. Descriptors are -1 where there is none; `group_fd` is the command's control group,
-    `host_proc` /proc as the worker sees it, which stays writable when the runner's own is not.
-
-    `requester_fd` is a pidfd, `worker` a connection that ends with the worker, `worker_ids` its user and group.
-    `limits` are those that hold; `limits_group`: the control group holds that of processes; `counts_processes`: it
-    must be held.
-    """
-
-    run: int
-    request: wire.Request
-    executable: str
-    connection: socket.socket
-    requester_fd: int
-    worker: socket.socket
-    worker_ids: tuple[int, int]
-    person: Person
-    may_become: bool
-    work_dir: str
-    spaces: int
-    limits: Limits
-    limits_group: bool
-    counts_processes: bool
-    group_fd: int
-    host_proc: int
-    marker: str
-    deadline_s: float
-    queued_s: float
-
+from regrow.workers.system.commands_shares import be_last
+from regrow.workers.system.commands_space import CannotIsolate
 
 LONGEST_NAME = 80
 """Characters of a name that are repeated where there is no such user."""
+
+MOST_SERVED = 200
+"""Commands of one runner: whatever a mistake of ours may leave in it, does not add up."""
 
 
 class Refused(Exception):
@@ -75,18 +47,13 @@ class Refused(Exception):
         self.code = code
 
 
-def be_runner(job: Job) -> NoReturn:
+def be_runner(post: Post, job: Job, lines: Lines) -> NoReturn:
     """In the forked process: never returns into the worker's frames."""
     status = 70
     try:
         gc.disable()
-        _begin(job)
-        try:
-            launch = _prepare(job)
-        except Refused as refused:
-            _refuse(job, refused)
-        else:
-            Run(job, launch).to_its_end()
+        _begin(post, lines)
+        _serve(post, job, lines)
         status = 0
     except BaseException:  # noqa: BLE001 - the outermost frame of this process: it is told, and the worker cleans up
         sys.stderr.write(f"internal error in the runner of command {job.run}:\n{traceback.format_exc()}")
@@ -95,26 +62,59 @@ def be_runner(job: Job) -> NoReturn:
         os._exit(status)
 
 
-def _begin(job: Job) -> None:
+def _begin(post: Post, lines: Lines) -> None:
     """Be a process of our own, that ends with the worker."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
+    be_last(post.host_proc)
     calls.die_with_parent()
     calls.adopt_orphans()
-    kept = {0, 1, 2, job.connection.fileno(), job.requester_fd, job.worker.fileno(), job.group_fd, job.host_proc}
+    kept = {0, 1, 2, post.worker.fileno(), post.host_proc, *lines.numbers()}
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in kept:
             try:
                 os.close(int(name))
             except OSError:
                 pass  # the descriptor of the listing itself
-    if select.select([job.worker], [], [], 0)[0]:
+    if select.select([post.worker], [], [], 0)[0]:
         os._exit(0)  # the worker was dead before it could have told us by its death
 
 
-def _prepare(job: Job) -> Callable[..., Launch]:
+def _serve(post: Post, job: Job, lines: Lines) -> None:
+    """One command after the other, as long as the next one finds nothing of those before it."""
+    try:
+        home = _home(post, job)
+        for served in range(1, MOST_SERVED + 1):
+            launch = _prepare(post, job, home)
+            is_clean = Run(post, job, lines, launch).to_its_end()
+            lines.close()
+            if not is_clean or not home.is_as_it_was() or served == MOST_SERVED:
+                return
+            post.worker.send(wire.frame(FREE), socket.MSG_NOSIGNAL)
+            if (taken := take_over(post.worker)) is None:
+                return
+            job, lines = taken
+    except Refused as refused:
+        _refuse(post, lines, refused)
+
+
+def _home(post: Post, job: Job) -> Home:
+    """
+    Raises:
+        Refused.
+    """
+    try:
+        return Home(post, job.work_dir)
+    except OSError as error:
+        raise Refused("unavailable", f"cannot make {job.work_dir}: {error.strerror}") from None
+    except CannotIsolate as error:
+        hint = "" if os.geteuid() == 0 else ", or the daemon as root"
+        raise Refused("unavailable", f"{error}; run it without that isolation{hint}") from None
+
+
+def _prepare(post: Post, job: Job, home: Home) -> Callable[[Streams], Launch]:
     """
     Make everything ready that can be refused. Returns what makes the launch.
 
@@ -126,22 +126,18 @@ def _prepare(job: Job) -> Callable[..., Launch]:
     try:
         if person.is_change:
             os.chown(job.work_dir, person.uid, person.gid)
-        limited = furnish(request.isolate, job.spaces, job.work_dir, job.worker_ids, job.limits.processes)
     except OSError as error:
         raise Refused("unavailable", f"cannot make {job.work_dir}: {error.strerror}") from None
-    except CannotIsolate as error:
-        hint = "" if os.geteuid() == 0 else ", or the daemon as root"
-        raise Refused("unavailable", f"{error}; run it without that isolation{hint}") from None
-    limited = limited or job.limits_group
+    limited = home.holds_processes or job.limits_group
     if not limited and person.uid == 0 and job.counts_processes:
         hint = "needs a control group (systemd: Delegate=yes), process numbers of its own and 301 or more, or a user"
         raise Refused("unavailable", f"cannot limit root to {job.limits.processes} processes here: {hint}")
 
-    def launch(stdin: int, stdout: int, stderr: int) -> Launch:
+    def launch(streams: Streams) -> Launch:
         return Launch(
             executable=job.executable,
             argv=request.argv,
-            env=_environment(job, person),
+            env=_environment(post, job, person),
             cwd=request.cwd or job.work_dir,
             person=person,
             limits=job.limits,
@@ -149,8 +145,8 @@ def _prepare(job: Job) -> Callable[..., Launch]:
             limits_processes=not limited and job.counts_processes,
             nice=request.nice,
             drops_capabilities=bool(request.isolate) and os.geteuid() == 0,
-            streams=(stdin, stdout, stderr),
-            host_proc=job.host_proc,
+            streams=streams,
+            host_proc=post.host_proc,
         )
 
     return launch
@@ -176,21 +172,20 @@ def _person(job: Job) -> Person:
     return Person(entry.pw_uid, entry.pw_gid, groups, entry.pw_name, is_change=True)
 
 
-def _environment(job: Job, person: Person) -> dict[bytes, bytes]:
+def _environment(post: Post, job: Job, person: Person) -> dict[bytes, bytes]:
     """Nothing of the daemon's own, but the marker by which its processes are found."""
     plain = {"PATH": ":".join(PATH), "LANG": "C.UTF-8", "HOME": job.work_dir, "TMPDIR": job.work_dir}
     if person.name:
         plain |= {"USER": person.name, "LOGNAME": person.name}
     made = {name.encode(): os.fsencode(value) for name, value in plain.items()}
-    return {**made, **job.request.env, b"REGROW_CHILD": job.marker.encode()}
+    return {**made, **job.request.env, b"REGROW_CHILD": post.marker.encode()}
 
 
-def _refuse(job: Job, refused: Refused) -> None:
+def _refuse(post: Post, lines: Lines, refused: Refused) -> None:
     said = wire.pack(wire.REFUSED, wire.Refusal(refused.code, str(refused)))
-    job.worker.send(said)
-    job.connection.settimeout(1.0)
+    post.worker.send(said)
+    lines.connection.settimeout(1.0)
     try:
-        job.connection.sendall(said, socket.MSG_NOSIGNAL)
+        lines.connection.sendall(said, socket.MSG_NOSIGNAL)
     except OSError:
         pass  # it has gone
-

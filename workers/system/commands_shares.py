@@ -23,6 +23,9 @@ SOON_S, LATER_S, TURN_S = 0.05, 0.5, 2.0
 """When they are looked at: soon after it has begun or made more of them, and then less and less often; a crowd that
 grows no more, which takes tens of milliseconds to look at, least often."""
 
+COMMAND = 5
+"""The level of a command, and of the runner that makes it ready and clears it away."""
+
 LEAST = 19
 STEP = 1.25
 CROWD = 64
@@ -31,14 +34,19 @@ CROWD = 64
 MOST_LOOKED_AT = 5_000
 
 
-def be_first(proc: int, *, now: bool) -> None:
+def be_first(proc: int) -> None:
     """
-    Have our own session, which is to be small, served before all others, or again as any other; only root may.
+    Have our own session, which is to be small, served before all others; only root may.
 
     For whoever holds back others and must not wait in their queue; not for what it does before and after that. `proc`
     is /proc as the daemon sees it: our own may be read-only.
     """
-    _weigh("self/autogroup", -20 if now else 0, proc)
+    _weigh("self/autogroup", -20, proc)
+
+
+def be_last(proc: int) -> None:
+    """Have our own session served after those of agents, as commands are."""
+    _weigh("self/autogroup", COMMAND, proc)
 
 
 def _weigh(path: str, level: int, folder: int | None = None) -> bool:
@@ -57,8 +65,8 @@ def _weigh(path: str, level: int, folder: int | None = None) -> bool:
 
 
 def level_of(sessions: int) -> int:
-    """The nice value at which so many sessions weigh as much as one at 0, or the highest there is."""
-    return min(LEAST, math.ceil(math.log(sessions, STEP))) if sessions > 1 else 0
+    """The nice value at which so many sessions weigh as much as one of a command, or the highest there is."""
+    return min(LEAST, COMMAND + math.ceil(math.log(max(sessions, 1), STEP)))
 
 
 class Shares:
@@ -70,6 +78,10 @@ class Shares:
         self._look_s = self.due_s = time.monotonic() + SOON_S if os.path.exists("/proc/self/autogroup") else math.inf
         self._levels: dict[int, int] = {}
         self._crowd = Crowd(proc)
+
+    def begin(self, pid: int) -> None:
+        """The program runs, as this process in a session of its own."""
+        _weigh(f"{pid}/autogroup", COMMAND, self._proc)
 
     def attend(self) -> None:
         """Do what is due: look, or, while processes wait for their turn, see that somebody has it."""
@@ -85,7 +97,7 @@ class Shares:
         sessions = {procs.session_of(pid, self._proc): pid for pid in pids}
         sessions.pop(0, None)
         level = level_of(len(sessions))
-        is_more = level > max(self._levels.values(), default=0)
+        is_more = level > max(self._levels.values(), default=COMMAND)
         self._levels = {session: self._levels.get(session, 0) for session in sessions}
         for session, pid in sessions.items():
             if self._levels[session] < level and _weigh(f"{pid}/autogroup", level, self._proc):

@@ -18,6 +18,7 @@ import signal
 import time
 
 from regrow.workers.system.commands_below import children_of, parent_of
+from regrow.workers.system.commands_used import Used
 
 STOP_ROUNDS = 100
 
@@ -119,9 +120,10 @@ def group_number(group_fd: int, file: str, key: str = "") -> int:
         return 0
 
 
-def end_all(group_fd: int, *, is_first: bool, within_s: float) -> bool:
+def end_all(group_fd: int, used: Used, *, is_first: bool, within_s: float) -> bool:
     """
     Kill and reap everybody below us. `is_first`: we are the first process of a pid namespace, and all in it are ours.
+    What they have used is added to `used`.
 
     Returns:
         Whether nobody is left; False when somebody does not die within `within_s` seconds.
@@ -138,9 +140,9 @@ def end_all(group_fd: int, *, is_first: bool, within_s: float) -> bool:
         else:
             kill_all(children())
         try:
-            if not _reap_one(end_s):
+            if not _reap_one(used, end_s):
                 return False
-            while os.waitpid(-1, os.WNOHANG)[0]:
+            while used.bury(-1, os.WNOHANG)[0]:
                 pass
         except ChildProcessError:
             return True
@@ -156,9 +158,9 @@ def _nobody() -> bool:
     return False
 
 
-def _reap_one(end_s: float) -> bool:
+def _reap_one(used: Used, end_s: float) -> bool:
     """Wait until some child is dead, and reap it; False when none is by then. Raises ChildProcessError without any."""
-    if os.waitpid(-1, os.WNOHANG)[0]:
+    if used.bury(-1, os.WNOHANG)[0]:
         return True
     # All were sent a SIGKILL, so each is as good as any.
     poll = select.poll()

@@ -1,0 +1,144 @@
+"""A runner serves one command after the other, and none of them finds anything of those before it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import procs
+import pytest
+from commanding import MODES, WORKER, Desk, desk_of
+from configs import Config
+from tree import Tree, short_directory
+from wire import TIMEOUT_S
+
+from regrow.workers.system.commands_below import children_of
+from regrow.workers.system.commands_crew import MOST_IDLE
+from regrow.workers.system.commands_job import LONGEST
+
+PARENT = {
+    "priority": "os.setpriority(os.PRIO_PROCESS, parent, 5)",
+    "limits": "resource.prlimit(parent, resource.RLIMIT_NOFILE, (500, 500))",
+    "policy": "os.sched_setscheduler(parent, os.SCHED_BATCH, os.sched_param(0))",
+}
+"""What a command may do to its runner, that the runner's next child would inherit."""
+
+MOUNT = "import ctypes; assert ctypes.CDLL(None).mount(b'none', b'/mnt', b'tmpfs', 0, None) == 0"
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    """A tree that runs commands."""
+    with short_directory() as directory:
+        directory.chmod(0o755)
+        config = Config(directory)
+        with desk_of(Tree(directory, config), config) as made:
+            yield made.open(max_parallel=MOST_IDLE + 4)
+
+
+def served(desk: Desk, *argv: str, **options: Any) -> int:
+    """Run it to its end, which must be a good one; the pid of its runner."""
+    with desk.start(*argv, **options) as command:
+        runner = desk.runner(command)
+        command.end_input()
+        assert command.wait().ok
+    return runner
+
+
+def python(code: str) -> tuple[str, ...]:
+    """A program in this interpreter, without its packages; `parent` is its runner."""
+    code = f"import os, resource, sys; parent = os.getppid(); {code}; sys.stdin.read()"
+    return (sys.executable, "-I", "-S", "-c", code)
+
+
+def descriptors(pid: int) -> set[str]:
+    """Those that a process has open, by what they are; sockets and pipes without their numbers."""
+    folder = Path(f"/proc/{pid}/fd")
+    return {f"{fd} {os.readlink(folder / fd).partition('[')[0]}" for fd in os.listdir(folder)}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("mode", MODES)
+def test_one_after_the_other(desk: Desk, mode: str) -> None:
+    """Thirty commands have two or three runners, each of which opens nothing that it does not close."""
+    first = served(desk, "cat", shared=MODES[mode])
+    runners = [served(desk, "cat", shared=MODES[mode]) for _ in range(30)]
+    assert len(set(runners)) < 10
+    assert first in runners
+    opened = [descriptors(pid) for pid in (runners[-1], served(desk, "cat", shared=not MODES[mode]))]
+    desk.settle()
+    assert all(len(names) < 20 for names in opened)
+
+
+def test_at_once(desk: Desk) -> None:
+    """Those that run at once have a runner each, of which some wait for more."""
+    commands = [desk.start("cat") for _ in range(MOST_IDLE + 4)]
+    runners = {desk.runner(command) for command in commands}
+    assert len(runners) == len(commands)
+    for command in commands:
+        command.end_input()
+        assert command.wait().ok
+    worker = desk.tree.pid(WORKER)
+    while len(left := children_of(worker)) > MOST_IDLE:
+        procs.wait_dead(left[0], 0.05)
+    assert set(left) <= runners
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("what", PARENT)
+def test_runner_is_changed(desk: Desk, what: str, mode: str) -> None:
+    """A command of root can change its runner: that serves nobody any more."""
+    runner = served(desk, *python(PARENT[what]), shared=MODES[mode])
+    assert procs.wait_dead(runner, TIMEOUT_S)
+    assert served(desk, "cat", shared=MODES[mode]) != runner
+
+
+@pytest.mark.root
+def test_mounts_are_changed(desk: Desk) -> None:
+    """What root has mounted, the next one does not see."""
+    runner = served(desk, *python(MOUNT))
+    assert procs.wait_dead(runner, TIMEOUT_S)
+    mounts = desk.client.run_command(["cat", "/proc/self/mounts"]).stdout.decode()
+    assert not any(line.split()[1] == "/mnt" for line in mounts.splitlines())
+
+
+def test_waiting_runner_is_killed(desk: Desk) -> None:
+    """Another one runs the next command."""
+    runner = served(desk, "cat")
+    procs.kill(runner)
+    assert procs.wait_dead(runner, TIMEOUT_S)
+    desk.tree.call("status")
+    assert served(desk, "cat") != runner
+
+
+def test_waiting_runners_end(desk: Desk) -> None:
+    """With the worker, and by themselves when nothing comes."""
+    runner = served(desk, "cat")
+    assert procs.wait_dead(runner, TIMEOUT_S)
+    runner = served(desk, "cat")
+    desk.tree.call("terminate_child", supervisor="regrow.system", child=WORKER)
+    assert procs.wait_dead(runner, TIMEOUT_S)
+
+
+@pytest.mark.root
+def test_each_as_its_own(desk: Desk) -> None:
+    """User, directory, environment, limits, input and output are those of the command, not of the one before it."""
+    show = "id -u; pwd; echo $A; ulimit -n; cat"
+    found = []
+    for number, user in enumerate(("nobody", "root", "games")):
+        options: dict[str, Any] = {"user": user, "env": {"A": f"a{number}"}, "limits": {"open_files": 100 + number}}
+        found.append(desk.client.run_command(["sh", "-c", show], input=b"in%d" % number, **options).stdout.split())
+    assert [row[0] for row in found] == [b"65534", b"0", b"5"]
+    assert len({row[1] for row in found}) == 3
+    assert [row[2:] for row in found] == [[b"a%d" % n, b"%d" % (100 + n), b"in%d" % n] for n in range(3)]
+
+
+def test_long_arguments(desk: Desk) -> None:
+    """What is too long to be handed to a runner that waits, one is forked for."""
+    served(desk, "cat")
+    word = "x" * LONGEST
+    assert desk.client.run_command(["echo", word]).stdout == word.encode() + b"\n"
