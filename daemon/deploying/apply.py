@@ -1,5 +1,5 @@
 """
-The apply that is under way: it carries out what `core.deploy` decides, and feeds it what came of that.
+The apply that is under way: it carries out what `core.deploy_step` decides, and feeds it what came of that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from regrow.config.diff import places
 from regrow.config.spec import Kind, Plan, Restart, ShutdownKind, SupervisorSpec, WorkerSpec
 from regrow.daemon import why
 from regrow.daemon.channel import ReplyUp
-from regrow.daemon.core import deploy
+from regrow.daemon.core import deploy, deploy_step
 from regrow.daemon.core.deploy import Outcome
 from regrow.daemon.core.effects import Report
 from regrow.daemon.core.events import DeleteChild, ProbationOver, RestartChild, TerminateChild
@@ -57,7 +57,7 @@ class Apply:
         self.record = record
         self.before = before
         self._were_down = self._down()
-        self.state = deploy.begin(before.root, record.plan.root, self._were_down, again)
+        self.state = deploy_step.begin(before.root, record.plan.root, self._were_down, again)
         self._cause = cause
         self._failed_at: int | None = None
         self._waits = ""
@@ -149,7 +149,7 @@ class Apply:
     # what the decisions ask for
 
     def _feed(self, event: deploy.Event) -> None:
-        self.state, effects = deploy.step(self.state, event)
+        self.state, effects = deploy_step.step(self.state, event)
         self._do_all(effects)
 
     def _do_all(self, effects: Sequence[deploy.Effect]) -> None:

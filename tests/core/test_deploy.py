@@ -9,7 +9,7 @@ from plans import SUPERVISORS, WORKERS, trees
 
 from regrow.config.diff import needs_restart, places
 from regrow.config.spec import ChildSpec, SupervisorSpec, WorkerSpec
-from regrow.daemon.core import deploy
+from regrow.daemon.core import deploy, deploy_step
 from regrow.daemon.core.deploy import Outcome, Phase
 from regrow.daemon.core.effects import Code
 from regrow.daemon.core.waves import waves
@@ -37,7 +37,7 @@ def assert_is(world: World, tree: SupervisorSpec, *, except_for: frozenset[str] 
 def test_an_apply_leads_there(a: SupervisorSpec, b: SupervisorSpec) -> None:
     """Applying the difference of two trees to the one yields the other."""
     world = World(a)
-    state, finish = play(world, deploy.begin(a, b, frozenset()), iter(()))
+    state, finish = play(world, deploy_step.begin(a, b, frozenset()), iter(()))
     assert finish.outcome is Outcome.DONE
     assert state.now == b
     assert_is(world, b)
@@ -68,7 +68,7 @@ def test_a_failure_brings_the_old_plan_back(
     world = World(a, frozenset(name for name in bad if not _runs_new(a, name)))
     disturb = data.draw(st.lists(st.sampled_from(DISTURBANCES), max_size=12))
     words = [word + data.draw(st.sampled_from(_names_for(word))) if word.endswith(" ") else word for word in disturb]
-    state, finish = play(world, deploy.begin(a, b, frozenset()), iter(words))
+    state, finish = play(world, deploy_step.begin(a, b, frozenset()), iter(words))
     if finish.outcome is Outcome.DONE:
         assert_is(world, b)
     else:
@@ -76,7 +76,7 @@ def test_a_failure_brings_the_old_plan_back(
         assert finish.reason
         assert_is(world, a)
     assert state.phase is Phase.OVER
-    assert deploy.step(state, deploy.Begun()) == (state, ())
+    assert deploy_step.step(state, deploy.Begun()) == (state, ())
 
 
 @given(trees(), trees(), st.integers(0, 30))
@@ -85,7 +85,7 @@ def test_a_cancel_brings_the_old_plan_back(a: SupervisorSpec, b: SupervisorSpec,
     """Before any answer that it comes: the plan of before runs, with the reason; or the new one, if that was faster."""
     world = World(a)
     happens = [*[""] * answers, "cancel uid 7", "cancel uid 8"]
-    state, finish = play(world, deploy.begin(a, b, frozenset()), iter(happens))
+    state, finish = play(world, deploy_step.begin(a, b, frozenset()), iter(happens))
     if state.back:
         assert (finish.outcome, finish.reason) == (Outcome.ROLLED_BACK, "cancelled by uid 7")
     else:
@@ -96,8 +96,8 @@ def test_a_cancel_brings_the_old_plan_back(a: SupervisorSpec, b: SupervisorSpec,
 def test_a_cancel_touches_nobody_else() -> None:
     """Who was stopped is started again; whose turn had not come keeps the process."""
     before, now = (tree(*(worker(name, command) for name in "abc")) for command in ("old", "new"))
-    state, _ = deploy.step(deploy.begin(before, now, frozenset()), deploy.Begun())
-    state, effects = deploy.step(state, deploy.Cancelled("cancelled by uid 7"))
+    state, _ = deploy_step.step(deploy_step.begin(before, now, frozenset()), deploy.Begun())
+    state, effects = deploy_step.step(state, deploy.Cancelled("cancelled by uid 7"))
     assert isinstance(effects[0], deploy.RollBack)
     assert effects[0].reason == "cancelled by uid 7"
     (wave,) = state.waves
@@ -108,11 +108,11 @@ def test_a_cancel_touches_nobody_else() -> None:
 def test_a_cancel_of_what_goes_back_changes_nothing() -> None:
     """Nor does one of what is over."""
     before, now = tree(worker("a")), tree(worker("a", "new"))
-    state, _ = deploy.step(deploy.begin(before, now, frozenset()), deploy.Begun())
-    back, _ = deploy.step(state, deploy.Cancelled("the first"))
-    assert deploy.step(back, deploy.Cancelled("the second")) == (back, ())
-    over, _ = deploy.step(state, deploy.Abandoned("the daemon ends"))
-    assert deploy.step(over, deploy.Cancelled("too late")) == (over, ())
+    state, _ = deploy_step.step(deploy_step.begin(before, now, frozenset()), deploy.Begun())
+    back, _ = deploy_step.step(state, deploy.Cancelled("the first"))
+    assert deploy_step.step(back, deploy.Cancelled("the second")) == (back, ())
+    over, _ = deploy_step.step(state, deploy.Abandoned("the daemon ends"))
+    assert deploy_step.step(over, deploy.Cancelled("too late")) == (over, ())
 
 
 def _names_for(word: str) -> tuple[str, ...]:
@@ -148,7 +148,7 @@ def test_a_supervisor_that_does_not_come_back_is_awaited_once() -> None:
     """Not by each of those that were to be started below it, on the way there or back."""
     names = [f"w{number}" for number in range(3)]
     before, now = (tree(*(worker(name, command) for name in names)) for command in ("old", "new"))
-    state, effects = deploy.step(deploy.begin(before, now, frozenset()), deploy.Begun())
+    state, effects = deploy_step.step(deploy_step.begin(before, now, frozenset()), deploy.Begun())
     todo, waited = list(effects), list[float]()
     while not isinstance(effect := todo.pop(0), deploy.Finish):
         event: deploy.Event | None = None
@@ -159,7 +159,7 @@ def test_a_supervisor_that_does_not_come_back_is_awaited_once() -> None:
             case deploy.StopChild() | deploy.Tell() | deploy.StartChild():
                 event = deploy.Answered(effect.serial, Code.NOPROC, "top is gone")
         if event is not None:
-            state, more = deploy.step(state, event)
+            state, more = deploy_step.step(state, event)
             todo += more
     assert effect.outcome is Outcome.FAILED
-    assert waited == [deploy.RECOVERY_S]
+    assert waited == [deploy_step.RECOVERY_S]

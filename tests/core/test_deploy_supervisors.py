@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from regrow.config.diff import places
 from regrow.config.spec import ChildSpec, Strategy, SupervisorSpec, WorkerSpec
-from regrow.daemon.core import deploy
+from regrow.daemon.core import deploy_step
 from regrow.daemon.core.anew import anew, as_told
 from regrow.daemon.core.deploy import Outcome
 
@@ -50,7 +50,7 @@ HAPPENS = st.tuples(
 def test_supervisors_end_at_any_time(after: SupervisorSpec, answers: int, happens: list[str]) -> None:
     """What begins anew is what was before; in the end there is the one tree or the other, whole, and a reason."""
     world = World(BEFORE)
-    _, finish = play(world, deploy.begin(BEFORE, after, frozenset()), iter([*[""] * answers, *happens]))
+    _, finish = play(world, deploy_step.begin(BEFORE, after, frozenset()), iter([*[""] * answers, *happens]))
     assert finish.outcome in (Outcome.DONE, Outcome.ROLLED_BACK), finish
     is_now = BEFORE if finish.outcome is Outcome.ROLLED_BACK else after
     assert {name: runs[0] for name, runs in world.runs().items()} == {
@@ -73,7 +73,7 @@ def told(spec: ChildSpec, world: World) -> ChildSpec:
 def test_nobody_holds_back_what_is_new_when_it_is_over() -> None:
     """Also where an operator has stopped all of it meanwhile, and nothing is left to be watched."""
     world, after = World(BEFORE), tree("new")
-    _, finish = play(world, deploy.begin(BEFORE, after, frozenset()), iter(["", "", "", "stop web"]))
+    _, finish = play(world, deploy_step.begin(BEFORE, after, frozenset()), iter(["", "", "", "stop web"]))
     assert finish.outcome is Outcome.DONE
     assert world.sups["top"].slots["mid"] == after.children[0]
     assert set(world.sups["left"].running) == {"app", "cache"}

@@ -9,7 +9,7 @@ from configs import Config
 from tree import Tree
 from wire import CallError
 
-from regrow.daemon.core import deploy
+from regrow.daemon.core import deploy_step
 
 
 @pytest.mark.parametrize("plan", ["fail", "crash:50", "exit:50"])
@@ -49,7 +49,7 @@ def test_what_an_earlier_apply_has_armed(tree: Tree, config: Config) -> None:
     bad(config, "a", "crash:50")
     apply(tree, "rolled_back")
     config.workers["a"] |= {"update": {"canary": 1, "hold": "1s"}, "command": [*good, "changed"]}
-    assert apply(tree)["seconds"] >= 1 + deploy.SETTLE_S
+    assert apply(tree)["seconds"] >= 1 + deploy_step.SETTLE_S
 
 
 def test_never_ready(tree: Tree, config: Config) -> None:

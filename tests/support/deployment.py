@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from regrow.config.diff import needs_restart, places
 from regrow.config.spec import ChildSpec, SupervisorSpec, WorkerSpec
-from regrow.daemon.core import deploy
+from regrow.daemon.core import deploy, deploy_step
 from regrow.daemon.core.anew import as_told
 from regrow.daemon.core.effects import Code
 from regrow.daemon.core.waves import Member
@@ -200,7 +200,7 @@ def play(world: World, state: deploy.Deploy, disturb: Iterator[str]) -> tuple[de
     one that is not, "make NAME" of one whose new process is not heard of, "back" for all of these, "fail NAME",
     "stop NAME" for an operator, "cancel WHO", or nothing.
     """
-    state, effects = deploy.step(state, deploy.Begun())
+    state, effects = deploy_step.step(state, deploy.Begun())
     todo = list(effects)
     for _ in range(2000):
         effect = todo.pop(0)
@@ -210,20 +210,20 @@ def play(world: World, state: deploy.Deploy, disturb: Iterator[str]) -> tuple[de
             return state, effect
         event = answer(world, effect)
         if isinstance(event, deploy.Answered) and event.code is Code.NOPROC:  # that is heard before the one is back
-            state, more = deploy.step(state, event)
+            state, more = deploy_step.step(state, event)
             todo, event = [*todo, *more], None
         for happens in (next(disturb, ""), ""):
             for meanwhile in disturbed(world, happens, waits=state.phase is deploy.Phase.RECOVERING):
-                state, more = deploy.step(state, meanwhile)
+                state, more = deploy_step.step(state, meanwhile)
                 todo = [*todo, *more]
         if isinstance(effect, deploy.Tell):  # those, too, who are back meanwhile; and who is made by now is told of
             for name in world.come_back(made=True):
-                state, more = deploy.step(state, deploy.SupervisorUp(name))
+                state, more = deploy_step.step(state, deploy.SupervisorUp(name))
                 todo = [*todo, *more]
             world.tell(effect.tree, effect.anew)
             world.has_told(effect.tree)
         if event is not None:
-            state, more = deploy.step(state, event)
+            state, more = deploy_step.step(state, event)
             todo = [*todo, *more]
     raise AssertionError("it does not end")
 
