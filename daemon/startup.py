@@ -17,7 +17,8 @@ from regrow.config.spec import CgroupUse, Plan
 from regrow.daemon import activation, commons, footing, listen
 from regrow.daemon.activation import Passed
 from regrow.daemon.errors import ListenError, RunDirError
-from regrow.daemon.linux import cgroup, identity, takeover
+from regrow.daemon.linux import cgroup_subtree, identity, takeover
+from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.reexec import execute
 from regrow.daemon.tell import complain
 
@@ -55,7 +56,7 @@ def run(plan_fd: int) -> int:
 
 
 def _be_root(
-    plan: Plan, token: str, taken: takeover.Taken, group: cgroup.Group | None, passed: Sequence[Passed]
+    plan: Plan, token: str, taken: takeover.Taken, group: Group | None, passed: Sequence[Passed]
 ) -> int:
     from regrow.daemon.root import Root
 
@@ -91,9 +92,9 @@ def be(root: Root, begin: Callable[[], None]) -> int:
     return status
 
 
-def _leave(plan: Plan, lock_fd: int, group: cgroup.Group | None) -> None:
+def _leave(plan: Plan, lock_fd: int, group: Group | None) -> None:
     if group is not None:
-        cgroup.close_subtree(group)
+        cgroup_subtree.close_subtree(group)
     takeover.release(plan.daemon.run_dir, lock_fd)
 
 
@@ -106,16 +107,16 @@ def _cgroup_path(use: CgroupUse, token: str) -> str:
     """Where control groups for the children are to be, or empty."""
     if use is CgroupUse.OFF:
         return ""
-    path, reason = cgroup.place(token, attested=use is CgroupUse.AUTO)
+    path, reason = cgroup_subtree.place(token, attested=use is CgroupUse.AUTO)
     if reason and use is CgroupUse.ON:
         complain(f"the children get no control groups: {reason}")
     return path
 
 
-def _open_groups(path: str) -> cgroup.Group | None:
+def _open_groups(path: str) -> Group | None:
     if not path:
         return None
-    group, reason = cgroup.open_subtree(path)
+    group, reason = cgroup_subtree.open_subtree(path)
     if reason:
         complain(f"control groups are not all that they could be: {reason}")
     return group

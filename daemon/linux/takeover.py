@@ -27,7 +27,8 @@ import msgspec
 from msgspec import Struct
 
 from regrow.daemon.errors import RunDirError
-from regrow.daemon.linux import cgroup, identity, kernel, procfs
+from regrow.daemon.linux import cgroup_subtree, identity, kernel, procfs
+from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.identity import ProcessId
 from regrow.ipc.process import boot_id
 
@@ -77,7 +78,7 @@ def take(run_dir: str, token: str, title: str, cgroup_path: str = "") -> Taken:
     """
     Make this process the root of `run_dir` and end all that an earlier root left there. Takes milliseconds.
 
-    Afterwards it shows the marker of a root and `title` to others. `cgroup_path` (`cgroup.place`) is written
+    Afterwards it shows the marker of a root and `title` to others. `cgroup_path` (`cgroup_subtree.place`) is written
     down, for whoever comes after us; the groups are to be made after this.
 
     Raises:
@@ -311,13 +312,13 @@ def _dead(pidfds: list[int], timeout_s: float) -> bool:
 def _end_group(run_dir: str, path: str, tokens: set[str], reports: list[str]) -> int:
     """Kill what is left in the control groups of an earlier root and remove them. Returns how many that were."""
     name = os.path.basename(path)
-    if not path or not os.path.isdir(path) or name not in {f"{cgroup.PREFIX}{token[:8]}" for token in tokens}:
+    if not path or not os.path.isdir(path) or name not in {f"{cgroup_subtree.PREFIX}{token[:8]}" for token in tokens}:
         return 0
-    own, _ = cgroup.own_group()
+    own, _ = cgroup_subtree.own_group()
     if (own + "/").startswith(path + "/"):
         reports.append(f"started from within the processes of an earlier root: {path} is left as it is")
         return 0
-    group = cgroup.Group(path)
+    group = Group(path)
     killed = len(group.pids())
     deadline_s = time.monotonic() + END_TIMEOUT_S
     fd = group.events_fd()

@@ -17,7 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-from regrow.daemon.linux import cgroup
+from regrow.daemon.linux import cgroup_subtree
+from regrow.daemon.linux.cgroup import Group
 
 TIMEOUT_S = float(os.environ.get("REGROW_TEST_TIMEOUT_S", "30"))
 """A slow machine, such as an emulated one, is given more: see tests/systemd/guest."""
@@ -37,7 +38,7 @@ def why_not() -> str:
     for program in ("/lib/systemd/systemd", "nsenter", "unshare", "setpriv", "systemctl"):
         if shutil.which(program) is None:
             return f"there is no {program} (apt-get install systemd util-linux)"
-    own, reason = cgroup.own_group()
+    own, reason = cgroup_subtree.own_group()
     return reason or ("" if os.access(own, os.W_OK) else f"{own} is not writable")
 
 
@@ -56,8 +57,8 @@ class Machine:
         self._bell = os.open(self.share / "bell", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._hold = os.open(self.share / "hold", os.O_RDWR | os.O_CLOEXEC)
         self._heard = b""
-        own, _ = cgroup.own_group()
-        self.group = cgroup.Group(f"{own}/regrow-systemd-{os.getpid()}")
+        own, _ = cgroup_subtree.own_group()
+        self.group = Group(f"{own}/regrow-systemd-{os.getpid()}")
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
@@ -157,9 +158,9 @@ class Machine:
         self.do("journalctl", "--sync")
         return self.do("journalctl", "--no-pager", "-o", "cat", "-u", unit)
 
-    def unit_group(self, unit: str) -> cgroup.Group:
+    def unit_group(self, unit: str) -> Group:
         """The control group of a unit, as seen from outside."""
-        return cgroup.Group(self.group.path + self.show(unit, "ControlGroup"))
+        return Group(self.group.path + self.show(unit, "ControlGroup"))
 
     def outside(self, pid: int) -> int:
         """The pid that we see, of one that they see."""
@@ -199,7 +200,7 @@ class Machine:
         return lines
 
     @staticmethod
-    def wait_empty(group: cgroup.Group) -> None:
+    def wait_empty(group: Group) -> None:
         """Until no process is left in there."""
         fd = group.events_fd()
         if fd < 0:

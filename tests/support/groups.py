@@ -8,26 +8,26 @@ from collections.abc import Callable
 import forks
 import pytest
 
-from regrow.daemon.linux import cgroup, identity, procfs
+from regrow.daemon.linux import cgroup_subtree, identity, procfs
 from regrow.daemon.linux.cgroup import Group
 
 
 def in_subtree(body: Callable[[Group], None]) -> None:
     """Run `body` in a fork inside a subtree of its own, which must be empty and removable afterwards."""
     token = identity.new_token()
-    path, reason = cgroup.place(token)
+    path, reason = cgroup_subtree.place(token)
     if reason:
         pytest.skip(reason)
 
     def inside() -> None:
-        subtree, why = cgroup.open_subtree(path)
+        subtree, why = cgroup_subtree.open_subtree(path)
         assert subtree is not None, why
         try:
             body(subtree)
         finally:
             for pid in procfs.children_of_self():
                 forks.kill_and_reap(pid)
-            closed = cgroup.close_subtree(subtree)
+            closed = cgroup_subtree.close_subtree(subtree)
         assert closed == ""
 
     forks.in_fork(inside)

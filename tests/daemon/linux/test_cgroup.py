@@ -15,7 +15,7 @@ import pytest
 from forks import Mini, Told
 from groups import in_subtree
 
-from regrow.daemon.linux import cgroup, procfs
+from regrow.daemon.linux import cgroup_subtree, procfs
 from regrow.daemon.linux.cgroup import Group
 from regrow.workers import clone
 
@@ -43,21 +43,21 @@ PART = "50 23 0:38 /docker/ab /sys/fs/cgroup rw - cgroup2 cgroup rw\n"
 )
 def test_where_groups_are_mounted(mounts: str, path: str, found: str | None) -> None:
     """Version 2 alone or beside version 1, whole or in part, in places with blanks."""
-    assert cgroup.find_mount(mounts, path) == found
+    assert cgroup_subtree.find_mount(mounts, path) == found
 
 
 def test_own_path() -> None:
     """The line of version 2 among those of version 1; a group that was removed under us keeps its name."""
-    assert cgroup.own_path("9:name=systemd:/\n0::/a:b/c\n") == "/a:b/c"
-    assert cgroup.own_path("0::/a (deleted)\n") == "/a"
-    assert cgroup.own_path("9:name=systemd:/\n") is None
+    assert cgroup_subtree.own_path("9:name=systemd:/\n0::/a:b/c\n") == "/a:b/c"
+    assert cgroup_subtree.own_path("0::/a (deleted)\n") == "/a"
+    assert cgroup_subtree.own_path("9:name=systemd:/\n") is None
 
 
 def test_nothing_is_delegated_without_a_sign(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A writable group that its manager has not left to us is not used."""
-    monkeypatch.setattr(cgroup, "own_group", lambda: (str(tmp_path), ""))
-    monkeypatch.setattr(cgroup, "own_path", lambda _text: "/user.slice/session-1.scope")
-    path, reason = cgroup.place(forks.TOKEN)
+    monkeypatch.setattr(cgroup_subtree, "own_group", lambda: (str(tmp_path), ""))
+    monkeypatch.setattr(cgroup_subtree, "own_path", lambda _text: "/user.slice/session-1.scope")
+    path, reason = cgroup_subtree.place(forks.TOKEN)
     assert path == ""
     assert "not delegated" in reason
 
@@ -122,7 +122,7 @@ def test_subtree_takes_us_in_and_lets_us_go() -> None:
 
     def body(subtree: Group) -> None:
         assert subtree.home().pids() == [os.getpid()]
-        assert cgroup.own_group() == (subtree.home().path, "")
+        assert cgroup_subtree.own_group() == (subtree.home().path, "")
         below = subtree.child("app").child("pricer.0")
         assert below.create().startswith("cannot make")
         assert (subtree.child("app").create(), below.create(), below.create()) == ("", "", "")
@@ -133,18 +133,18 @@ def test_subtree_takes_us_in_and_lets_us_go() -> None:
 
 def test_controllers_are_given_back() -> None:
     """What a daemon leaves is as it was, in a group that nobody but it removes: somebody else can be started there."""
-    own, _ = cgroup.own_group()
+    own, _ = cgroup_subtree.own_group()
     if not own or b"memory" not in procfs.read_file(f"{own}/cgroup.controllers").split():
         pytest.skip("the memory controller is not in the second version of control groups here")
 
     def body(subtree: Group) -> None:
         outer = subtree.child("outer")
         assert (outer.create(), outer.enter()) == ("", "")
-        made, reason = cgroup.open_subtree(f"{outer.path}/regrow.x")
+        made, reason = cgroup_subtree.open_subtree(f"{outer.path}/regrow.x")
         assert made is not None
         assert reason == ""
         assert procfs.read_file(f"{made.path}/cgroup.subtree_control").split()
-        assert cgroup.close_subtree(made) == ""
+        assert cgroup_subtree.close_subtree(made) == ""
         assert not os.path.exists(made.path)
         assert outer.pids() == [os.getpid()]
         assert procfs.read_file(f"{outer.path}/cgroup.subtree_control").split() == []
@@ -177,7 +177,8 @@ def test_child_is_born_in_its_group() -> None:
             if grandchild == 0:
                 os._exit(7)
             _, status = os.waitpid(grandchild, 0)
-            os.write(writer, repr((cgroup.own_group()[0], lock_owner(), os.waitstatus_to_exitcode(status))).encode())
+            own, _ = cgroup_subtree.own_group()
+            os.write(writer, repr((own, lock_owner(), os.waitstatus_to_exitcode(status))).encode())
 
         pid = born_in(group, report)
         assert os.read(reader, 1000).decode() == repr((group.path, pid, 7))

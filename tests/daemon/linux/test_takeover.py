@@ -13,7 +13,7 @@ import pytest
 from forks import TOKEN, Told, in_fork
 
 from regrow.daemon.errors import RunDirError
-from regrow.daemon.linux import cgroup, identity, procfs, takeover
+from regrow.daemon.linux import cgroup_subtree, identity, procfs, takeover
 from regrow.daemon.linux.identity import Marker
 from regrow.daemon.linux.takeover import Identity, Refused, Taken
 from regrow.ipc.process import boot_id
@@ -38,7 +38,7 @@ def root(run_dir: str, told: Told, body: Callable[[], object] = forks.block, tok
 
     def be_root() -> None:
         forks.make_room()
-        path, _ = cgroup.place(token)
+        path, _ = cgroup_subtree.place(token)
         takeover.take(run_dir, token, TITLE, path)
         told.tell()
         body()
@@ -169,7 +169,7 @@ def test_takeover_at_the_moment_of_death(run_dir: str) -> None:
 
 def test_nameless_daemon_is_found_in_the_groups(run_dir: str) -> None:
     """Without marker and without parents it is still in a control group of the killed root."""
-    path, reason = cgroup.place(TOKEN)
+    path, reason = cgroup_subtree.place(TOKEN)
     if reason:
         pytest.skip(reason)
 
@@ -177,7 +177,7 @@ def test_nameless_daemon_is_found_in_the_groups(run_dir: str) -> None:
         told = Told()
 
         def be_root() -> None:
-            subtree, why = cgroup.open_subtree(path)
+            subtree, why = cgroup_subtree.open_subtree(path)
             assert subtree is not None, why
             assert subtree.child("a").create() == ""
             forks.escape(lambda: nameless(told))
