@@ -78,7 +78,7 @@ regrow.ipc.names Names.withdraw.<locals>.take _Environments.give_back _Environme
 regrow.ipc.names _open_table
 regrow.ipc.peers Peers.__init__ Peers.clear
 regrow.ipc.posting Posting.__init__ Posting.close _Process.heed
-regrow.ipc.process start_time
+regrow.ipc.process start_time stat_fields
 regrow.ipc.receiver Receiver.announce Receiver.close Receiver.last_word Receiver.leave_group Receiver.receive
 regrow.ipc.receiver Receiver.refuse_all Receiver.withdraw _remove
 regrow.ipc.recorder Recorder.__init__
@@ -159,12 +159,14 @@ regrow.daemon.hearing Hearing.status
 regrow.daemon.linux.identity Marker.__str__ find_marker parse_marker read_marker
 regrow.daemon.linux.kernel set_child_subreaper
 regrow.daemon.linux.leftovers Leftovers.__init__ Leftovers._adopted Leftovers._adopted.<locals>.<listcomp>
-regrow.daemon.linux.leftovers Leftovers._clear Leftovers._clear.<locals>.<dictcomp> Leftovers._clear.<locals>.<genexpr>
-regrow.daemon.linux.leftovers Leftovers._close_in Leftovers._hunt Leftovers._let_go Leftovers._owner
+regrow.daemon.linux.leftovers Leftovers._clear Leftovers._clear.<locals>.<genexpr>
+regrow.daemon.linux.leftovers Leftovers._close_in Leftovers._hunt Leftovers._let_go
 regrow.daemon.linux.leftovers Leftovers.before_reap Leftovers.close Leftovers.dead Leftovers.everything
 regrow.daemon.linux.leftovers Leftovers.everything.<locals>.<genexpr> Leftovers.everything.<locals>.<listcomp>
 regrow.daemon.linux.leftovers Leftovers.reaped Leftovers.started
 regrow.daemon.linux.notify NotifySocket.__init__ NotifySocket.receive _sender parse
+regrow.daemon.linux.owners Owners.__init__ Owners.gone Owners.gone.<locals>.<dictcomp> Owners.of
+regrow.daemon.linux.owners Owners.reaped Owners.started
 regrow.daemon.linux.probe_process ProbeProcesses.__init__ ProbeProcesses.reaped
 regrow.daemon.linux.procfs OwnChildren.__init__ OwnChildren._listing OwnChildren.close OwnChildren.others
 regrow.daemon.linux.procfs OwnChildren.pids _read_all children_of_self environ read_file

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from regrow.daemon.linux import procfs
 from regrow.daemon.linux.identity import Marker
-from regrow.daemon.linux.leftovers import Key, Known, Leftovers
+from regrow.daemon.linux.leftovers import Known, Leftovers
+from regrow.daemon.linux.owners import Key
 from regrow.daemon.process import Process
 from regrow.daemon.signalling import kill_group, send
 

@@ -16,8 +16,8 @@ CARRIED: dict[str, str] = {
     "runtime.Runtime": "context spec path upward state processes own group hearing reaper relay timers "
     "standby recording",
     "reaping.Reaper": "_by_pid _supervisors _leftovers",
-    "linux.leftovers.Leftovers": "_own _own_key _strangers _guarded _workers _supervisors _living _by_pid _sessions "
-    "_owners _aliases",
+    "linux.leftovers.Leftovers": "_strangers _living _owners",
+    "linux.owners.Owners": "own_key mains aliases guarded _own _living _workers _supervisors _sessions _seen",
     "relay.Relay": "_inherited _incarnations",
     "hearing.Hearing": "_notify address",
     "timers.Timers": "_timers",
@@ -50,7 +50,8 @@ ANEW: dict[str, str] = {
     "additions.Additions": "_root _checked",
     "runtime.Runtime": "loop probes pipes spawner signaller renewal _pid _telling _do",
     "reaping.Reaper": "_runtime",
-    "linux.leftovers.Leftovers": "_marked _watcher _changed _children _in_exec _looking_again",
+    "linux.leftovers.Leftovers": "_watcher _changed _children _looking_again",
+    "linux.owners.Owners": "_marked _in_exec",
     "relay.Relay": "_runtime",
     "hearing.Hearing": "_runtime",
     "timers.Timers": "_loop _feed _excused",
@@ -84,6 +85,7 @@ EMPTY: dict[str, str] = {
     "runtime.Runtime": "end _inbox _stepping _applied",
     "reaping.Reaper": "_lingering _finished",
     "linux.leftovers.Leftovers": "_waiting _ending",
+    "linux.owners.Owners": "_waiting",
     "stacks.Stacks": "_answered",
     "spawning.Spawner": "_shortages _outputs",
     "pipes.Pipes": "_numbers _holding",

@@ -132,7 +132,7 @@ def test_what_is_known_of_strays_goes_on() -> None:
     left.started("w", 1, 501)
     left.below(601, gone=False)
     left.reaped(77)
-    left._owners[701] = ("w", 1)
+    left._owners._seen[701] = ("w", 1)
     known = left.carried()
     assert known.guarded
     other = Leftovers(Marker("a" * 32, "sup", 1))

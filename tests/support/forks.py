@@ -19,7 +19,8 @@ from typing import NoReturn
 from regrow.daemon.linux import identity, kernel, procfs
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.identity import Marker, ProcessId
-from regrow.daemon.linux.leftovers import Key, Leftovers
+from regrow.daemon.linux.leftovers import Leftovers
+from regrow.daemon.linux.owners import Key
 
 TIMEOUT_S = 20.0
 TOKEN = identity.new_token()

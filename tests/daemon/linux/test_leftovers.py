@@ -14,7 +14,7 @@ import forks
 import pytest
 from forks import TOKEN, Mini, Told, in_fork
 
-from regrow.daemon.linux import identity, kernel, leftovers, procfs
+from regrow.daemon.linux import identity, kernel, owners, procfs
 from regrow.daemon.linux.leftovers import Leftovers
 
 
@@ -191,7 +191,7 @@ def test_an_exec_that_does_not_end_holds_nobody_up_for_good() -> None:
         main = mini.child("dead", forks.block)
         (escaped,) = forks.identities(told.pids(1))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(leftovers, "MAX_TIMES", 10)
+            patch.setattr(owners, "MAX_TIMES", 10)
             patch.setattr(procfs, "environ", lambda _pid: b"")
             patch.setattr(procfs, "in_exec", lambda _pid: True)
             os.kill(main, signal.SIGKILL)
