@@ -118,7 +118,10 @@ def diff(before: Plan, after: Plan) -> PlanDiff:
     """Compare two plans. Equal ones make an empty difference."""
     for key in FIXED:
         if getattr(before.daemon, key) != getattr(after.daemon, key):
-            return PlanDiff(refused=f"cannot change [daemon] {key} of a running daemon: stop it and start it again")
+            refused = f"cannot change [daemon] {key} of a running daemon: stop it and start it again"
+            if key == "name":  # nobody may have written one
+                refused += f', or write name = "{before.daemon.name}" there: a file without a name gives it its own'
+            return PlanDiff(refused=refused)
     settings = settings_diff(before, after)
     changed = tuple(one.table for one in settings)
     old, new = ({spec.name: spec for spec in plan.sockets} for plan in (before, after))

@@ -76,7 +76,8 @@ def sentence(event: Event) -> str:
         case "exited":
             return f"{name} (incarnation {event['incarnation']}) ended: {words(event['reason'])}{_first_line(event)}"
         case "start_failed":
-            return f"a start of {name} failed: {words(event['reason'])}{_first_line(event)}"
+            how = words(event["reason"]).removeprefix("start_failed").removeprefix(", ")
+            return f"a start of {name} failed{f': {how}' if how else ''}{_first_line(event)}"
         case "restarting":
             return _restarting(event)
         case "waiting":

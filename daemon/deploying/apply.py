@@ -258,5 +258,7 @@ class Apply:
             outcome=str(effect.outcome), reason=effect.reason, failures=effect.failures, seconds=seconds,
         )  # fmt: skip
         what = "; ".join((effect.reason, *effect.failures)) or f"all is changed, in {seconds:.2g} s"
+        if effect.outcome is Outcome.ROLLED_BACK and not effect.failures:
+            what = f"all is as it was, in {seconds:.2g} s"  # why, is told by the event that caused this one
         self._say(ENDED[effect.outcome], what)
         self._over(self.record)

@@ -194,6 +194,6 @@ def test_killed_by_somebody_before_ready(farm: Farm) -> None:
     farm.crash("unlucky")
     assert farm.wait("start_failed", "unlucky")["reason"]["signal"] == "SIGKILL"
     farm.wait("ready", "unlucky", count=2)
-    assert "a start of unlucky failed: start_failed, SIGKILL (ended before it was ready)" in farm.why("unlucky")
+    assert "a start of unlucky failed: SIGKILL (ended before it was ready)" in farm.why("unlucky")
     assert farm.entry("unlucky")["last_exit"]["signal"] == "SIGKILL"
     farm.remove("unlucky", under="quick")
