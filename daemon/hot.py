@@ -74,8 +74,8 @@ regrow.ipc.forks from_first_use.<locals>.heed
 regrow.ipc.mailbox Mailbox.__init__ Mailbox.close Mailbox.close.<locals>.<listcomp>
 regrow.ipc.names Names.__init__ Names._open Names._read Names._write Names.announce Names.announce.<locals>.give
 regrow.ipc.names Names.close Names.has_flag Names.has_flag.<locals>.<lambda> Names.withdraw
-regrow.ipc.names Names.withdraw.<locals>.take _Environments.give_back _Environments.take _decode _encode _inode _key
-regrow.ipc.names _open_table
+regrow.ipc.names Names.withdraw.<locals>.take _decode _encode _key
+regrow.ipc.names_open Environments.give_back Environments.take _open_table inode_of
 regrow.ipc.peers Peers.__init__ Peers.clear
 regrow.ipc.posting Posting.__init__ Posting.close _Process.heed
 regrow.ipc.process start_time stat_fields

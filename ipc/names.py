@@ -10,8 +10,6 @@ Source: architecture section 6; otp-rules S220-S229.
 from __future__ import annotations
 
 import os
-import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,8 +20,7 @@ from msgspec.structs import replace
 
 from regrow.ipc.control import HOW_IN, owners
 from regrow.ipc.errors import Refused, Unreachable
-from regrow.ipc.forks import from_first_use
-from regrow.ipc.inherited import LOCK_FILE, close_inherited
+from regrow.ipc.names_open import ENVIRONMENTS, inode_of
 from regrow.ipc.process import cannot_tell, open_pidfd
 
 if TYPE_CHECKING:
@@ -34,11 +31,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FOLDER = "names"
-MAP_BYTES = 64 * 1024 * 1024
-"""A sparse file: only what is used takes room. A record takes about 150 bytes."""
-
-MAX_READERS = 16_384
-"""One slot for each process that reads, 64 bytes each; slots of the dead are taken back when they run out."""
 
 MAX_NAME_BYTES = 480
 """LMDB's keys end at 511."""
@@ -202,7 +194,7 @@ class Names:
 
     def is_stale(self) -> bool:
         """Whether the daemon was started anew since, with a new table; then `reopen`."""
-        return self._pid != os.getpid() or self._inode != _inode(self._path)
+        return self._pid != os.getpid() or self._inode != inode_of(self._path)
 
     def reopen(self) -> None:
         """
@@ -216,11 +208,11 @@ class Names:
         self._env, self._inode, self._pid = env, inode, os.getpid()
 
     def close(self) -> None:
-        _environments.give_back(self._env)
+        ENVIRONMENTS.give_back(self._env)
 
     def lose(self) -> None:
         """The same, soon, from where nothing may be waited for: a finalizer runs in the middle of anything."""
-        _environments.lose(self._env)
+        ENVIRONMENTS.lose(self._env)
 
     @property
     def env(self) -> lmdb.Environment:
@@ -235,17 +227,17 @@ class Names:
         Raises:
             lmdb.Error: there is none.
         """
-        env, _ = _environments.take(self._path)
+        env, _ = ENVIRONMENTS.take(self._path)
         try:
             yield env
         finally:
-            _environments.give_back(env)
+            ENVIRONMENTS.give_back(env)
 
     def _open(self) -> tuple[lmdb.Environment, tuple[int, int]]:
         import lmdb
 
         try:
-            return _environments.take(self._path)
+            return ENVIRONMENTS.take(self._path)
         except (lmdb.Error, OSError) as error:
             told = str(error).removeprefix(f"{self._path}: ")  # LMDB names the path as well
             what, why = f"cannot reach the daemon at {self._run_dir}", f"its names table {self._path}: {told}"
@@ -285,90 +277,6 @@ _NOBODY = b"\1"
 """Where a name is looked up that nobody can have."""
 
 
-class _Environments:
-    """
-    The open tables of this process, by file: LMDB allows each to be open once in a process.
-
-    What a forked process finds here was opened by its parent, and must not be used.
-    """
-
-    def __init__(self) -> None:
-        self._open: dict[tuple[int, int], tuple[lmdb.Environment, int, int]] = {}
-        self._lock = threading.Lock()
-        self._lost: deque[lmdb.Environment] = deque()
-        self._heed_forks = from_first_use(after_in_child=self._forked)
-
-    def _forked(self) -> None:
-        self._lock = threading.Lock()  # a thread that is not here may have held it
-
-    def take(self, path: str) -> tuple[lmdb.Environment, tuple[int, int]]:
-        """
-        The table that is at `path` now, and which file that is.
-
-        Raises:
-            lmdb.Error.
-        """
-        self._heed_forks()
-        with self._lock:
-            self._find()
-            inode = _inode(path)
-            env, pid, users = self._open.get(inode, (None, 0, 0))
-            if env is not None and pid != os.getpid():
-                close_inherited(env, os.stat(os.path.join(path, LOCK_FILE)).st_ino)
-                env, users = None, 0
-            if env is None:
-                env, inode = _open_table(path)
-            self._open[inode] = env, os.getpid(), users + 1
-            return env, inode
-
-    def give_back(self, env: lmdb.Environment) -> None:
-        with self._lock:
-            self._find()
-            self._give_back(env)
-
-    def lose(self, env: lmdb.Environment) -> None:
-        """Give it back now if nobody is at it, not even this thread further up; else whoever is next does."""
-        self._lost.append(env)
-        if self._lock.acquire(blocking=False):
-            try:
-                self._find()
-            finally:
-                self._lock.release()
-
-    def _find(self) -> None:
-        while self._lost:
-            self._give_back(self._lost.popleft())
-
-    def _give_back(self, env: lmdb.Environment) -> None:
-        for inode, (known, pid, users) in list(self._open.items()):
-            if known is env and pid == os.getpid():
-                self._open[inode] = env, pid, users - 1
-                if users == 1:
-                    env.close()
-                    del self._open[inode]
-
-
-def _open_table(path: str) -> tuple[lmdb.Environment, tuple[int, int]]:
-    import lmdb
-
-    while True:
-        inode = _inode(path)
-        env = lmdb.open(
-            path,
-            map_size=MAP_BYTES,
-            max_readers=MAX_READERS,
-            create=False,
-            sync=False,  # it need not outlive the machine, and lies in memory as a rule
-            metasync=False,
-            readahead=False,
-        )
-        if inode == _inode(path):
-            return env, inode
-        env.close()  # the daemon was started anew in between
-
-
-_environments = _Environments()
-
 _decoder = msgspec.msgpack.Decoder(Record)
 
 
@@ -393,14 +301,6 @@ def _key(name: str) -> bytes:
 def _number(name: str) -> tuple[int, str]:
     tail = name.rpartition(".")[2]
     return (int(tail), "") if tail.isdigit() and tail.isascii() else (1 << 62, tail)
-
-
-def _inode(path: str) -> tuple[int, int]:
-    try:
-        found = os.stat(os.path.join(path, "data.mdb"))
-    except OSError:
-        return (0, 0)
-    return found.st_dev, found.st_ino
 
 
 def _is_readable(fd: int) -> bool:

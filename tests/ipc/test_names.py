@@ -13,15 +13,15 @@ import lmdb
 import pytest
 from siblings import Line, Sibling
 
-from regrow.ipc import names as names_module
 from regrow.ipc.errors import Refused, Unreachable
-from regrow.ipc.names import FOLDER, MAP_BYTES, MAX_NAME_BYTES, Names, Record
+from regrow.ipc.names import FOLDER, MAX_NAME_BYTES, Names, Record
+from regrow.ipc.names_open import MAP_BYTES, MAX_READERS
 from regrow.ipc.process import start_time
 
 
 def make_table(run_dir: Path) -> None:
     """What the root makes at its start."""
-    lmdb.open(str(run_dir / FOLDER), map_size=MAP_BYTES, max_readers=names_module.MAX_READERS).close()
+    lmdb.open(str(run_dir / FOLDER), map_size=MAP_BYTES, max_readers=MAX_READERS).close()
 
 
 def record(name: str, *, pid: int | None = None, incarnation: int = 1, group: str = "", replicas: int = 1) -> Record:

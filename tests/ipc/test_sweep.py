@@ -22,7 +22,8 @@ from siblings import Line, Sibling
 
 from regrow.ipc import sweep as sweep_module
 from regrow.ipc.bell import SUFFIX, Bell
-from regrow.ipc.names import FOLDER, MAP_BYTES, MAX_READERS, Names, Record
+from regrow.ipc.names import FOLDER, Names, Record
+from regrow.ipc.names_open import MAP_BYTES, MAX_READERS
 from regrow.ipc.node import MailboxSpec, Node
 from regrow.ipc.process import start_time
 from regrow.ipc.sweep import BATCH, FRESH_S, is_surely_dead, sweep

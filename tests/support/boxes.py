@@ -22,7 +22,8 @@ from regrow.ipc.down import Down
 from regrow.ipc.engine import MBOX
 from regrow.ipc.errors import MessageError
 from regrow.ipc.mailbox import Envelope
-from regrow.ipc.names import FOLDER, MAP_BYTES, MAX_READERS
+from regrow.ipc.names import FOLDER
+from regrow.ipc.names_open import MAP_BYTES, MAX_READERS
 from regrow.ipc.node import Node
 
 

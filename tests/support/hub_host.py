@@ -18,7 +18,8 @@ import zmq
 
 from regrow.ipc import hub_wire
 from regrow.ipc.hub_wire import FromHub, ToHub
-from regrow.ipc.names import FOLDER, MAP_BYTES, MAX_READERS
+from regrow.ipc.names import FOLDER
+from regrow.ipc.names_open import MAP_BYTES, MAX_READERS
 
 FAIL_AFTER_S = 20.0
 ACTOR = Path(__file__).parents[1] / "programs" / "hub_actor.py"

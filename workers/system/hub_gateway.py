@@ -26,8 +26,9 @@ from regrow.workers.system.hub_topics import REMEMBERED_TOPICS
 
 Answered = Callable[[Raw], None]
 NotAnswered = Callable[[str, str, dict[str, Any]], None]
-Ask = Callable[[Answered, NotAnswered], Handle]
 """Takes a code, a text and details."""
+
+Ask = Callable[[Answered, NotAnswered], Handle]
 
 Died = Callable[[str, int, Mapping[str, Any]], None]
 """Takes a name, its incarnation (0: there was none) and its `last_exit`."""
