@@ -11,7 +11,7 @@ import msgspec
 
 from regrow.config.spec import Kind, SupervisorSpec, WorkerSpec
 from regrow.daemon import errand, reload
-from regrow.daemon.channel import ReplyUp
+from regrow.daemon.channel_messages import ReplyUp
 from regrow.daemon.checked import Checked, key_of
 from regrow.daemon.core.effects import Code
 from regrow.daemon.core.events import StartChild

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from regrow.config.spec import Kind
-from regrow.daemon.channel import ReplyUp
+from regrow.daemon.channel_messages import ReplyUp
 from regrow.daemon.core.events import CountChildren
 from regrow.daemon.linux import identity, kernel
 from regrow.daemon.loop import Timer

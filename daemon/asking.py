@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from regrow.daemon.channel import ReexecDown, ReplyUp, RequestDown
+from regrow.daemon.channel_messages import ReexecDown, ReplyUp, RequestDown
 from regrow.daemon.core.effects import Code
 from regrow.daemon.core.events import Request
 from regrow.daemon.tree import ROOT

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from regrow.config.spec import Kind
 from regrow.daemon import why
-from regrow.daemon.channel import (
+from regrow.daemon.channel_messages import (
     BatchUp,
     DetailUp,
     ForgottenUp,
@@ -28,9 +28,10 @@ from regrow.daemon.channel import (
 )
 from regrow.daemon.core.effects import Report
 from regrow.daemon.ends import Ends, LastExit
+from regrow.daemon.last_exit import exit_object
 from regrow.daemon.nested import SYSTEM
 from regrow.daemon.stock import take_stock
-from regrow.daemon.tree import ROOT, Node, Spares, exit_object
+from regrow.daemon.tree import ROOT, Node, Spares
 
 if TYPE_CHECKING:
     from regrow.daemon.root import Root

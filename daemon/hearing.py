@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from regrow.config.spec import Kind, ReadyKind, WorkerSpec
 from regrow.daemon import forked
-from regrow.daemon.channel import DetailUp
+from regrow.daemon.channel_messages import DetailUp
 from regrow.daemon.core.events import ChildIgnored, ChildReady
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.events import ASIDE, COMMANDS

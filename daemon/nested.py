@@ -16,6 +16,7 @@ from regrow.config import exits
 from regrow.config.spec import SupervisorSpec
 from regrow.daemon import birth, channel, forked
 from regrow.daemon.channel import Channel, Link
+from regrow.daemon.channel_messages import Down, LastWordUp, Up
 from regrow.daemon.context import Context
 from regrow.daemon.core.effects import Outcome
 from regrow.daemon.errors import SpawnError
@@ -78,10 +79,10 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
 def channel_to(parent: Runtime, process: Process, link: Link) -> Channel:
     """The parent's end of the channel to a child supervisor."""
 
-    def heard(message: channel.Up) -> None:
+    def heard(message: Up) -> None:
         parent.relay.from_child(process, message)
 
-    return Channel.of_link(parent.loop, link, channel.Up, heard, lambda: None)
+    return Channel.of_link(parent.loop, link, Up, heard, lambda: None)
 
 
 def _take_on_name(context: Context, spec: SupervisorSpec, incarnation: int) -> Marker:
@@ -111,12 +112,12 @@ def run(
 
     try:
         loop = Loop()
-        up = Channel(loop, fd, channel.Down, lambda _message: None, lambda: None)
+        up = Channel(loop, fd, Down, lambda _message: None, lambda: None)
         runtime = Runtime(context, loop, spec, path, up, incarnations, own, group)
         kernel.set_child_subreaper()
         failure = forked.preload(spec)
         if failure:
-            up.send(channel.LastWordUp(Outcome.START_FAILED, failure))
+            up.send(LastWordUp(Outcome.START_FAILED, failure))
             up.flush_blocking(LAST_WORD_S)
             return exits.REFUSED
         return serve(runtime, up, runtime.begin)

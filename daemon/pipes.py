@@ -21,7 +21,8 @@ import msgspec
 from msgspec import Struct
 
 from regrow.config.spec import LogRotation
-from regrow.daemon.channel import GONE, PACKET, NumbersUp
+from regrow.daemon.channel import GONE, PACKET
+from regrow.daemon.channel_messages import NumbersUp
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.loop import Loop
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from regrow.config.exits import SHUTDOWN
 from regrow.config.spec import Kind, SupervisorSpec, WorkerSpec
 from regrow.config.units import size_text
-from regrow.daemon.channel import LastWordUp
+from regrow.daemon.channel_messages import LastWordUp
 from regrow.daemon.core.effects import Outcome
 from regrow.daemon.core.events import Exit, ExitReason
 from regrow.daemon.errors import SpawnError

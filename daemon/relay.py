@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from regrow.daemon import nested
-from regrow.daemon.channel import (
+from regrow.daemon.channel_messages import (
     LOST,
     AdmitDown,
     BatchUp,

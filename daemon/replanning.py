@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from regrow.config.diff_settings import settings_diff
 from regrow.config.spec import Plan, SupervisorSpec, WorkerSpec
 from regrow.daemon import commons, nested, reload, system
-from regrow.daemon.channel import AdmitDown
+from regrow.daemon.channel_messages import AdmitDown
 from regrow.daemon.core.events import CountChildren, PlanChanged, RestartChild, TerminateChild
 from regrow.daemon.footing import Footing
 from regrow.daemon.sockets import differing

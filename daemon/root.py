@@ -24,7 +24,7 @@ from regrow.daemon.additions import Additions
 from regrow.daemon.alive import Alive
 from regrow.daemon.asking import Asking
 from regrow.daemon.books import Books
-from regrow.daemon.channel import MatchedDown
+from regrow.daemon.channel_messages import MatchedDown
 from regrow.daemon.control import ControlError, ControlServer
 from regrow.daemon.core.effects import Outcome
 from regrow.daemon.deploying.deploying import Deploying
@@ -264,7 +264,7 @@ def one_line(text: str) -> str:
 
 
 def main() -> None:
-    """The process that `launch.up` execs; its only argument is the descriptor of what it is to run."""
+    """The process that `launch` execs; its only argument is the descriptor of what it is to run."""
     from regrow.daemon import startup
 
     sys.exit(startup.run(int(sys.argv[1])))

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from regrow.config import exits
 from regrow.config.spec import SupervisorSpec, WorkerSpec
 from regrow.daemon import forked
-from regrow.daemon.channel import (
+from regrow.daemon.channel_messages import (
     ChildNow,
     ForgottenUp,
     LastWordUp,

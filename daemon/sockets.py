@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from regrow.config.spec import SocketSpec
 from regrow.daemon import errand, listen
 from regrow.daemon.activation import STORED
-from regrow.daemon.channel import SocketDown
+from regrow.daemon.channel_messages import SocketDown
 from regrow.daemon.errors import ListenError
 from regrow.daemon.linux import listening
 from regrow.daemon.listen import Held, Listening, Opened

@@ -17,7 +17,7 @@ from msgspec import Struct
 from regrow.config.spec import WorkerSpec
 from regrow.daemon import birth
 from regrow.daemon import spare as spares
-from regrow.daemon.channel import StandbyUp
+from regrow.daemon.channel_messages import StandbyUp
 from regrow.daemon.core.effects import Report, Spawn
 from regrow.daemon.core.events import Exit, Spawned
 from regrow.daemon.core.state import Batch, Phase, SlotState, StartFor
@@ -141,7 +141,7 @@ class Standby:
             if slot is not None and isinstance(slot.spec, WorkerSpec) and slot.spec.standby:
                 self._changed(report.event, slot.spec.group)
             elif self._groups:
-                self._look_after(SETTLE_S)  # what was forked shares memory anew: see `spares.rehearse`
+                self._look_after(SETTLE_S)  # what was forked shares memory anew: see `spare.rehearse`
 
     def _changed(self, event: str, name: str) -> None:
         """A member of that group has changed."""

@@ -8,7 +8,7 @@ How a process ended that is not there any more nobody can say: its `last_exit` s
 from __future__ import annotations
 
 from regrow.config.spec import Kind
-from regrow.daemon.channel import ChildNow, SnapshotUp
+from regrow.daemon.channel_messages import ChildNow, SnapshotUp
 from regrow.daemon.core.effects import Report
 from regrow.daemon.core.state import SlotState
 from regrow.daemon.tree import Node, Tree

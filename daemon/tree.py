@@ -12,15 +12,14 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from regrow.config.spec import ChildSpec, Kind, SupervisorSpec, WorkerSpec, signal_name
+from regrow.config.spec import ChildSpec, Kind, SupervisorSpec, WorkerSpec
 from regrow.daemon.core.effects import Report
 from regrow.daemon.core.events import Exit, ExitReason
 from regrow.daemon.core.restart import ExitClass, exit_class
+from regrow.daemon.last_exit import MAX_TEXT, exit_object, story
 
 ROOT = "regrow"
 """The root's own supervisor: in nobody's file, and above every other."""
-
-MAX_TEXT = 8 * 1024
 
 MAX_EARLY = 100
 """Last words of children that nobody has told of yet: pipes come by a shorter way than reports."""
@@ -280,7 +279,7 @@ class Tree:
     def _last_exit(self, node: Node, exit: Exit, incarnation: int) -> dict[str, Any]:
         node.ended = incarnation
         printed = node.outputs.get(incarnation, "") if exit.reason is not ExitReason.STOPPED else ""
-        return exit_object(exit, text=_story(exit.reason, exit.text, printed), at=time.time())
+        return exit_object(exit, text=story(exit.reason, exit.text, printed), at=time.time())
 
     def printed(self, name: str, incarnation: int, tail: str) -> None:
         """What an incarnation had printed last: part of its `last_exit`, whichever of the two comes first."""
@@ -297,7 +296,7 @@ class Tree:
         if last is None or node.ended != incarnation:
             node.outputs = {incarnation: tail}
         elif last["reason"] != ExitReason.STOPPED:
-            last["text"] = _story(last["reason"], last["text"], tail)[-MAX_TEXT:]
+            last["text"] = story(last["reason"], last["text"], tail)[-MAX_TEXT:]
 
     def _lost(self, node: Node, supervisor: Node) -> None:
         """The supervisor above is gone, and so is all below it; nobody was left to report it."""
@@ -376,28 +375,3 @@ _NOT_NEEDED = Exit(ExitReason.EXIT, 0)
 """How a child ends that has said that it is not needed."""
 
 _UNREADY = frozenset({"starting", "exited", "stopped", "start_failed", "ignored", "stopping"})
-
-
-def _story(reason: str, known: str, printed: str) -> str:
-    """
-    What is known of an end and what was printed before it, as one text.
-
-    A traceback comes last, once: multiprocessing has printed it too.
-    """
-    if reason != ExitReason.EXCEPTION:
-        return "\n".join(part for part in (known, printed) if part)
-    end = printed.rfind("\nProcess ")
-    before = printed[:end] if end >= 0 else ("" if printed.startswith("Process ") else printed)
-    return "\n".join(part for part in (before, known) if part)
-
-
-def exit_object(exit: Exit, *, text: str, at: float) -> dict[str, Any]:
-    """An exit as `last_exit` and events show it."""
-    name = signal_name(exit.signal) if exit.signal is not None else None
-    return {
-        "reason": str(exit.reason),
-        "code": exit.code,
-        "signal": name,
-        "at": round(at, 3),
-        "text": text[-MAX_TEXT:],
-    }

@@ -18,7 +18,7 @@ from msgspec import Struct
 from regrow.config.spec import ChildSpec, Kind, ShutdownKind, SupervisorSpec, WorkerSpec
 from regrow.config.version import VERSION
 from regrow.daemon import why
-from regrow.daemon.channel import ReplyUp
+from regrow.daemon.channel_messages import ReplyUp
 from regrow.daemon.control import MAX_FOLLOWS, Connection, ControlError, Follow
 from regrow.daemon.core.events import (
     CountChildren,

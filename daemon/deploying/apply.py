@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from regrow.config.diff import places
 from regrow.config.spec import Kind, Plan, Restart, ShutdownKind, SupervisorSpec, WorkerSpec
 from regrow.daemon import why
-from regrow.daemon.channel import ReplyUp
+from regrow.daemon.channel_messages import ReplyUp
 from regrow.daemon.core import deploy, deploy_step
 from regrow.daemon.core.deploy import Outcome
 from regrow.daemon.core.effects import Report

@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from regrow.config.spec import ChildSpec
 from regrow.config.version import VERSION
-from regrow.daemon.channel import LastWordUp, Link
+from regrow.daemon.channel import Link
+from regrow.daemon.channel_messages import LastWordUp
 from regrow.daemon.context import Context
 from regrow.daemon.core.state import SupervisorState
 from regrow.daemon.linux.identity import Marker

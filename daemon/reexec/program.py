@@ -8,8 +8,9 @@ import signal
 import sys
 
 from regrow.config import exits
-from regrow.daemon import channel, nested
-from regrow.daemon.channel import Channel, ReplyUp
+from regrow.daemon import nested
+from regrow.daemon.channel import Channel
+from regrow.daemon.channel_messages import Down, ReplyUp
 from regrow.daemon.linux import identity, kernel
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.loop import Loop
@@ -48,7 +49,7 @@ def _supervisor(found: carried.Supervisor) -> int:
     assert found.up is not None
     loop = Loop()
     spec = found.state.spec  # a reload may have changed it since its birth
-    up = Channel.of_link(loop, found.up, channel.Down, lambda _message: None, lambda: None)
+    up = Channel.of_link(loop, found.up, Down, lambda _message: None, lambda: None)
     group = Group(found.group) if found.group else None
     runtime = Runtime(
         found.context,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regrow.daemon.channel import ReexecDown, ReplyUp
+from regrow.daemon.channel_messages import ReexecDown, ReplyUp
 from regrow.daemon.core.effects import Code
 from regrow.daemon.core.state import Phase
 

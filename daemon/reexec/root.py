@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from regrow.config.version import VERSION
 from regrow.daemon import errand
-from regrow.daemon.channel import ReexecDown, ReplyUp
+from regrow.daemon.channel_messages import ReexecDown, ReplyUp
 from regrow.daemon.control import Connection, ControlError
 from regrow.daemon.core.effects import Code
 from regrow.daemon.reexec import asking, carried, carried_root, execute, supervisor

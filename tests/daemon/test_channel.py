@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from regrow.daemon import channel
-from regrow.daemon.channel import LOST, MAX_PUT, AdmitDown, BatchUp, Channel, LastWordUp, ReportUp, SocketDown, Up
+from regrow.daemon.channel import MAX_PUT, Channel
+from regrow.daemon.channel_messages import LOST, AdmitDown, BatchUp, Down, LastWordUp, ReportUp, SocketDown, Up
 from regrow.daemon.core.effects import Outcome, Report
 from regrow.daemon.loop import Loop
 
@@ -24,7 +25,7 @@ class Ends:
         self.arrived: list[Up] = []
         self.parent = Channel(self.loop, parent, Up, self.arrived.append, lambda: None)
         self.downward: list[Any] = []
-        self.child = Channel(self.loop, child, channel.Down, self.downward.append, lambda: None)
+        self.child = Channel(self.loop, child, Down, self.downward.append, lambda: None)
 
     def reports(self) -> list[int]:
         """The numbers of the reports that have arrived, batch by batch."""

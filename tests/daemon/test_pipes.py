@@ -15,7 +15,7 @@ import pytest
 
 from regrow.config.spec import LogRotation
 from regrow.daemon import channel
-from regrow.daemon.channel import NumbersUp
+from regrow.daemon.channel_messages import NumbersUp
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.loop import Loop
 from regrow.daemon.pipes import BATCH, MAX_NUMBERS, PAUSE_S, Arrivals, Output, Pipes, Stream

@@ -6,7 +6,7 @@ from typing import cast
 from unittest.mock import MagicMock
 
 from regrow.config.spec import Kind, SupervisorSpec
-from regrow.daemon.channel import BatchUp, ChildNow, ForgottenUp, NumbersUp, ReportUp, SnapshotUp, TellDown
+from regrow.daemon.channel_messages import BatchUp, ChildNow, ForgottenUp, NumbersUp, ReportUp, SnapshotUp, TellDown
 from regrow.daemon.core.effects import Report
 from regrow.daemon.core.state import SlotState
 from regrow.daemon.process import Process

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regrow.config.spec import ChildSpec, Kind, SupervisorSpec, WorkerSpec
-from regrow.daemon.channel import ChildNow, SnapshotUp
+from regrow.daemon.channel_messages import ChildNow, SnapshotUp
 from regrow.daemon.core.effects import Report
 from regrow.daemon.core.events import Exit, ExitReason
 from regrow.daemon.core.state import SlotState
