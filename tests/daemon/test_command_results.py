@@ -178,7 +178,7 @@ def test_what_is_no_command(desk: Desk, argv: list[str | bytes], said: str) -> N
     ("argv", "stage", "said"),
     [
         (["/nonsuch/x"], "exec", "No such file"),
-        ([b"/nonsuch/\xff"], "exec", r"/nonsuch/\udcff: No such file"),
+        ([b"/nonsuch/\xff"], "exec", r"/nonsuch/\xff: No such file"),
         (["/" + "x" * 5000], "exec", "File name too long"),
         (["/etc/passwd"], "exec", "Permission denied"),
         (["/"], "exec", "Permission denied"),

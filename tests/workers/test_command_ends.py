@@ -16,11 +16,11 @@ from regrow.config.spec import Limits
 from regrow.ipc import commands_wire as wire
 from regrow.ipc.commands_request import request_of
 from regrow.ipc.commands_wire import Ended
-from regrow.workers.system import commands_child
 from regrow.workers.system.commands_child import Person
 from regrow.workers.system.commands_job import Job, Lines, Place, Post
 from regrow.workers.system.commands_run import TOO_LITTLE, TOO_MUCH
 from regrow.workers.system.commands_runner import be_runner
+from regrow.workers.system.commands_start import Starter
 
 COUNTED = "low 0\nhigh 0\nmax 9\noom {}\noom_kill {}\noom_group_kill 1\n"
 
@@ -38,7 +38,7 @@ def ended(words: list[str], group_fd: int, directory: Path, monkeypatch: pytest.
     ours, theirs = socket.socketpair()
     worker, its_worker = socket.socketpair()
     host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
-    start = commands_child.start
+    start = Starter.start
     post = Post(Place(0, ("here",), None), its_worker, (os.geteuid(), os.getegid()), host_proc, marker="")
     job = Job(
         run=1, request=request_of(words, timeout=TIMEOUT_S), executable="/bin/sh",
@@ -47,7 +47,7 @@ def ended(words: list[str], group_fd: int, directory: Path, monkeypatch: pytest.
     )  # fmt: skip
     pid = os.fork()
     if pid == 0:
-        monkeypatch.setattr(commands_child, "start", lambda launch, _group: start(launch, -1))
+        monkeypatch.setattr(Starter, "start", lambda self, launch, _group: start(self, launch, -1))
         be_runner(post, job, Lines(theirs, group_fd=group_fd))
     os.close(host_proc)
     with ours, theirs, worker, its_worker:

@@ -18,7 +18,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
-_PR_SET_NO_NEW_PRIVS = 38
+PR_SET_NO_NEW_PRIVS = 38
 _NR_MOUNT_SETATTR = 442  # one number on every architecture, as for all calls since Linux 5.1
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _RDONLY = 0x1
@@ -58,7 +58,7 @@ def adopt_orphans() -> None:
 
 def gain_nothing() -> None:
     """Never gain privileges by an exec again: set-user-ID bits mean nothing from now on."""
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 def drop_capabilities() -> None:

@@ -14,6 +14,8 @@ import gc
 import os
 import resource
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import msgspec
@@ -22,6 +24,8 @@ from msgspec import Struct
 from regrow.config.spec import Limits
 from regrow.workers import clone
 from regrow.workers.system import commands_calls as calls
+
+UMASK = 0o022
 
 NOT_RUN = 127
 """The exit status of a child that never ran its program."""
@@ -99,10 +103,24 @@ def start(launch: Launch, group_fd: int) -> tuple[int, int]:
     return pid, status_fd
 
 
-def read_failure(status_fd: int) -> Failure | None:
-    """What a readable status descriptor tells: the failure, or None when the program runs or was killed."""
-    told = os.read(status_fd, 4096)
+def read_failure(told: bytes) -> Failure | None:
+    """What the status descriptor told: the failure, or None when the program runs or was killed."""
     return msgspec.msgpack.decode(told, type=Failure) if told else None
+
+
+def failure(launch: Launch, stage: str, number: int) -> Failure:
+    """What was tried, on what, and the error; of a stage before the program runs."""
+    subjects = {
+        "set nice": str(launch.nice),
+        "become user": launch.person.name or str(launch.person.uid),
+        "enter": os.fsdecode(launch.cwd),
+        "exec": launch.executable,
+    }
+    subject = subjects.get(stage, "")
+    if stage == "exec" and number == errno.ENOENT:
+        subject += _lacking(launch.executable)
+    shown = os.fsencode(subject[:LONGEST_SUBJECT]).decode(errors="backslashreplace")  # a path may be any bytes
+    return Failure(stage, number, shown)
 
 
 def _be_command(launch: Launch, status_fd: int, parent: int) -> NoReturn:
@@ -111,65 +129,77 @@ def _be_command(launch: Launch, status_fd: int, parent: int) -> NoReturn:
     stage = ["start"]
     try:
         _set_up(launch, stage, parent)
-        stage[:] = ["exec", launch.executable]
+        stage[0] = "exec"
         os.execve(launch.executable, launch.argv, launch.env)
     except OSError as error:
-        subject = stage[1] if len(stage) > 1 else ""
-        if stage[0] == "exec" and error.errno == errno.ENOENT:
-            subject += _lacking(launch.executable)
-        subject = subject[:LONGEST_SUBJECT].encode(errors="backslashreplace").decode()  # a path may be any bytes
-        os.write(status_fd, msgspec.msgpack.encode(Failure(stage[0], error.errno or 0, subject)))
+        os.write(status_fd, msgspec.msgpack.encode(failure(launch, stage[0], error.errno or 0)))
     except BaseException as error:  # noqa: BLE001 - nothing may unwind into the runner's frames
-        failure = Failure(f"{stage[0]} ({type(error).__name__}: {error})"[:500], errno.EINVAL)
-        os.write(status_fd, msgspec.msgpack.encode(failure))
+        told = Failure(f"{stage[0]} ({type(error).__name__}: {error})"[:500], errno.EINVAL)
+        os.write(status_fd, msgspec.msgpack.encode(told))
     finally:
         os._exit(NOT_RUN)
 
 
 def _set_up(launch: Launch, stage: list[str], parent: int) -> None:
-    stage[:] = ["create a session"]
+    stage[0] = "create a session"
     os.setsid()
-    stage[:] = ["reset signals"]
+    stage[0] = "reset signals"
     signal.set_wakeup_fd(-1)
     for number in (*IGNORED, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    stage[:] = ["set up descriptors"]
+    stage[0] = "set up descriptors"
     _place(launch.streams)
-    stage[:] = ["set limits"]
+    stage[0] = "set limits"
     for which, most in resource_limits(launch.limits, processes=launch.limits_processes):
-        _lower(which, most)
-    stage[:] = ["set nice", str(launch.nice)]
+        resource.setrlimit(which, lowered(which, most))
+    stage[0] = "set nice"
     if launch.nice:
         os.setpriority(os.PRIO_PROCESS, 0, launch.nice)
-    os.umask(0o022)
-    _offer_memory(launch.host_proc)
-    stage[:] = ["drop capabilities"]
+    os.umask(UMASK)
+    _score(launch.host_proc, b"1000")
+    stage[0] = "drop capabilities"
     if launch.drops_capabilities:
         calls.drop_capabilities()
-    stage[:] = ["become user", launch.person.name or str(launch.person.uid)]
+    stage[0] = "become user"
     _become(launch.person)
-    stage[:] = ["enter", os.fsdecode(launch.cwd)]
+    stage[0] = "enter"
     os.chdir(launch.cwd)
-    stage[:] = ["bind to its runner"]
+    stage[0] = "bind to its runner"
     calls.gain_nothing()
     calls.die_with_parent()  # after the change of user, which would clear it
     if os.getppid() != parent:
         os._exit(NOT_RUN)
 
 
-def _offer_memory(host_proc: int) -> None:
-    """When the machine has no more memory the kernel ends a command first, and neither an agent nor the daemon."""
+@contextmanager
+def offered_memory(host_proc: int) -> Iterator[None]:
+    """
+    Whoever is born meanwhile, the kernel ends first when the machine has no more memory: neither an agent nor the
+    daemon.
+    """
+    before = _score(host_proc, b"1000")
     try:
-        fd = os.open("self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=host_proc)
-    except OSError:
-        return  # a /proc that nobody may write, as in some containers
+        yield
+    finally:
+        if before:
+            _score(host_proc, before)
+
+
+def _score(host_proc: int, score: bytes) -> bytes:
+    """Set ours; what it was, or nothing where nobody may set it, as in some containers."""
     try:
-        os.write(fd, b"1000")
+        fd = os.open("self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC, dir_fd=host_proc)
     except OSError:
-        pass
+        return b""  # a /proc that nobody may write
+    try:
+        before = os.read(fd, 16)
+        os.write(fd, score)
+    except OSError:
+        return b""
     finally:
         os.close(fd)
+    return before
 
 
 def _place(streams: Streams) -> None:
@@ -203,18 +233,15 @@ def resource_limits(limits: Limits, *, processes: bool) -> list[tuple[int, int]]
     return [(which, most) for which, most in wanted if most is not None]
 
 
-def _lower(which: int, most: int) -> None:
+def lowered(which: int, most: int) -> tuple[int, int]:
     """
-    Set soft and hard limit, but never above what is there.
+    The soft and hard limit to set: never above what is there.
 
     Of processor time the hard one is a second later: SIGXCPU, at the soft one, says why the process ended.
     """
     _, hard = resource.getrlimit(which)
-    if which == resource.RLIMIT_CPU and most >= 0:
-        resource.setrlimit(which, (_least(most, hard), _least(most + 1, hard)))
-    else:
-        least = _least(most, hard)
-        resource.setrlimit(which, (least, least))
+    more = most + 1 if which == resource.RLIMIT_CPU and most >= 0 else most
+    return _least(most, hard), _least(more, hard)
 
 
 def _least(one: int, other: int) -> int:

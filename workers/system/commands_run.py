@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from regrow.ipc import commands_wire as wire
-from regrow.ipc.commands_wire import Ended, Malformed, Started
+from regrow.ipc.commands_wire import Ended, Malformed
 from regrow.workers import clone
 from regrow.workers.system import commands_child as child
 from regrow.workers.system.commands_below import children_of
@@ -20,6 +20,7 @@ from regrow.workers.system.commands_folder import remove_folder
 from regrow.workers.system.commands_job import Job, Lines, Post
 from regrow.workers.system.commands_pipes import Input, Output
 from regrow.workers.system.commands_shares import Shares, be_first, be_last
+from regrow.workers.system.commands_start import Started, Starter
 from regrow.workers.system.commands_tree import end_all, group_number
 from regrow.workers.system.commands_used import Used
 from regrow.workers.system.commands_watch import GONE, IN, OUT, Watch
@@ -38,9 +39,12 @@ TOO_LITTLE = "the machine, or a group above its own, was out of memory: commands
 
 
 class Run:
-    """`launch` makes a launch with these streams."""
+    """`launch` makes a launch with these streams, of which the starter makes a process."""
 
-    def __init__(self, post: Post, job: Job, lines: Lines, launch: Callable[[child.Streams], child.Launch]) -> None:
+    def __init__(
+        self, post: Post, job: Job, lines: Lines, launch: Callable[[child.Streams], child.Launch], starter: Starter
+    ) -> None:
+        self._starter = starter
         self._post = post
         self._job = job
         self._lines = lines
@@ -91,14 +95,15 @@ class Run:
         self._watch.add(told_fd, IN, lambda _: self._reap(told_fd))
         try:
             stdin = feed.read_fd if feed is not None else self._null
-            self._pid, status_fd = child.start(self._launch((stdin, out, err)), self._lines.group_fd)
+            started = self._starter.start(self._launch((stdin, out, err)), self._lines.group_fd)
         finally:
             for fd in (out, err, *((feed.read_fd,) if feed is not None else ())):
                 os.close(fd)
-        pidfd = os.pidfd_open(self._pid)
-        self._opened += status_fd, pidfd
+        self._pid = started.pid
+        pidfd = os.pidfd_open(started.pid)
+        self._opened += started.status_fd, pidfd
         self._watch.add(pidfd, IN, lambda _: self._died())
-        self._watch.add(status_fd, IN, lambda _: self._executed(status_fd))
+        self._watch.add(started.status_fd, IN, lambda _: self._executed(started))
         for output in self._outputs:
             self._watch.add(output.fd, IN, lambda _, output=output: self._take(output))  # type: ignore[misc]
         if feed is not None:
@@ -135,14 +140,14 @@ class Run:
             except (OSError, Malformed):
                 self._end("cancelled", "what its requester has sent cannot be read")
 
-    def _executed(self, status_fd: int) -> None:
-        self._failure = child.read_failure(status_fd)
-        self._watch.forget(status_fd)
+    def _executed(self, started: Started) -> None:
+        self._failure = started.failure(os.read(started.status_fd, 4096))
+        self._watch.forget(started.status_fd)
         if self._failure is None:
             pid = self._host_pid()
             be_first(self._post.host_proc)
             self._shares.begin(pid)
-            self._say(wire.pack(wire.STARTED, Started(self._job.run, pid)))
+            self._say(wire.pack(wire.STARTED, wire.Started(self._job.run, pid)))
 
     def _host_pid(self) -> int:
         """The command's pid as the daemon sees it; it is the oldest of our children."""

@@ -31,6 +31,7 @@ from regrow.workers.system.commands_rules import PATH
 from regrow.workers.system.commands_run import Run
 from regrow.workers.system.commands_shares import be_last
 from regrow.workers.system.commands_space import CannotIsolate
+from regrow.workers.system.commands_start import Starter
 
 LONGEST_NAME = 80
 """Characters of a name that are repeated where there is no such user."""
@@ -86,9 +87,10 @@ def _serve(post: Post, job: Job, lines: Lines) -> None:
     """One command after the other, as long as the next one finds nothing of those before it."""
     try:
         home = _home(post, job)
+        starter = Starter()
         for served in range(1, MOST_SERVED + 1):
             launch = _prepare(post, job, home)
-            is_clean = Run(post, job, lines, launch).to_its_end()
+            is_clean = Run(post, job, lines, launch, starter).to_its_end()
             lines.close()
             if not is_clean or not home.is_as_it_was() or served == MOST_SERVED:
                 return

@@ -25,11 +25,13 @@ from msgspec.structs import replace
 
 from regrow.config.spec import Credentials, Kind, Limits, WorkerSpec
 from regrow.daemon.errors import SpawnError
-from regrow.daemon.linux import shim, spawn, vm_spawn
-from regrow.daemon.linux.shim import Row, Setup, Shims
+from regrow.daemon.linux import shim, spawn
+from regrow.daemon.linux.shim import Setup, Shims
 from regrow.daemon.linux.spawn import Launch, Target
+from regrow.workers import vm_spawn
+from regrow.workers.shim_image import MACHINES, MAX_IMAGES, Row
 
-pytestmark = pytest.mark.skipif(os.uname().machine not in shim.MACHINES, reason="no shim for this processor")
+pytestmark = pytest.mark.skipif(os.uname().machine not in MACHINES, reason="no shim for this processor")
 
 TIMEOUT_S = 20.0
 SHOW = """
@@ -204,11 +206,11 @@ def test_images_are_kept_and_bounded(shims: Shims) -> None:
     before = processes.descriptors()
     with launch() as (given, _reader):
         within = len(processes.descriptors())
-        for number in range(3 * shim.MAX_IMAGES):
+        for number in range(3 * MAX_IMAGES):
             made = shims.start(replace(given, umask=number // 2), "/bin/true", ("true",))
             assert made is not None
             assert ended(*made) == (0, b"")
-            assert len(processes.descriptors()) - within <= min(number // 2 + 1, shim.MAX_IMAGES) + 1
+            assert len(processes.descriptors()) - within <= min(number // 2 + 1, MAX_IMAGES) + 1
     shims.close()
     assert processes.descriptors() == before
 

@@ -19,11 +19,11 @@ from groups import in_subtree
 from msgspec import structs
 
 from regrow.config.spec import Limits
-from regrow.daemon.linux import vm_spawn
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.shim import Shims
 from regrow.daemon.linux.spawn import Launch, Target
-from regrow.daemon.linux.vm_spawn import FAILURE, Birth, Failed, Stages, VmSpawn
+from regrow.workers import vm_spawn
+from regrow.workers.vm_spawn import FAILURE, Birth, Failed, Stages, VmSpawn
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="only for x86-64")
 
