@@ -32,6 +32,10 @@ class Declared(NamedTuple):
     template: str
     program: tuple[str, ...]
 
+    def below(self, root: str) -> Declared:
+        """The same of the machine whose `/` is that folder."""
+        return self._replace(path=Path(f"{root}{self.path}")) if root else self
+
 
 ACCOUNTS = Declared(Path("/etc/sysusers.d/regrow.conf"), "sysusers.conf", ("systemd-sysusers",))
 FOLDERS = Declared(Path("/etc/tmpfiles.d/regrow.conf"), "tmpfiles.conf", ("systemd-tmpfiles", "--create"))
@@ -47,28 +51,29 @@ def is_foreign(file: Declared) -> bool:
     return file.path.exists() and not file.path.read_text(errors="replace").startswith(SIGN)
 
 
-def write(file: Declared) -> str:
+def write(file: Declared, *, dry: bool = False) -> str:
     """
-    Put it there; what was done: `wrote`, `unchanged`, or `kept` where it is somebody else's.
+    Put it there; what was done: `wrote`, `unchanged`, or `kept` where it is somebody else's. `dry`: only tell.
 
     Raises:
         OSError.
     """
     if is_foreign(file):
         return "kept"
-    return "wrote" if units.write(file.path, text(file)) else "unchanged"
+    return "wrote" if units.write(file.path, text(file), dry=dry) else "unchanged"
 
 
-def remove(file: Declared) -> bool:
+def remove(file: Declared, *, dry: bool = False) -> bool:
     """
-    Take it away; False when there is none, or somebody else's.
+    Take it away; False when there is none, or somebody else's. `dry`: only tell.
 
     Raises:
         OSError.
     """
     if not file.path.exists() or is_foreign(file):
         return False
-    file.path.unlink()
+    if not dry:
+        file.path.unlink()
     return True
 
 
@@ -102,34 +107,40 @@ def accounts() -> dict[str, int]:
     return found
 
 
-def install() -> Iterator[tuple[str, bool]]:
+def install(root: str = "", *, dry: bool = False) -> Iterator[tuple[str, bool]]:
     """
     Write the files and have them carried out: each line of what was done, and whether it is a complaint.
+
+    Those below a `root` are carried out when that machine boots.
 
     Raises:
         OSError.
     """
     before = accounts()
-    for file in (ACCOUNTS, FOLDERS):
-        yield f"{write(file)} {file.path}", False
-        if problem := carry_out(file):
+    for file in (ACCOUNTS.below(root), FOLDERS.below(root)):
+        yield f"{write(file, dry=dry)} {file.path}", False
+        if root:
+            continue
+        if dry:
+            yield f"ran {' '.join(file.program)} {file.path}", False
+        elif problem := carry_out(file):
             yield problem, True
         elif file is ACCOUNTS:
             for account, number in accounts().items():
                 yield f"{'unchanged' if account in before else 'made'} {account} ({number})", False
 
 
-def uninstall() -> Iterator[str]:
+def uninstall(root: str = "", *, dry: bool = False) -> Iterator[str]:
     """
     Take the files away: each line of what was done. Who was made stays: files and processes may be theirs.
 
     Raises:
         OSError.
     """
-    removed = [file for file in (ACCOUNTS, FOLDERS) if remove(file)]
+    removed = [file for file in (ACCOUNTS, FOLDERS) if remove(file.below(root), dry=dry)]
     for file in removed:
-        yield f"removed {file.path}"
-    if ACCOUNTS in removed:
+        yield f"removed {file.below(root).path}"
+    if ACCOUNTS in removed and not root:
         for account, number in accounts().items():
             kind, _, name = account.partition(" ")
             yield f"kept {account} ({number}), as files may be theirs; `{kind}del {name}` removes it"

@@ -84,7 +84,7 @@ def remove(site: Site, paths: Iterable[Path]) -> list[Path]:
         if units.runs(site, path.name):
             stop = " ".join([*site.systemctl, "disable --now", path.name])
             raise Failed(f"cannot remove {path.name}: it listens; stop it first: `{stop}`")
-    for path in found:
+    for path in found if not site.dry else ():
         units.disable(site, path)
         path.unlink()
     return found

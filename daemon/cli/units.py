@@ -12,19 +12,16 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 from regrow.daemon.cli.report import Failed
+from regrow.daemon.cli.unit_text import UNIT, text, within
 
-UNIT = "regrow@.service"
 SIGN = "# Written by `regrow systemd install"
 """What tells our unit from one that somebody has written, which is neither overwritten nor removed."""
 
-PLACEHOLDER = "@REGROW@"
 PATIENCE_S = 60.0
 HIDDEN = ("/tmp", "/var/tmp")
 """The unit has these of its own: PrivateTmp=yes."""
@@ -33,44 +30,32 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class Site(NamedTuple):
-    """Where the unit is, the links to files, and how its manager is spoken to."""
+    """
+    Where the unit is, the links to files, and how its manager is spoken to.
+
+    `root`: of which machine, where not of this one: the folder that is its `/`. `dry`: nothing is changed.
+    """
 
     user: bool
     unit: Path
     folder: Path
     systemctl: tuple[str, ...]
+    root: str = ""
+    dry: bool = False
 
 
-def site(*, user: bool) -> Site:
+def site(*, user: bool, root: str = "", dry: bool = False) -> Site:
     """Of the machine, or of this user."""
     if not user:
-        return Site(False, Path("/etc/systemd/system", UNIT), Path("/etc/regrow"), ("systemctl",))
+        systemctl = ("systemctl", f"--root={root}") if root else ("systemctl",)
+        return Site(False, Path(f"{root}/etc/systemd/system", UNIT), Path(f"{root}/etc/regrow"), systemctl, root, dry)
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return Site(True, config / "systemd" / "user" / UNIT, config / "regrow", ("systemctl", "--user"))
+    return Site(True, config / "systemd" / "user" / UNIT, config / "regrow", ("systemctl", "--user"), dry=dry)
 
 
 def missing() -> bool:
     """Whether this machine has no systemd at all."""
     return shutil.which("systemctl") is None
-
-
-def text(*, user: bool) -> str:
-    """The unit, with the regrow that runs now."""
-    folder = resources.files("regrow.systemd")
-    template = (folder / "user" if user else folder) / UNIT
-    return template.read_text().replace(PLACEHOLDER, command())
-
-
-def command() -> str:
-    """How this regrow is called, quoted for a unit; by its module where it was not called by a path of its own."""
-    called = shutil.which(sys.argv[0]) if os.path.basename(sys.argv[0]) == "regrow" else None
-    words = [os.path.abspath(called)] if called else [sys.executable, "-m", "regrow.daemon.cli.main"]
-    return " ".join(map(_quoted, words))
-
-
-def _quoted(word: str) -> str:
-    word = word.replace("%", "%%")
-    return word if re.fullmatch(r"[\w@%+=:,./-]+", word) else '"' + re.sub(r'(["\\])', r"\\\1", word) + '"'
 
 
 def links(site: Site, files: Iterable[str]) -> dict[Path, Path]:
@@ -82,11 +67,15 @@ def links(site: Site, files: Iterable[str]) -> dict[Path, Path]:
     """
     found: dict[Path, Path] = {}
     for file in files:
-        target = Path(os.path.abspath(file))
+        own = within(site.root, os.path.abspath(file))
+        if not own:
+            raise Failed(f"cannot install {file}: it is not below {site.root}, and would not be there; copy it first")
+        target = Path(own)
         link = link_of(site, file)
-        if not site.user and str(target.resolve()).startswith(tuple(f"{folder}/" for folder in HIDDEN)):
+        place = target if site.root else target.resolve()
+        if not site.user and str(place).startswith(tuple(f"{folder}/" for folder in HIDDEN)):
             raise Failed(f"cannot install {file}: services have a /tmp of their own; put it elsewhere")
-        there = target if link == target else _leads_to(link)
+        there = target if link == Path(f"{site.root}{own}") else _leads_to(link)
         if (there not in (None, target)) or found.setdefault(link, target) != target:
             raise Failed(f"cannot install {file}: {link} is there for another file; rename one, or remove that")
     return found
@@ -124,12 +113,12 @@ def instance(link: Path) -> str:
 
 def write_unit(site: Site) -> bool:
     """As `write`, the unit of all trees."""
-    return write(site.unit, text(user=site.user))
+    return write(site.unit, text(user=site.user, root=site.root), dry=site.dry)
 
 
-def write(unit: Path, wanted: str) -> bool:
+def write(unit: Path, wanted: str, *, dry: bool = False) -> bool:
     """
-    Put a unit there; False when it was there. Nobody ever sees half of it.
+    Put a unit there; False when it was there. Nobody ever sees half of it. `dry`: only tell.
 
     Raises:
         Failed: somebody else's is there; OSError.
@@ -137,6 +126,8 @@ def write(unit: Path, wanted: str) -> bool:
     if unit.exists() and unit.read_text(errors="replace") == wanted:
         return False
     refuse_foreign(unit)
+    if dry:
+        return True
     unit.parent.mkdir(parents=True, exist_ok=True)
     new = unit.with_name(f".{unit.name}.{os.getpid()}")
     try:
@@ -159,25 +150,28 @@ def refuse_foreign(unit: Path) -> None:
         raise Failed(f"cannot use {unit}: one is there that regrow has not written; move it away")
 
 
-def write_link(link: Path, target: Path) -> bool:
+def write_link(site: Site, link: Path, target: Path) -> bool:
     """
     Have `link` lead to `target`; False when it did, or when it is the file itself.
 
     Raises:
         OSError.
     """
-    if link == target or _leads_to(link) == target:
+    if link == Path(f"{site.root}{target}") or _leads_to(link) == target:
         return False
+    if site.dry:
+        return True
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(target)
     return True
 
 
-def remove_link(link: Path) -> bool:
+def remove_link(site: Site, link: Path) -> bool:
     """Take a link away; a file that is no link is its owner's, and stays. False when nothing was done."""
     if not link.is_symlink():
         return False
-    link.unlink()
+    if not site.dry:
+        link.unlink()
     return True
 
 
@@ -191,6 +185,8 @@ def remove_unit(site: Site) -> bool:
     if not site.unit.exists():
         return False
     refuse_foreign(site.unit)
+    if site.dry:
+        return True
     site.unit.unlink()
     try:
         site.folder.rmdir()
@@ -201,6 +197,8 @@ def remove_unit(site: Site) -> bool:
 
 def is_running(site: Site) -> bool:
     """Whether the manager that is meant runs."""
+    if site.root:
+        return False
     if site.user:
         return Path(os.environ.get("XDG_RUNTIME_DIR", "/nowhere"), "systemd", "private").exists()
     return Path("/run/systemd/system").is_dir()
@@ -217,7 +215,13 @@ def runs(site: Site, unit: str) -> bool:
 def disable(site: Site, place: Path) -> None:
     """Have a unit not started at boot any more: that of a link, or the one that is there."""
     unit = instance(place) if place.parent == site.folder else place.name
-    if site.unit.exists():
+    if site.dry:
+        return
+    if site.root:  # systemctl may not be there; all that it would do is to take these away
+        for wanted in site.unit.parent.glob(f"*.wants/{unit.removesuffix('.service')}*"):
+            if wanted.name in (unit, f"{unit}.service"):
+                wanted.unlink()
+    elif site.unit.exists():
         _systemctl(site, "disable", "--quiet", unit)
 
 
@@ -230,6 +234,8 @@ def reload(site: Site) -> bool:
     """
     if not is_running(site):
         return False
+    if site.dry:
+        return True
     done = _systemctl(site, "daemon-reload")
     if done.returncode:
         raise Failed(f"`{' '.join(site.systemctl)} daemon-reload` failed: {done.stderr.strip()}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from regrow.daemon.cli import units
+from regrow.daemon.cli import unit_text, units
 from regrow.daemon.cli.app import run
 
 TREE = '[supervisor.top]\nchildren = ["one"]\n[worker.one]\ncommand = ["true"]\n'
@@ -213,7 +213,7 @@ def test_path_of_regrow_is_quoted(
     program.write_text("")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "argv", [str(program)])
-    assert units.command() == expected.format(tmp=tmp_path)
+    assert unit_text.command() == expected.format(tmp=tmp_path)
 
 
 def test_show_prints_what_install_writes(
@@ -236,3 +236,105 @@ def test_show_of_a_machine_has_its_user_and_folder(capsys: pytest.CaptureFixture
     declares = [line.split(None, 2) for line in shown.partition(places[1])[2].splitlines() if line[:1] not in ("", "#")]
     assert [words[:2] for words in declares] == [["u", "regrow"], ["g", "regrow-operators"], ["d", "/etc/regrow"]]
     assert shown.count(units.SIGN) == len(places)
+
+
+def test_dry_run(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What would be done is printed, and nothing is: neither of installing nor of the other."""
+    file = tree(tmp_path, text=TREE + SOCKETS)
+    unit, link = home / "systemd/user/regrow@.service", home / "regrow/shop.toml"
+    sockets = [home / f"systemd/user/regrow@shop.{name}.socket" for name in ("all", "way", "web")]
+    assert run(["systemd", "install", "--user", "--dry-run", "--sockets", file]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == [f"would write {unit}", f"would link {link}"]
+    assert sorted(said[2:5]) == [f"would write {one}" for one in sockets]
+    assert said[-1].startswith("then type: systemctl --user enable ")
+    assert not home.exists()
+    assert run(["systemd", "install", "--user", "--sockets", file]) == 0
+    capsys.readouterr()
+    assert run(["systemd", "uninstall", "--user", "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        *(f"would remove {one}" for one in sockets),
+        "would run systemctl --user disable regrow@shop",
+        f"would remove {link}",
+        f"would remove {unit}",
+    ]
+    assert all(path.exists() for path in (unit, link, *sockets))
+
+
+def test_dry_run_of_a_machine(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It needs nobody's permission, and what systemd would be asked for is printed too."""
+    del home
+    assert run(["systemd", "install", "--dry-run", "--root", str(tmp_path), tree(tmp_path)]) == 0
+    assert list(tmp_path.glob("etc")) == []
+    said = capsys.readouterr().out.splitlines()
+    assert f"would write {tmp_path}/etc/sysusers.d/regrow.conf" in said
+    assert said[-1] == f"then type: systemctl --root={tmp_path} enable regrow@shop"
+
+
+def test_another_root(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a package: all is below it, what is written there names no path of the builder, and nothing is run."""
+    monkeypatch.setenv("PATH", "/nonsuch")
+    root = tmp_path / "image"
+    regrow = root / "opt/venv/bin/regrow"
+    regrow.parent.mkdir(parents=True)
+    regrow.write_text("")
+    regrow.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(regrow)])
+    file = tree(root / "opt/shop", text=TREE.replace('"true"', '"nonsuch"'))
+    assert run(["systemd", "install", "--root", str(root), file]) == 0
+    link, unit = root / "etc/regrow/shop.toml", root / "etc/systemd/system/regrow@.service"
+    files = [root / "etc/sysusers.d/regrow.conf", root / "etc/tmpfiles.d/regrow.conf", unit]
+    assert capsys.readouterr().out.splitlines() == [
+        *(f"wrote {one}" for one in files),
+        f"linked {link}",
+        f"now type: systemctl --root={root} enable regrow@shop",
+    ]
+    assert link.readlink() == Path("/opt/shop/shop.toml")
+    assert "ExecStart=/opt/venv/bin/regrow up /etc/regrow/%i.toml\n" in unit.read_text()
+    wanted = unit.parent / "multi-user.target.wants"
+    wanted.mkdir()
+    (wanted / "regrow@shop.service").symlink_to("/etc/systemd/system/regrow@.service")
+    (wanted / "regrow@shop2.service").symlink_to("/etc/systemd/system/regrow@.service")
+    assert run(["systemd", "install", "--root", str(root), file]) == 0
+    assert capsys.readouterr().out.count("unchanged") == 4
+    assert run(["systemd", "uninstall", "--root", str(root)]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"removed {one}" for one in (link, unit, *files[:2])]
+    assert [path.name for path in wanted.iterdir()] == ["regrow@shop2.service"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["install", "--root", "{tmp}/image", "{tmp}/shop.toml"], 1, "it is not below {tmp}/image, and would not be"),
+        (["install", "--root", "{tmp}/none", "{tmp}/shop.toml"], 1, "cannot install: there is no directory {tmp}/none"),
+        (["install", "--root", "{tmp}", "--user", "{tmp}/shop.toml"], 2, "leave one out"),
+        (["install", "--root", "{tmp}", "--sockets", "{tmp}/shop.toml"], 2, "leave out --root, or do it there"),
+        (["uninstall", "--root", "{tmp}", "--user"], 2, "leave one out"),
+        (["show", "my shop.toml"], 1, "rename the file"),
+    ],
+)
+def test_wrong_roots(
+    words: list[str], status: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, and nothing is written."""
+    tree(tmp_path)
+    (tmp_path / "image").mkdir()
+    assert run(["systemd", *(word.format(tmp=tmp_path) for word in words)]) == status
+    assert said.format(tmp=tmp_path) in capsys.readouterr().err
+    assert not list((tmp_path / "image").iterdir())
+
+
+def test_show_of_one_tree(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By name or file: the unit as systemd reads it for that instance, with nothing left to fill in."""
+    assert run(["systemd", "show", "--user", "dir/shop-2.toml"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"# regrow@shop-2.service, of {home}/systemd/user/regrow@.service\n")
+    assert f"regrow up {home}/regrow/shop-2.toml\n" in shown
+    assert "Environment=REGROW_DELEGATED=regrow@shop-2.service\n" in shown
+    assert "%" not in shown
+    assert run(["systemd", "show", "shop"]) == 0
+    shown = capsys.readouterr().out
+    assert "regrow check /etc/regrow/shop.toml\n" in shown
+    assert "RuntimeDirectory=regrow/shop\n" in shown
