@@ -15,7 +15,6 @@ import fcntl
 import os
 import select
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from regrow.daemon.channel_messages import LOST, BatchUp, DetailUp, Down, NoteUp, ReportUp, SocketDown, Up
+from regrow.daemon.linux.rights import SPACE, passed, passing
 from regrow.daemon.loop import Loop
 
 PACKET = 96 * 1024
@@ -36,10 +36,6 @@ GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 """The other end is gone: its end of file will be read next, and what was to be sent is of no use to anybody."""
 
 SHORTAGE_RETRY_S = 0.05
-
-_RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-_FD = struct.Struct("i")
-_SPACE = socket.CMSG_SPACE(_FD.size)
 
 _LAST, _MORE = b"\0", b"\1"
 
@@ -171,7 +167,7 @@ class Channel:
             if fd < 0:
                 self._socket.send(packet, socket.MSG_NOSIGNAL)
             else:
-                self._socket.sendmsg([packet], [(*_RIGHTS, _FD.pack(fd))], socket.MSG_NOSIGNAL)
+                self._socket.sendmsg([packet], passing(fd), socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -214,8 +210,9 @@ class Channel:
                 return
 
     def _from_parent(self) -> bytes:
-        data, control, _, _ = self._socket.recvmsg(PACKET + 1, _SPACE, socket.MSG_CMSG_CLOEXEC)
-        self._arrived += [_FD.unpack(packed)[0] for *_, packed in control]
+        data, control, _, _ = self._socket.recvmsg(PACKET + 1, SPACE, socket.MSG_CMSG_CLOEXEC)
+        if (fd := passed(control)) >= 0:
+            self._arrived.append(fd)
         return data
 
     def _packet(self, data: bytes) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 from collections.abc import Mapping
 
 import msgspec
@@ -20,6 +19,7 @@ from msgspec import Struct
 
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import spawn
+from regrow.daemon.linux.rights import SPACE, passed, passing
 
 STANDING = b"S"
 """On the status pipe of a spare: the module is imported, a name is waited for."""
@@ -44,9 +44,6 @@ class Handover(Struct, frozen=True):
     journals: tuple[int, ...] = ()
 
 
-_RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-_FD = struct.Struct("i")
-_SPACE = socket.CMSG_SPACE(_FD.size)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Handover).decode
 
@@ -77,7 +74,7 @@ class Way:
         data = _encode(message)
         if len(data) > MOST:
             return False
-        rights = [(*_RIGHTS, _FD.pack(fd))] if fd >= 0 else []
+        rights = passing(fd) if fd >= 0 else []
         try:
             self._ours.sendmsg([data], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError:
@@ -104,7 +101,7 @@ def receive(fd: int) -> tuple[Handover, int]:
         OSError: the other end is gone.
     """
     with socket.socket(fileno=fd) as way:
-        data, control, _, _ = way.recvmsg(MOST, _SPACE, socket.MSG_CMSG_CLOEXEC)
+        data, control, _, _ = way.recvmsg(MOST, SPACE, socket.MSG_CMSG_CLOEXEC)
     if not data:
         raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-    return _decode(data), _FD.unpack(control[0][2])[0] if control else -1
+    return _decode(data), passed(control)

@@ -13,7 +13,6 @@ import errno
 import os
 import select
 import socket
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -24,6 +23,7 @@ from regrow.config.spec import LogRotation
 from regrow.daemon.channel import GONE, PACKET
 from regrow.daemon.channel_messages import NumbersUp
 from regrow.daemon.errors import SpawnError
+from regrow.daemon.linux.rights import SPACE, passed, passing
 from regrow.daemon.loop import Loop
 
 MAX_NUMBERS = 64
@@ -56,10 +56,6 @@ class Handed(Struct, frozen=True):
     more: bool = False
 
 
-_RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-_FD = struct.Struct("i")
-_SPACE = socket.CMSG_SPACE(_FD.size)
-
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Handed).decode
 
@@ -90,7 +86,7 @@ class Pipes:
         if len(data) > PACKET:
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         try:
-            self._way.sendmsg([data], [(*_RIGHTS, _FD.pack(fd))], socket.MSG_NOSIGNAL)
+            self._way.sendmsg([data], passing(fd), socket.MSG_NOSIGNAL)
         except OSError as error:
             if error.errno not in GONE:
                 raise
@@ -198,10 +194,10 @@ class Arrivals:
         more = False
         for _ in range(BATCH):
             try:
-                data, control, _, _ = self._way.recvmsg(PACKET, _SPACE, socket.MSG_CMSG_CLOEXEC)
+                data, control, _, _ = self._way.recvmsg(PACKET, SPACE, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return more
             handed = _decode(data)
             more = handed.more
-            self._take(handed.stream, _FD.unpack(control[0][2])[0] if control else -1)
+            self._take(handed.stream, passed(control))
         return False
