@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
+from regrow.config import internal
 from regrow.config.spec import Kind, Output, OutputKind, ReadyKind, WorkerSpec
 from regrow.daemon import forked
 from regrow.daemon.context import Context, child_environ
@@ -52,7 +53,7 @@ def worker(
         SpawnError: there is no process, and no descriptor is left open.
     """
     env = environ(context, spec, incarnation)
-    keep_fds = (context.logger_fd,) if spec.name == forked.LOGGER else ()
+    keep_fds = (context.logger_fd,) if spec.name == internal.LOGGER else ()
 
     def make(launch: Launch, dump_fd: int) -> tuple[int, int]:
         return _make(context, spec, launch, shims, dump_fd)
@@ -164,7 +165,7 @@ def _personal(context: Context, spec: WorkerSpec, env: dict[str, str]) -> None:
         env["REGROW_INDEX"] = str(spec.index)
         env["REGROW_GROUP"] = spec.group
         env["REGROW_REPLICAS"] = str(spec.replicas)
-    if spec.kind is Kind.AGENT or spec.name in (forked.KEEPER, forked.HUB):
+    if spec.kind is Kind.AGENT or spec.name in (internal.KEEPER, internal.HUB):
         env["REGROW_MAILBOX"] = context.mailbox
     if spec.sockets:
         env["LISTEN_FDS"] = str(len(spec.sockets))

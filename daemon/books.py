@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from regrow.config import internal
 from regrow.config.spec import Kind
 from regrow.daemon import why
 from regrow.daemon.channel_messages import (
@@ -29,7 +30,6 @@ from regrow.daemon.channel_messages import (
 from regrow.daemon.core.effects import Report
 from regrow.daemon.ends import Ends, LastExit
 from regrow.daemon.last_exit import exit_object
-from regrow.daemon.nested import SYSTEM
 from regrow.daemon.stock import take_stock
 from regrow.daemon.tree import ROOT, Node, Spares
 
@@ -132,7 +132,7 @@ class Books:
             cause = self._asked_by.get(report.child, ("", None))[1]
         if cause is None and report.child:
             cause = self._outer_cause(message.supervisor, report)
-        if report.child == SYSTEM and report.event == "stopping":
+        if report.child == internal.SYSTEM and report.event == "stopping":
             self._root.outputs.take_all()
             self._root.streams.hand_on_all()
         if report.child:
@@ -272,7 +272,7 @@ class Books:
         self._root.matched(supervisor, child, incarnation)
 
     def logger_note(self, event: str, child: str, text: str) -> None:
-        name = child or "regrow.logger"
+        name = child or internal.LOGGER
         self._append(event, name, text)
 
     def daemon_event(self, event: str, text: str = "") -> None:

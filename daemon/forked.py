@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from msgspec.structs import replace
 
+from regrow.config import internal
 from regrow.config.spec import STANDBY, Kind, SupervisorSpec, WorkerSpec
 from regrow.daemon import handover
 from regrow.daemon.context import Context, shared_environ
@@ -32,18 +33,6 @@ PYTHON = frozenset({Kind.FUNCTION, Kind.AGENT})
 
 TASKS = "regrow.workers.task"
 """The module of the functions that run tasks."""
-
-LOGGER = "regrow.logger"
-"""The internal worker that inherits the logger's end of its channel."""
-
-KEEPER = "regrow.keeper"
-"""The internal worker that looks after the store; whoever uses the store begins after it."""
-
-HUB = "regrow.hub"
-"""The internal worker for what is published, and for those who are not Python or not here."""
-
-COMMANDS = "regrow.commands"
-"""The internal worker that runs system commands."""
 
 
 def prepare(context: Context, spec: SupervisorSpec, notify_address: str) -> Context:
@@ -155,7 +144,7 @@ def body(context: Context, spec: WorkerSpec, launch: Launch, dump_fd: int) -> Ca
             os.write(status_fd, spawn.RUNNING)
             os.close(status_fd)
 
-        if spec.name in (HUB, COMMANDS):  # nobody needs to wait until it has loaded what it needs
+        if spec.name in (internal.HUB, internal.COMMANDS):  # nobody needs to wait until it has loaded what it needs
             started()
             return run(lambda: None)
         return run(started)
@@ -189,8 +178,8 @@ def _runner(context: Context, spec: WorkerSpec, group: Group | None) -> Runner:
 
     if spec.target.startswith(TASKS):
         importlib.import_module(TASKS)  # here, once, instead of in each of them
-    kwargs: dict[str, Any] = {"channel_fd": context.logger_fd} if spec.name == LOGGER else {}
-    if spec.name == COMMANDS:
+    kwargs: dict[str, Any] = {"channel_fd": context.logger_fd} if spec.name == internal.LOGGER else {}
+    if spec.name == internal.COMMANDS:
         kwargs = {"group": group}
     return lambda started, named=None: function.run(
         spec.name, spec.target, spec.args_json, spec.import_path, started, kwargs, named

@@ -10,8 +10,8 @@ import os
 import select
 from typing import TYPE_CHECKING
 
+from regrow.config import internal
 from regrow.config.spec import Kind, ReadyKind, WorkerSpec
-from regrow.daemon import forked
 from regrow.daemon.channel_messages import DetailUp
 from regrow.daemon.core.events import ChildIgnored, ChildReady
 from regrow.daemon.errors import SpawnError
@@ -130,6 +130,6 @@ class Hearing:
 
     def _event(self, process: Process, event: str, text: str) -> None:
         now_s = self._runtime.loop.now()
-        if now_s - process.event_s >= EVENT_EVERY_S or (event in COMMANDS and process.name == forked.COMMANDS):
+        if now_s - process.event_s >= EVENT_EVERY_S or (event in COMMANDS and process.name == internal.COMMANDS):
             process.event_s = now_s
             self._runtime.note(event, process.name, process.incarnation, text[:MAX_EVENT_TEXT])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from regrow.config import exits
+from regrow.config import exits, internal
 from regrow.config.spec import SupervisorSpec
 from regrow.daemon import birth, channel, forked
 from regrow.daemon.channel import Channel, Link
@@ -30,9 +30,6 @@ from regrow.daemon.tell import complain
 if TYPE_CHECKING:
     from regrow.daemon.runtime import Runtime
 
-SYSTEM = "regrow.system"
-"""The internal supervisor of regrow's own workers."""
-
 LAST_WORD_S = 2.0
 """How long a supervisor that has ended waits for its parent to take what it has to say."""
 
@@ -44,13 +41,13 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
     Raises:
         SpawnError: there is no process, and no descriptor is left open.
     """
-    context = parent.context if spec.name != SYSTEM else replace(parent.context, sockets={})
+    context = parent.context if spec.name != internal.SYSTEM else replace(parent.context, sockets={})
     try:
         parent_fd, child_fd = channel.pair()
     except OSError as error:
         raise SpawnError("make a channel", error.errno or 0) from None
-    keep = (child_fd, context.outputs_fd, *context.devnull, *((context.logger_fd,) if spec.name == SYSTEM else ()))
-    keep += tuple(context.sockets.values())
+    keep = (child_fd, context.outputs_fd, *context.devnull, *context.sockets.values())
+    keep += (context.logger_fd,) if spec.name == internal.SYSTEM else ()
     path = f"{parent.path}/{spec.name}" if parent.path else spec.name
     incarnations = parent.relay.incarnations_below(spec.name)
     group = parent.spawner.group_of(spec.name)
@@ -59,7 +56,7 @@ def make(parent: Runtime, spec: SupervisorSpec, incarnation: int) -> Process:
     def body(status_fd: int) -> int:
         os.close(status_fd)
         own = _take_on_name(context, spec, incarnation)
-        known = context if spec.name == SYSTEM else replace(context, logger_fd=-1)  # the number is free there
+        known = context if spec.name == internal.SYSTEM else replace(context, logger_fd=-1)  # the number is free there
         return run(known, spec, path, child_fd, incarnations, own, group)
 
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from regrow.daemon import nested
+from regrow.config import internal
 from regrow.daemon.channel_messages import (
     LOST,
     AdmitDown,
@@ -145,7 +145,7 @@ class Relay:
     def to_all(self, message: AdmitDown | SocketDown | TellDown) -> None:
         """Send to every supervisor directly below; regrow's own workers have no use for sockets."""
         for process in self._runtime.processes.values():
-            if process.name == nested.SYSTEM and isinstance(message, SocketDown):
+            if process.name == internal.SYSTEM and isinstance(message, SocketDown):
                 continue
             if process.channel is not None and process.ended is None:
                 process.channel.send(message)

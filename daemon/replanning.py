@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from regrow.config import internal
 from regrow.config.diff_settings import settings_diff
 from regrow.config.spec import Plan, SupervisorSpec, WorkerSpec
-from regrow.daemon import commons, nested, reload, system
+from regrow.daemon import commons, reload, system
 from regrow.daemon.channel_messages import AdmitDown
 from regrow.daemon.core.events import CountChildren, PlanChanged, RestartChild, TerminateChild
 from regrow.daemon.footing import Footing
@@ -113,15 +114,15 @@ class Replanning:
             self._root.tree.replan(self._root.plan.root, own)
             self._root.asking.tell(None, lambda number: PlanChanged(number, top))
         if own != before:
-            self._root.asking.tell(nested.SYSTEM, lambda number: PlanChanged(number, own))
+            self._root.asking.tell(internal.SYSTEM, lambda number: PlanChanged(number, own))
         for name, known in system.to_restart(before, own, admitted=admitted):
             self._start_anew(name, known)
 
     def _start_anew(self, name: str, known: bool) -> None:
         """Have one of regrow's own workers begin with what holds now."""
         if known:
-            self._root.asking.tell(nested.SYSTEM, lambda number: TerminateChild(number, name))
-        self._root.asking.tell(nested.SYSTEM, lambda number: RestartChild(number, name))
+            self._root.asking.tell(internal.SYSTEM, lambda number: TerminateChild(number, name))
+        self._root.asking.tell(internal.SYSTEM, lambda number: RestartChild(number, name))
 
     def provide_for(self, agent: WorkerSpec) -> None:
         """The first agent of a tree, or of its user, may be one that comes at run time."""

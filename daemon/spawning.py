@@ -15,6 +15,7 @@ from regrow.daemon.errors import SpawnError
 from regrow.daemon.health import Health
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.shim import Shims
+from regrow.daemon.linux.spawn import NO_LIMITS
 from regrow.daemon.pipes import Output, Stream
 from regrow.daemon.process import Process
 from regrow.daemon.stacks import Stacks
@@ -28,8 +29,6 @@ PASSING = NO_DESCRIPTORS | {errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS, errno.ENO
 """Shortages of the machine: tried again until they pass, and not held against the child."""
 
 SHORTAGE_RETRY_S = 0.25
-
-NO_LIMITS = Limits()
 
 
 class Spawner:

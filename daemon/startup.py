@@ -5,7 +5,6 @@ The first moments of a root: its plan, its run_dir, the claim on it, and what an
 from __future__ import annotations
 
 import os
-import resource
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from regrow.daemon.linux import cgroup_subtree, identity, takeover
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.reexec import execute
 from regrow.daemon.tell import complain
+from regrow.workers.system.descriptors import use_all_descriptors
 
 if TYPE_CHECKING:
     from regrow.daemon.root import Root
@@ -33,7 +33,7 @@ def run(plan_fd: int) -> int:
     passed = activation.passed(os.environ, os.getpid(), plan_fd)
     plan = _read_plan(plan_fd)
     os.umask(0o022)
-    _more_descriptors()
+    use_all_descriptors()  # a pipe per child; children get the limits that this process came with
     execute.close_on_exec()
     execute.line_buffered()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a background daemon may still say something on its terminal
@@ -126,9 +126,3 @@ def _read_plan(fd: int) -> Plan:
     with os.fdopen(fd, "rb") as plan:
         plan.seek(0)
         return msgspec.msgpack.decode(plan.read(), type=Plan)
-
-
-def _more_descriptors() -> None:
-    """A pipe per child: use what the system allows, for this process; children get the limits it came with."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

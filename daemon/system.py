@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from regrow.config import internal
 from regrow.config.spec import (
     AutoShutdown,
     Backoff,
@@ -34,7 +35,7 @@ from regrow.config.spec import (
     SupervisorSpec,
     WorkerSpec,
 )
-from regrow.daemon import commons, forked, nested
+from regrow.daemon import commons, forked
 from regrow.daemon.tree import ROOT
 
 INTENSITY, PERIOD_S = 50, 10.0
@@ -84,7 +85,7 @@ def system_spec(daemon: DaemonSpec, wanted: Wanted) -> SupervisorSpec:
     if wanted.commands is not None:
         children.append(_commands(daemon, wanted.commands))
     return SupervisorSpec(
-        name=nested.SYSTEM,
+        name=internal.SYSTEM,
         intensity=1_000_000,
         period_s=1.0,
         children=tuple(children),
@@ -95,7 +96,7 @@ def system_spec(daemon: DaemonSpec, wanted: Wanted) -> SupervisorSpec:
 
 def _logger() -> WorkerSpec:
     return WorkerSpec(
-        name=forked.LOGGER,
+        name=internal.LOGGER,
         kind=Kind.FUNCTION,
         target="regrow.workers.system.logger:run",
         ready=Ready(Probe(ReadyKind.STARTED), timeout_s=30.0),
@@ -109,15 +110,15 @@ def _keeper(daemon: DaemonSpec, agents: Mapping[str, int]) -> WorkerSpec:
     """Its start may copy or look through the whole store, and its end bring all of it to disk."""
     arguments = {"durability": daemon.durability, "daemon": daemon.name, "agents": agents}
     ready = Ready(Probe(ReadyKind.NOTIFY), timeout_s=1800.0)
-    return replace(_worker(forked.KEEPER, "keeper", daemon, arguments), ready=ready, shutdown=_within(60.0))
+    return replace(_worker(internal.KEEPER, "keeper", daemon, arguments), ready=ready, shutdown=_within(60.0))
 
 
 def _hub(daemon: DaemonSpec, hub: HubSpec) -> WorkerSpec:
-    return _worker(forked.HUB, "hub", daemon, msgspec.structs.asdict(hub))
+    return _worker(internal.HUB, "hub", daemon, msgspec.structs.asdict(hub))
 
 
 def _commands(daemon: DaemonSpec, commands: Commands) -> WorkerSpec:
-    return _worker(forked.COMMANDS, "commands", daemon, msgspec.structs.asdict(commands))
+    return _worker(internal.COMMANDS, "commands", daemon, msgspec.structs.asdict(commands))
 
 
 def _worker(name: str, module: str, daemon: DaemonSpec, arguments: Mapping[str, Any]) -> WorkerSpec:
@@ -177,8 +178,8 @@ def to_restart(before: SupervisorSpec, now: SupervisorSpec, *, admitted: bool) -
     """
     known = {child.name: child for child in before.children}
     for child in now.children:
-        concerned = admitted and child.name not in (forked.LOGGER, forked.COMMANDS)
-        if child.name != forked.LOGGER and (concerned or known.get(child.name) != child):
+        concerned = admitted and child.name not in (internal.LOGGER, internal.COMMANDS)
+        if child.name != internal.LOGGER and (concerned or known.get(child.name) != child):
             yield child.name, child.name in known
 
 

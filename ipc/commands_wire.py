@@ -17,12 +17,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from regrow.config import internal
 from regrow.config.spec import Limits
 
 SOCKET = "command.sock"
 """Where in run_dir the worker listens."""
 
-NAME = "regrow.commands"
+NAME = internal.COMMANDS
 """What the worker is called."""
 
 RUN, INPUT = 1, 2

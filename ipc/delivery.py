@@ -184,7 +184,7 @@ def refusal_error(to: str, refusal: Refusal) -> MessageError:
     details = refusal.details
     match refusal.code:
         case "backpressure":
-            return Backpressure(to, _number(details, "length"), _number(details, "limit"))
+            return Backpressure(to, number_in(details, "length"), number_in(details, "limit"))
         case "bad_request":
             return BadRequest(to, refusal.text, str(details.get("path", "")))
         case "remote_error":
@@ -193,6 +193,7 @@ def refusal_error(to: str, refusal: Refusal) -> MessageError:
             return Refused(code, f"{to}: {refusal.text or code}", details)
 
 
-def _number(details: Mapping[str, Any], key: str) -> int:
+def number_in(details: Mapping[str, Any], key: str) -> int:
+    """Of the details of a refusal; 0 where there is none."""
     value = details.get(key, 0)
     return value if isinstance(value, int) else 0

@@ -51,26 +51,6 @@ if TYPE_CHECKING:
 
     from regrow.ipc.down import Down
 
-CODES = frozenset(
-    {
-        "not_found",
-        "running",
-        "restarting",
-        "already_started",
-        "already_present",
-        "max_children",
-        "noproc",
-        "shutdown",
-        "start_failed",
-        "bad_request",
-        "forbidden",
-        "busy",
-        "timeout",
-        "internal",
-    }
-)
-"""OTP's refusals, and those that a socket adds (contract, section 3)."""
-
 
 class ControlError(Exception):
     """Anything that kept a request from being answered with `ok`."""

@@ -251,7 +251,7 @@ FromHub: TypeAlias = Welcome | Done | Refusal | Down | Signal | Event | Lost
 NOT_KEPT = "not_kept"
 """Code of a `Refusal`: the store did not keep a post; `details` has the `type` of the StoreError."""
 
-# Codes of a `Refusal` beside those of a mailbox (wire.REFUSALS) and of the control socket (errors.CODES).
+# Codes of a `Refusal` beside those of a mailbox (`wire`) and of the control socket.
 DOWN, NOPROC, TIMEOUT, FORBIDDEN, NOCONNECTION = "down", "noproc", "timeout", "forbidden", "noconnection"
 
 NIL = Raw(b"\xc0")

@@ -22,7 +22,6 @@ from regrow.ipc.verbs import deadline
 from regrow.ipc.wire import UNSENDABLE
 
 HUB = "the hub"
-CREDIT_BYTES = 1024 * 1024
 UNSENT = 10_000
 """Signals that wait for a connection to come back."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from msgspec import Raw
 
 from regrow.ipc import hub_wire
+from regrow.ipc.delivery import number_in
 from regrow.ipc.down import NOCONNECTION, Down
 from regrow.ipc.errors import (
     Backpressure,
@@ -318,13 +319,13 @@ def error_of(to: str, handler: str, refusal: hub_wire.Refusal) -> MessageError:
         case hub_wire.DOWN:
             exit = details.get("exit")
             exit = exit if isinstance(exit, dict) and "reason" in exit else {"reason": details.get("reason", "unknown")}
-            return ProcessDown(_down(str(details.get("name", to)), _number(details, "incarnation"), exit))
+            return ProcessDown(_down(str(details.get("name", to)), number_in(details, "incarnation"), exit))
         case hub_wire.TIMEOUT:
             within_s = details.get("within_s", 0.0)
             return CallTimeout(to, handler, within_s if isinstance(within_s, int | float) else 0.0)
         case code if code == BACKPRESSURE:
             where = str(details.get("where", "the hub"))
-            return Backpressure(to, _number(details, "length"), _number(details, "limit"), where)
+            return Backpressure(to, number_in(details, "length"), number_in(details, "limit"), where)
         case code if code == BAD_REQUEST:
             return BadRequest(to, refusal.text, str(details.get("path", "")))
         case code if code == REMOTE_ERROR:
@@ -336,8 +337,3 @@ def error_of(to: str, handler: str, refusal: hub_wire.Refusal) -> MessageError:
 def _down(name: str, incarnation: int, exit: dict[str, Any]) -> Down:
     """A death that is explained already, in whatever words."""
     return Down(name, incarnation, lambda _name, _incarnation: exit)
-
-
-def _number(details: dict[str, Any], key: str) -> int:
-    value = details.get(key, 0)
-    return value if isinstance(value, int) else 0

@@ -76,6 +76,3 @@ def _size(txn: Txn, store: Store, fd: int) -> Size:
 
 def _pages(stat: dict[str, int]) -> int:
     return stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-
-
-

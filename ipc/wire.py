@@ -69,7 +69,7 @@ class Reply(Struct, frozen=True, array_like=True, tag=0x21):
 
 
 class Refusal(Struct, frozen=True, array_like=True, tag=0x22):
-    """Why there is no acceptance, or no answer. `code` is of `REFUSALS`, `details` are what that code needs."""
+    """Why there is no acceptance, or no answer. `code` is one of those below, `details` are what that code needs."""
 
     id: int
     code: str
@@ -94,10 +94,9 @@ Request: TypeAlias = Cast | Send | Call
 Answer: TypeAlias = Accepted | Reply | Refusal | Waiting | Closing
 
 BACKPRESSURE, BAD_REQUEST, REMOTE_ERROR, SHUTDOWN = "backpressure", "bad_request", "remote_error", "shutdown"
-REFUSALS = frozenset({BACKPRESSURE, BAD_REQUEST, REMOTE_ERROR, SHUTDOWN})
+"""Codes of a `Refusal`."""
 
 encode = msgspec.msgpack.Encoder().encode
-encode_into = msgspec.msgpack.Encoder().encode_into
 _request = msgspec.msgpack.Decoder(Request).decode
 _answer = msgspec.msgpack.Decoder(Answer).decode
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from regrow.config.internal import HUB
 from regrow.ipc.control import FOREVER
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from regrow.ipc.mailbox import Signal
 
 EVENTS = "regrow.event.>"
-HUB, SOCKET = "regrow.hub", "hub.api"
+SOCKET = "hub.api"
 
 CONFIRM_S = 0.5
 """A hub that has not confirmed a subscription by then is not waited for."""

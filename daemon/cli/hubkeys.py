@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from regrow.config.exits import REFUSED, USAGE
+from regrow.config.internal import HUB
 from regrow.daemon.cli.options import Function, Plain, daemon_options, debug_option, format_option, reach
 from regrow.daemon.cli.output import json_list
 from regrow.daemon.cli.report import Failed, say, say_if_none
@@ -19,8 +20,6 @@ from regrow.ipc.errors import ControlError, Unreachable
 if TYPE_CHECKING:
     from regrow.config.spec import Plan
     from regrow.daemon.cli.app import Register
-
-HUB = "regrow.hub"
 
 
 def register(verb: Register) -> None:

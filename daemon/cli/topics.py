@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from regrow.config.internal import HUB
 from regrow.daemon.cli.arguments import STDIN, read_stdin, read_value, text_of
 from regrow.daemon.cli.options import Plain, daemon_options, format_option, reach, timeout_option
 from regrow.daemon.cli.output import dumps, one_line
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from regrow.ipc.control import ControlClient
     from regrow.ipc.mailbox import Signal
 
-HUB = "regrow.hub"
 CONFIRM_S = 1.0
 """A subscription that the hub has not confirmed by then is not waited for in silence."""
 

@@ -48,7 +48,7 @@ class Watcher(Protocol):
 class Known(Struct, frozen=True):
     """
     What nobody can find out again, as it goes through an exec: strangers, and whether any were ever there to be
-    guarded; what it was the supervisor of, as `Leftovers` counts it; the main processes `below` child supervisors; and
+    guarded; what it was the supervisor of, as `Owners` counts it; the main processes `below` child supervisors; and
     whose those are whom it has seen: by now they may have lost what told it.
     """
 

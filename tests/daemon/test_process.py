@@ -10,8 +10,8 @@ import pytest
 from regrow.config.spec import Kind, Limits, SupervisorSpec, WorkerSpec
 from regrow.daemon.core.events import ExitReason
 from regrow.daemon.linux.cgroup import Group
+from regrow.daemon.linux.spawn import NO_LIMITS
 from regrow.daemon.process import Process
-from regrow.daemon.spawning import NO_LIMITS
 
 EVENTS = "low 0\nhigh 0\nmax 9\noom {}\noom_kill {}\noom_group_kill 1\n"
 

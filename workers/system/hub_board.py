@@ -13,14 +13,12 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from regrow.ipc.hub_wire import Event, encode
+from regrow.ipc.subscriptions import MAX_PATTERNS
 from regrow.workers.system.hub_outlet import Outlet, Transmit
 from regrow.workers.system.hub_topics import Subscriptions
 
 KEPT_EVENTS = 10_000
 """As many as the root keeps."""
-
-MAX_PATTERNS = 1_000
-"""Of one subscriber."""
 
 
 class Kept(Struct, frozen=True):

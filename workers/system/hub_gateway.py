@@ -17,9 +17,10 @@ from msgspec import Raw
 from regrow.ipc import hub_wire as wire
 from regrow.ipc.down import reason_of
 from regrow.ipc.errors import NoProcess
+from regrow.ipc.subscriptions import MAX_PATTERNS
 from regrow.ipc.topics import TopicError, check_free_topic, check_pattern
 from regrow.ipc.wire import BACKPRESSURE, BAD_REQUEST, WireError
-from regrow.workers.system.hub_board import MAX_PATTERNS, Board, Subscriber
+from regrow.workers.system.hub_board import Board, Subscriber
 from regrow.workers.system.hub_peer import MAX_MONITORS, MAX_REQUESTS, Handle, Outstanding, Peer
 from regrow.workers.system.hub_timers import Timers
 from regrow.workers.system.hub_topics import REMEMBERED_TOPICS

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from msgspec import Raw
 
 from regrow.ipc.hub_wire import NOBODY, VERSION, Done, Refusal, Welcome, encode
+from regrow.ipc.subscriptions import MAX_PATTERNS
 from regrow.ipc.wire import MAX_MESSAGE_BYTES
-from regrow.workers.system.hub_board import MAX_PATTERNS, Subscriber
+from regrow.workers.system.hub_board import Subscriber
 from regrow.workers.system.hub_outlet import MAX_CREDIT, QUEUE, Transmit
 from regrow.workers.system.hub_timers import Timer
 

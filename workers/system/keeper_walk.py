@@ -20,7 +20,7 @@ _PAGE = struct.Struct("=QHHHH")
 """Number, key size of LEAF2 pages, flags, then the bounds of the free space: of an overflow page, how many they are."""
 
 _NODE = struct.Struct("=HHHH")
-_BRANCH, _LEAF, _OVERFLOW, _META_PAGE = 0x01, 0x02, 0x04, 0x08
+_BRANCH, _LEAF, _OVERFLOW = 0x01, 0x02, 0x04
 _BIG, _SUB_TREE, _DUPLICATES = 0x01, 0x02, 0x04
 _SUB_TREE_BYTES = 48
 
