@@ -6,6 +6,7 @@ A verb is registered with its section; `regrow --help` shows the sections in the
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -114,7 +115,10 @@ def run(args: Sequence[str]) -> int:
 
 def usage_line(error: click.ClickException) -> str:
     """A usage error as one line that says where help is."""
-    message = error.format_message().rstrip(".").replace("is not a valid integer range", "is not a whole number")
+    message = re.sub(r"\s*\n\s*", " ", error.format_message()).rstrip(".")
+    message = message.replace("is not a valid integer range", "is not a whole number")
+    message = re.sub(r"is not in the range x>=(\d+)", r"is less than \1", message)
+    message = re.sub(r"is not in the range (-?\d+)<=x<=(-?\d+)", r"is not from \1 to \2", message)
     message = message[:1].lower() + message[1:]
     if error.exit_code != USAGE or not isinstance(error, click.UsageError) or error.ctx is None:
         return message

@@ -48,7 +48,7 @@ class Size(SizeParam):
         try:
             return size_bytes(str(value))
         except UnitError as error:
-            self.fail(f"{error} {error.hint}".strip(), param, ctx)
+            self.fail(f"{error}; {error.hint}" if error.hint else str(error), param, ctx)
 
 
 class IsolationWord(WordParam):

@@ -41,7 +41,7 @@ class Duration(DurationParam):
         try:
             seconds = duration_s(text + "s" if text.replace(".", "", 1).isdigit() else text)
         except UnitError as error:
-            self.fail(f"{error} {error.hint}".strip(), param, ctx)
+            self.fail(f"{error}; {error.hint}" if error.hint else str(error), param, ctx)
         if seconds <= 0:
             self.fail(f"{value!r} is not a time above zero", param, ctx)
         return seconds

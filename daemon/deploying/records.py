@@ -111,8 +111,9 @@ def read(state_dir: str, id: int) -> Record:
         with open(path, "rb") as file:
             return msgspec.json.decode(file.read(), type=Record)
     except FileNotFoundError:
-        kept = ", ".join(map(str, sorted(_ids(state_dir)))) or "none"
-        raise NoApply(f"apply {id} is not kept (there are: {kept}); see `regrow applies`") from None
+        kept = ", ".join(map(str, sorted(_ids(state_dir))))
+        why = f"is not kept (there are: {kept})" if kept else "is not there: none has been made yet"
+        raise NoApply(f"apply {id} {why}; see `regrow applies`") from None
     except OSError as error:
         raise NoApply(f"cannot read {path}: {error.strerror}") from None
     except msgspec.DecodeError as error:

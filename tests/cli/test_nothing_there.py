@@ -66,3 +66,16 @@ def test_an_empty_list_as_json(young: Cli, words: str) -> None:
 def test_who_asks_for_no_line(young: Cli) -> None:
     """Is not told that there is none."""
     assert young("logs", "-n", "0").err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("logs -n -1", "invalid value for '-n' / '--lines': -1 is less than 0; see `regrow logs --help`"),
+        ("completion", "Choose from: bash, zsh, fish; see `regrow completion --help`"),
+    ],
+)
+def test_mistakes_in_plain_words(cli: Cli, words: str, said: str) -> None:
+    """What click says in signs or over several lines is one line of words."""
+    done = cli(*words.split())
+    assert (done.status, done.err.count("\n"), said in done.err) == (2, 1, True), done.err

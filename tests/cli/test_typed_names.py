@@ -17,7 +17,7 @@ from regrow.daemon.cli.report import say
 OF_ANY_BYTES = {
     "call words", "send words", "post words", "workflow start words",  # KEY=VALUE, by arguments.py
     "publish message", "workflow send value", "state set value",  # the same
-    "systemd uninstall names", "run argv",
+    "systemd show name", "systemd uninstall names", "run argv",
 }  # fmt: skip
 """Words that are no names, and what becomes a program's: these are looked at by whoever takes them."""
 

@@ -69,7 +69,8 @@ def decide(spec: CommandsSpec, request: Request, *, is_inside: bool, is_operator
     if is_inside:
         _check_rules(spec.allow, request, name, executable)
     if not executable:
-        raise Denied("not_found", f"there is no program {_short(name)} in {':'.join(PATH)}")
+        shell = "; there is no shell: its words are arguments of their own" if " " in name else ""
+        raise Denied("not_found", f"there is no program {_short(name)} in {':'.join(PATH)}{shell}")
     words = tuple(word for word in Isolation if word in request.isolate or word in spec.isolate)
     limits = lowered(lowered(spec.limits, DEFAULTS, fill=True), request.limits, fill=False)
     counts = any(one.processes not in (None, -1) for one in (spec.limits, request.limits))
