@@ -1,16 +1,19 @@
 """
 Which process is meant, beyond doubt: a pid together with the moment at which that process began.
 
-Source: pidfd_open(2), proc_pid_stat(5).
+Source: pidfd_open(2), proc_pid_stat(5), fcntl(2).
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import struct
 from functools import cache
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2)
 
 
 def is_shortage(error: OSError) -> bool:
@@ -69,6 +72,17 @@ def stat_fields(pid: int) -> list[bytes]:
     """
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
         return stat.read(4096).rpartition(b")")[2].split()
+
+
+def lock_holder(fd: int, first_bytes: int = 0) -> int | None:
+    """
+    Whose lock (fcntl(2)) keeps us from locking so many first bytes of a file, 0 meaning all of them; None: nobody's.
+
+    The pid is 0 when that process cannot be seen from here. This process's own locks are in nobody's way.
+    """
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, first_bytes, 0)
+    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+    return None if kind == fcntl.F_UNLCK else max(pid, 0)
 
 
 def open_pidfd(pid: int, started: int) -> int:

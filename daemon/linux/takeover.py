@@ -20,7 +20,6 @@ import os
 import select
 import signal
 import stat
-import struct
 import time
 
 import msgspec
@@ -30,7 +29,7 @@ from regrow.daemon.errors import RunDirError
 from regrow.daemon.linux import cgroup_subtree, identity, kernel, procfs
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.identity import ProcessId
-from regrow.ipc.process import boot_id
+from regrow.ipc.process import boot_id, lock_holder
 
 END_TIMEOUT_S = 10.0
 """How long what a killed root left may take to die of SIGKILL; more only in a dead file system."""
@@ -40,7 +39,6 @@ _ENDING_ROOT_S = 0.05
 _LOCK = "lock"
 _IDENTITY = "identity"
 _STALE = ("control.sock", "hub.api", "command.sock")
-_FLOCK = struct.Struct("hhqqi4x")
 
 
 class Refused(RunDirError):
@@ -175,9 +173,7 @@ def _await_end(pid: int) -> None:
 
 def _holder(fd: int) -> int:
     """The pid that holds the lock; 0 when it has none here, or has just given it up."""
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
-    return 0 if kind == fcntl.F_UNLCK else max(0, pid)
+    return lock_holder(fd) or 0
 
 
 def _myself(token: str, cgroup_path: str) -> Identity:

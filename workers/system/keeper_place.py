@@ -6,10 +6,8 @@ Source: fcntl(2) on record locks: LMDB holds one on the first byte of its lock f
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
-import struct
 
 import msgspec
 from msgspec import Struct
@@ -17,11 +15,10 @@ from msgspec import Struct
 from regrow.config.spec import Durability
 from regrow.ipc.errors import StoreUnusable
 from regrow.ipc.levels import DATA, LOCK, SNAPSHOTS, Owner
-from regrow.ipc.process import boot_id, open_pidfd, start_time
+from regrow.ipc.process import boot_id, lock_holder, open_pidfd, start_time
 from regrow.ipc.store import FOLDER
 
 ELSEWHERE = "choose another [daemon] state_dir"
-_FLOCK = struct.Struct("hhqqi4x")
 
 
 class Place(Struct, frozen=True):
@@ -116,6 +113,4 @@ def user_of(folder: str) -> int | None:
 
 def locker(fd: int) -> int | None:
     """The same, of LMDB's lock file, open; this process does not count."""
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
-    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
-    return None if kind == fcntl.F_UNLCK else max(pid, 0)
+    return lock_holder(fd, 1)
