@@ -14,6 +14,8 @@ import socket
 import threading
 
 MBOX = "mbox"
+"""Where in run_dir mailboxes are, and bells beside them."""
+
 SUFFIX = ".bell"
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from regrow.ipc import wire
 from regrow.ipc.awaited import Awaited, Inbox, MailboxSpec, Stats, Watcher
+from regrow.ipc.bell import MBOX
 from regrow.ipc.delivery import Pending
 from regrow.ipc.down import Down
 from regrow.ipc.errors import MessageError, NoProcess, ProcessDown, Unreachable
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from regrow.ipc.link import Link
     from regrow.ipc.monitor import Monitor
 
-MBOX = "mbox"
 HEARD_OUT_S = 1.0
 """How long a death waits for the last words of the dead, when something keeps a connection of theirs open."""
 

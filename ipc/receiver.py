@@ -14,9 +14,8 @@ from msgspec.structs import replace
 
 from regrow.config.readable import readable
 from regrow.ipc import wire
-from regrow.ipc.bell import SUFFIX
+from regrow.ipc.bell import MBOX, SUFFIX
 from regrow.ipc.down import Down
-from regrow.ipc.engine import MBOX
 from regrow.ipc.errors import NoProcess
 from regrow.ipc.mailbox import Envelope, Item, Signal, closing
 from regrow.ipc.names import Record

@@ -10,8 +10,8 @@ import os
 import select
 from collections.abc import Collection
 
+from regrow.ipc.bell import MBOX
 from regrow.ipc.down import NOPROC, Down
-from regrow.ipc.engine import MBOX
 from regrow.ipc.errors import NoProcess, Unreachable
 from regrow.ipc.explain import process_of
 from regrow.ipc.groups import Address, ByKey, choose

@@ -12,7 +12,7 @@ from configs import Config
 from spares import MODULE, Garden, dead
 
 from regrow.ipc import Client
-from regrow.ipc.engine import MBOX
+from regrow.ipc.bell import MBOX
 from regrow.ipc.names import FOLDER
 
 FORKING = MODULE + """

@@ -20,8 +20,8 @@ from endless import longer_than_any_form
 from siblings import TIMEOUT_S, Line, Sibling, line_has
 
 from regrow.ipc import Client, by_key, least_outstanding
+from regrow.ipc.bell import MBOX
 from regrow.ipc.delivery import Awaits
-from regrow.ipc.engine import MBOX
 from regrow.ipc.errors import (
     Backpressure,
     BadRequest,

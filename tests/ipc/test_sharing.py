@@ -19,7 +19,7 @@ from siblings import TIMEOUT_S, Line, Sibling
 
 from regrow.ipc import AsyncClient, Client
 from regrow.ipc.awaited import MailboxSpec
-from regrow.ipc.engine import MBOX
+from regrow.ipc.bell import MBOX
 from regrow.ipc.errors import CallTimeout, MessageError, NoProcess, ProcessDown, Unreachable
 from regrow.ipc.node import Node
 

@@ -20,9 +20,8 @@ from siblings import TIMEOUT_S
 
 from regrow.ipc import Client, wire
 from regrow.ipc.awaited import MailboxSpec
-from regrow.ipc.bell import SUFFIX
+from regrow.ipc.bell import MBOX, SUFFIX
 from regrow.ipc.delivery import Awaits
-from regrow.ipc.engine import MBOX
 from regrow.ipc.node import Node
 
 

@@ -17,9 +17,9 @@ import msgspec
 from siblings import Line, Sibling
 
 from regrow.ipc.awaited import MailboxSpec
+from regrow.ipc.bell import MBOX
 from regrow.ipc.client import Client
 from regrow.ipc.down import Down
-from regrow.ipc.engine import MBOX
 from regrow.ipc.errors import MessageError
 from regrow.ipc.mailbox import Envelope
 from regrow.ipc.names import FOLDER

@@ -8,7 +8,7 @@ import time
 
 import lmdb
 
-from regrow.ipc.engine import MBOX
+from regrow.ipc.bell import MBOX
 from regrow.ipc.names import Names
 from regrow.ipc.sweep import sweep
 from regrow.workers.system.hub_timers import Timer, Timers
