@@ -106,6 +106,23 @@ def test_mounts_are_changed(desk: Desk) -> None:
     assert not any(line.split()[1] == "/mnt" for line in mounts.splitlines())
 
 
+def test_queue(desk: Desk) -> None:
+    """Who has waited gets a runner that has become free, and no new one."""
+    commands = [desk.start("sh", "-c", "echo $PPID", shared=True) for _ in range(5 * (MOST_IDLE + 4))]
+    for command in commands:
+        command.end_input()
+    runners = {command.wait().stdout for command in commands}
+    assert len(runners) <= 2 * (MOST_IDLE + 4)
+
+
+def test_requester_that_takes_no_end(desk: Desk) -> None:
+    """It holds up nobody: the next one has its turn."""
+    idle = [desk.start("true") for _ in range(MOST_IDLE + 4)]
+    assert desk.client.run_command(["true"], timeout=TIMEOUT_S).ok
+    for command in idle:
+        assert command.wait().ok
+
+
 def test_waiting_runner_is_killed(desk: Desk) -> None:
     """Another one runs the next command."""
     runner = served(desk, "cat")

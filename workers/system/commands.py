@@ -121,9 +121,9 @@ class Commands:
                 self._crew.kill_all()
 
     def _wait_s(self) -> float | None:
-        due = [visitor.due_s for visitor in self._visitors]
+        due = [one for one in (self._crew.overdue(), self._stop_s, self._open_s) if one is not None]
+        due += [visitor.due_s for visitor in self._visitors]
         due += [visitor.due_s for visitor, _ in self._queue]
-        due += [one for one in (self._crew.overdue(), self._stop_s, self._open_s) if one is not None]
         if (again_s := self._news.send()) is not None:
             due.append(time.monotonic() + again_s)
         return max(0.0, min(due) - time.monotonic()) if due else None

@@ -8,6 +8,7 @@ none of its own is debris, and is killed.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -32,6 +33,9 @@ from regrow.workers.system.commands_watch import IN, Watch
 IDLE_S, MOST_IDLE = 5.0, 8
 """How long a runner waits for another command, and how many wait."""
 
+LINGER_S = 0.05
+"""How long a command whose requester does not take the end of it still counts: its runner is about to be free."""
+
 OVERDUE_S = 30.0
 """How long after the deadline of a command its runner is killed: it has been stopped, or hangs."""
 
@@ -54,7 +58,10 @@ class Group(Protocol):
 
 
 class Task:
-    """A command that a runner has. `is_busy` until it has ended, `is_told` once that is known."""
+    """
+    A command that a runner has. `is_told` once it is known how it ended; then `is_busy` a moment longer, for its runner
+    is about to be free.
+    """
 
     def __init__(self, run: int, visitor: Visitor, work_dir: str, group: Group | None) -> None:
         self.run = run
@@ -63,6 +70,7 @@ class Task:
         self.group = group
         self.is_busy = True
         self.is_told = False
+        self.lingers_until_s = math.inf
         self.overdue_s = visitor.due_s + OVERDUE_S
 
     @property
@@ -228,8 +236,7 @@ class Crew:
             refusal = msgspec.msgpack.decode(payload, type=wire.Refusal)
             self._news.tell("command_refused", f"{shown(task.request)} for {task.visitor.who}: {refusal.text}")
         task.is_told = True
-        task.is_busy = False
-        self._changed()
+        task.lingers_until_s = time.monotonic() + LINGER_S
 
     def _tell_end(self, task: Task, ended: wire.Ended) -> None:
         used = f"{ended.duration_s:.3f} s, {ended.cpu_user_s + ended.cpu_system_s:.3f} s of CPU"
@@ -241,6 +248,7 @@ class Crew:
         self._done(runner)
         runner.idle_until_s = time.monotonic() + IDLE_S
         self._idle.append(runner)
+        self._changed()
         if len(self._idle) > MOST_IDLE:
             self._dismiss(self._idle[0])
 
@@ -315,17 +323,27 @@ class Crew:
             self._cleaners[pid] = task
 
     def overdue(self) -> float | None:
-        """Kill the runners that are, and dismiss those that waited in vain; when there may be more, in monotonic s."""
+        """
+        Kill the runners that are, dismiss those that waited in vain, and count no more who lingers.
+
+        Returns:
+            When there may be more of that, in monotonic seconds.
+        """
         now_s = time.monotonic()
         for runner in [runner for runner in self._idle if runner.idle_until_s <= now_s]:
             self._dismiss(runner)
+        working = [(runner, runner.task) for runner in self._runners.values() if runner.is_alive and runner.task]
+        lingering = [task for _, task in working if task.is_busy and task.lingers_until_s <= now_s]
+        for task in lingering:
+            task.is_busy = False
+        if lingering:
+            self._changed()
+        for runner, task in working:
+            if task.overdue_s <= now_s:
+                self.kill(runner)
         due_s = [runner.idle_until_s for runner in self._idle]
-        for runner in self._runners.values():
-            if runner.is_alive and runner.task is not None:
-                if runner.task.overdue_s <= now_s:
-                    self.kill(runner)
-                else:
-                    due_s.append(runner.task.overdue_s)
+        due_s += [task.lingers_until_s for _, task in working if task.is_busy]
+        due_s += [task.overdue_s for _, task in working if task.overdue_s > now_s]
         return min(due_s, default=None)
 
     def kill(self, runner: Runner) -> None:
