@@ -21,6 +21,7 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct
 
+from regrow.config.readable import readable
 from regrow.config.spec import Limits
 from regrow.workers import clone
 from regrow.workers.system import commands_calls as calls
@@ -119,8 +120,7 @@ def failure(launch: Launch, stage: str, number: int) -> Failure:
     subject = subjects.get(stage, "")
     if stage == "exec" and number == errno.ENOENT:
         subject += _lacking(launch.executable)
-    shown = os.fsencode(subject[:LONGEST_SUBJECT]).decode(errors="backslashreplace")  # a path may be any bytes
-    return Failure(stage, number, shown)
+    return Failure(stage, number, readable(subject[:LONGEST_SUBJECT]))
 
 
 def _be_command(launch: Launch, status_fd: int, parent: int) -> NoReturn:
