@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from regrow.workers.dispositions import set_handler
+from regrow.ipc.dispositions import set_handler
 
 BATCH = 256
 """Descriptors served in one turn; the rest waits for the next, after timers had theirs."""

@@ -72,10 +72,12 @@ class Ledger:
         limit: how many may be open; one more is refused with Backpressure.
     """
 
-    __slots__ = ("limit", "open")
+    __slots__ = ("is_closed", "limit", "open")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.is_closed = False
+        """Whether the receiver has said its last word: what is sent now is not taken."""
         self.open: dict[int, Pending] = {}
 
     def sent(self, id: int, awaits: Awaits, to: str, handler: str) -> Pending:
@@ -129,10 +131,11 @@ class Ledger:
 
     def _closing(self, last: int) -> int:
         """What the receiver has not seen it refuses, though it cannot say so of each."""
+        self.is_closed = True
         left = [id for id in self.open if id > last]
         for id in left:
             pending = self.open.pop(id)
-            pending.settle(None, Refused(SHUTDOWN, f"{pending.to}: it has stopped", {}))
+            pending.settle(None, untaken(pending))
         return len(left)
 
     def _accepted(self, runs: tuple[int, ...]) -> int:
@@ -164,6 +167,11 @@ class Ledger:
         pending.again = None
         pending.settle(None, error)
         return True
+
+
+def untaken(pending: Pending) -> Refused:
+    """The error of a message that its receiver, who has stopped, has certainly never taken."""
+    return Refused(SHUTDOWN, f"{pending.to}: it has stopped", {})
 
 
 def is_untouched(error: MessageError | None) -> TypeGuard[Refused]:

@@ -19,10 +19,10 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from regrow.ipc import wire
+from regrow.ipc import partings, wire
 from regrow.ipc.awaited import Awaited, Inbox, MailboxSpec, Stats, Watcher
 from regrow.ipc.bell import MBOX
-from regrow.ipc.delivery import Pending
+from regrow.ipc.delivery import Pending, untaken
 from regrow.ipc.down import Down
 from regrow.ipc.errors import MessageError, NoProcess, ProcessDown, Unreachable
 from regrow.ipc.explain import last_exit
@@ -43,6 +43,12 @@ HEARD_OUT_S = 1.0
 
 MAX_NOTED = 65_536
 """Connections whose newest message is known to a member of a group; the oldest is forgotten for one more."""
+
+LOOKS = 8
+"""How many of them are asked then whether they are still there."""
+
+MAX_SENT = 1 << 40
+"""More than any process sends."""
 
 BATCH = 256
 """Messages taken in at once, before anything else is looked at."""
@@ -122,9 +128,13 @@ class Engine:
         """An event loop watches this node, and is woken when something may have come without a sign of it."""
         self.recall_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._followers: set[threading.Event] = set()
-        self._ids = itertools.count(1)
+        self._first_id = int.from_bytes(os.urandom(8)) >> 2
+        """Nobody else's ids are near it: a mailbox that has stopped leaves word of what it has taken (`partings`)."""
+        self._ids = itertools.count(self._first_id)
         self._taken: dict[bytes, int] = {}
         """Of a member of a group: the newest id that each connection has brought."""
+        self._has_forgotten = False
+        """Whether there were more connections than are known."""
         self._strays: list[tuple[Pending, MessageError]] = []
         """Messages to a group that the chosen member has not begun, to be sent to another."""
         self._turns: dict[str, int] = {}
@@ -198,16 +208,31 @@ class Engine:
 
     def _bury(self, peer: Peer) -> None:
         record = peer.record
+        last = self._last_taken(peer) if peer.ledger.open else None
         self.peers.forget(peer)
         if peer.alias:
             self.transport.disconnect(record.mailbox)
 
-        def error(_pending: Pending) -> MessageError:
+        def error(pending: Pending) -> MessageError:
+            if last is not None and pending.id > last:
+                return untaken(pending)
             return ProcessDown(Down(record.name, record.incarnation, self.explain))
 
         peer.ledger.down(error)
         for monitor in peer.monitors:
             self._tell(monitor, Down(record.name, record.incarnation, self.explain))
+
+    def _last_taken(self, peer: Peer) -> int | None:
+        """
+        The newest of our ids that it had taken when it said its last word, -1 for none; None: nobody knows.
+
+        It is not known where one connection has followed another: of those that are over, not all are noted.
+        """
+        mailbox, first = peer.record.mailbox, self._first_id
+        taken = partings.taken(self.names, mailbox) if self.transport.connections(mailbox) <= 1 else None
+        if taken is None:
+            return None
+        return max((id for id in taken if first <= id < first + MAX_SENT), default=-1)
 
     # accepting, while nobody waits
 
@@ -276,10 +301,13 @@ class Engine:
     def _take(self, routing: bytes, frame: bytes | memoryview, accepted: dict[bytes, list[int]]) -> None:
         peer = self.peers.by_alias.get(routing)
         if peer is not None:
+            ledger = peer.ledger
             try:
-                peer.ledger.answered(wire.decode_answer(frame))
+                ledger.answered(wire.decode_answer(frame))
             except WireError:
                 self.stats.bad += 1
+            if ledger.is_closed:
+                self.peers.unname(peer)
             return
         if routing in self.links:
             self.links[routing].heard(bytes(frame))
@@ -304,8 +332,30 @@ class Engine:
 
     def _note(self, routing: bytes, id: int) -> None:
         if routing not in self._taken and len(self._taken) >= MAX_NOTED:
-            del self._taken[next(iter(self._taken))]
+            self._make_room()
         self._taken[routing] = id
+
+    def _make_room(self) -> None:
+        """Forget a connection that is over, or, where the oldest are not, one that is there."""
+        taken = self._taken
+        for _ in range(LOOKS):
+            routing = next(iter(taken))
+            id = taken.pop(routing)
+            if not self._is_there(routing, _NOTHING):
+                return
+            taken[routing] = id  # the last to be asked again
+        del taken[next(iter(taken))]
+        self._has_forgotten = True
+
+    def _is_there(self, routing: bytes, frame: bytes) -> bool:
+        """Send this; False when that connection is over."""
+        try:
+            self.transport.send(routing, frame)
+        except Gone:
+            return False
+        except Full:
+            self.stats.unanswered += 1
+        return True
 
     def _say(self, routing: bytes, frame: bytes) -> None:
         """Answer; who is gone, or does not listen, gets none."""
@@ -353,7 +403,7 @@ class Engine:
     def unwatch(self, fd: int) -> None:
         """No more; to be called before `fd` is closed."""
         with self._lock:
-            if self._watchers.pop(fd, None) is not None:
+            if self._watchers.pop(fd, None) is not None and not self.closed:
                 self.transport.epoll.unregister(fd)
 
     def close(self, linger_s: float = 1.0) -> None:
@@ -446,6 +496,9 @@ def _add(runs: list[int], id: int) -> None:
     else:
         runs += (id, id)
 
+
+_NOTHING = wire.encode((0x20, ()))
+"""That none was accepted."""
 
 _nodes: weakref.WeakSet[Engine] = weakref.WeakSet()
 

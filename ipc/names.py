@@ -184,6 +184,15 @@ class Names:
 
         return self._write(take)
 
+    def look_up(self, key: bytes) -> bytes | None:
+        """What others than names have under this key, which begins with a zero byte."""
+        found: bytes | None = self._read(lambda txn: txn.get(key))
+        return found
+
+    def change(self, key: bytes, change: Callable[[bytes | None], bytes]) -> None:
+        """Have under such a key what `change` makes of what is there; nobody else changes it meanwhile."""
+        self._write(lambda txn: txn.put(key, change(txn.get(key))))
+
     def has_flag(self, key: bytes) -> bool:
         """Whether `set_flag` was called with this key, which begins with a zero byte, by anybody."""
         return bool(self._read(lambda txn: txn.get(key) is not None))

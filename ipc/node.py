@@ -93,6 +93,8 @@ class Node(Receiver):
                 pending.again = Elsewhere(self._strays, to, (handler, args, kwargs), chain, peer)
             try:
                 try:
+                    if ledger.is_closed:
+                        raise NoProcess(name, "it has stopped")
                     self._hand_over(peer, frame)
                 except NoProcess as error:  # its mailbox has just been closed
                     ledger.open.pop(id, None)

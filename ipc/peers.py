@@ -109,15 +109,19 @@ class Peers:
         peer = self.by_pidfd.pop(pidfd, None)
         if peer is not None:
             peer.dying_since = now_s
-            self.by_name = {name: other for name, other in self.by_name.items() if other is not peer}
+            self.unname(peer)
             self.dying.append(peer)
+
+    def unname(self, peer: Peer) -> None:
+        """It is no longer found by its name."""
+        self.by_name = {name: other for name, other in self.by_name.items() if other is not peer}
 
     def forget(self, peer: Peer) -> None:
         """Nothing more is expected of it."""
         self.by_process.pop(peer.key, None)
         self.by_alias.pop(peer.alias, None)
         self.by_pidfd.pop(peer.pidfd, None)
-        self.by_name = {name: other for name, other in self.by_name.items() if other is not peer}
+        self.unname(peer)
         if peer in self.dying:
             self.dying.remove(peer)
         self.pidfds.discard(peer.pidfd)

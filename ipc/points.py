@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Point(StrEnum):
-    """Where a process may be killed; each is passed once for each transaction, message, timer, step or steady point."""
+    """Where a process may be killed; passed once for each transaction, message, timer, step, end or steady point."""
 
     BEFORE_COMMIT = "before_commit"
     """What is to be committed is known; no transaction is open."""
@@ -30,6 +30,9 @@ class Point(StrEnum):
 
     REPLY_DUE = "reply_due"
     """What a call has changed is in the store; its caller has no reply."""
+
+    LAST_WORD_SAID = "last_word_said"
+    """Who has sent something is told what was taken; nothing has left for certain, and nothing is on record."""
 
     TIMER_DUE = "timer_due"
     """A timer is due and has not become a post."""

@@ -13,12 +13,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from regrow.config.readable import readable
-from regrow.ipc import wire
+from regrow.ipc import partings, wire
 from regrow.ipc.bell import MBOX, SUFFIX
 from regrow.ipc.down import Down
 from regrow.ipc.errors import NoProcess
 from regrow.ipc.mailbox import Envelope, Item, Signal, closing
 from regrow.ipc.names import Record
+from regrow.ipc.points import Point, hit
 from regrow.ipc.process import start_time
 from regrow.ipc.seeker import Seeker
 from regrow.ipc.wire import Refusal
@@ -71,12 +72,29 @@ class Receiver(Seeker):
                 self.names.withdraw(name, record)
 
     def last_word(self) -> None:
-        """Tell all who have sent something what was never taken: the mailbox is not looked into any more."""
+        """
+        Tell all who have sent something what was never taken: the mailbox is not looked into any more.
+
+        For those whose first message still comes, it is noted beside the names.
+        """
         with self._lock:
             self._turn()
             taken, self._taken = self._taken, {}
+            there: list[int] = []
+            gone: list[int] = []
             for routing, id in taken.items():
-                self._say(routing, wire.encode(wire.Closing(id)))
+                (there if self._is_there(routing, wire.encode(wire.Closing(id))) else gone).append(id)
+            hit(Point.LAST_WORD_SAID)
+            if self.is_member and not self._has_forgotten and len(there) <= partings.MAX_TAKEN:
+                self._note_parting([*gone, *there][-partings.MAX_TAKEN :])
+
+    def _note_parting(self, taken: list[int]) -> None:
+        import lmdb
+
+        try:
+            partings.note(self.names, partings.Parting(self._file, tuple(taken)))
+        except lmdb.Error:
+            pass  # who has sent something too late takes this end for what it looks like
 
     def register(self, name: str) -> None:
         """

@@ -15,12 +15,14 @@ import select
 import socket
 import struct
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import zmq
 
 from regrow.ipc import memory
+from regrow.ipc.dispositions import held_back
 from regrow.ipc.wire import MAX_MESSAGE_BYTES
 
 ALIAS_BYTES = 8
@@ -68,6 +70,7 @@ class Transport:
         self._router = self._new_router()
         self._monitor = self._new_monitor()
         self._peers: dict[int, int] = {}
+        self._connected: Counter[str] = Counter()
         self._large_bytes = memory.LARGE_BYTES
         self.met: list[str] = []
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -147,6 +150,7 @@ class Transport:
 
     def disconnect(self, file: str) -> None:
         """End the connection to `file`; what was not sent yet is dropped."""
+        self._connected.pop(file, None)
         try:
             self._router.disconnect(self._address(file))
         except zmq.ZMQError:
@@ -221,9 +225,11 @@ class Transport:
             if event == zmq.Event.DISCONNECTED:
                 self._peers.pop(fd, None)
             elif event == zmq.Event.HANDSHAKE_SUCCEEDED:
-                self.met.append(address.decode(errors="replace").rpartition("/")[2])
+                self.met.append(_file(address))
             else:
                 self._peers[fd] = _peer_pid(fd)
+                if event == zmq.Event.CONNECTED:
+                    self._connected[_file(address)] += 1
 
     def handshakes(self) -> list[str]:
         """The files to which connections have come about since this was asked last."""
@@ -234,6 +240,10 @@ class Transport:
         """Whether no connection with that process is open: then nothing that it sent can still come."""
         self.watch_connections()
         return pid not in self._peers.values()
+
+    def connections(self, file: str) -> int:
+        """How many were made to `file`, one after the other, until `disconnect`."""
+        return self._connected[file]
 
     def wake(self) -> None:
         """End a wait for `epoll`; may be called by any thread and any signal handler."""
@@ -247,7 +257,8 @@ class Transport:
         self._router.disable_monitor()
         self._monitor.close(0)
         self._router.close(int(linger_s * 1000))
-        self._context.term()
+        with held_back():  # by a signal the wait would be over, and what has not left would be lost
+            self._context.term()
         self.epoll.close()
         os.close(self.wake_fd)
         os.close(self._folder_fd)
@@ -259,6 +270,10 @@ class Transport:
             os.close(self.wake_fd)
             os.close(self._folder_fd)
             self.wake_fd = self._folder_fd = -1
+
+
+def _file(address: bytes) -> str:
+    return address.decode(errors="replace").rpartition("/")[2]
 
 
 def _peer_pid(fd: int) -> int:

@@ -150,6 +150,7 @@ class Runtime:
         self.signals = Signals(self.node, self.node.deliver)
         self.ending: Ending | None = None
         self._pid = os.getpid()
+        self._is_closed = False
         self.keeper = Doorkeeper(self.node, Circles(self.node).look, self.relieved)
         self._foreseen: tuple[type[BaseException], ...] = (Overtaken, StoreError, SystemExit, *agent.replies)
 
@@ -197,10 +198,7 @@ class Runtime:
             report_exception()
             raise
         finally:
-            self.keeper.close()
-            self.posts.close()
-            self.node.close()
-            self.posting.close()
+            self.close()
 
     def _live(self, args_json: str, started: Callable[[], None]) -> int:
         try:
@@ -218,9 +216,19 @@ class Runtime:
             if os.getpid() != self._pid:
                 return self.ending.status  # a process that a handler has forked, and that has come up here
             self.end()
+            self.close()  # a second stop signal must not end us before the last words have left
         if self.ending.text:
             notify("X_REGROW_EXCEPTION=" + self.ending.text[:MAX_TRACEBACK].replace("\n", "\x1f"))
         return self.ending.status
+
+    def close(self) -> None:
+        """Let go of all that is open, when what was said has left; harmless when repeated."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.keeper.close()
+            self.posts.close()
+            self.node.close()
+            self.posting.close()
 
     def begin(self, args_json: str) -> None:
         """Make the agent. Until it is made, a stop signal ends it as it would any process."""
@@ -333,7 +341,7 @@ class Runtime:
     def _asked_to_stop(self) -> None:
         if self.ending is None:
             self.ending = ASKED
-        self.nudge()
+            self.nudge()
 
     def nudge(self) -> None:
         """Have `ending` looked at, wherever the main thread waits."""

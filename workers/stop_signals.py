@@ -14,8 +14,8 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from regrow.ipc.dispositions import Handler, set_handler, set_mask
 from regrow.ipc.forks import from_first_use
-from regrow.workers.dispositions import Handler, set_handler, set_mask
 
 if TYPE_CHECKING:
     from regrow.ipc.node import Node

@@ -26,4 +26,5 @@ class OwnRuntime(Runtime):
             ready()
             self.serve()
             self.end()
+            self.close()
         return self.ending.status if self.ending is not None else exits.DONE

@@ -28,8 +28,8 @@ from regrow.config.spec import JOURNAL, Credentials, Limits
 from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import kernel
 from regrow.daemon.linux.cgroup import Group
+from regrow.ipc.dispositions import set_handler, set_mask
 from regrow.workers import clone
-from regrow.workers.dispositions import set_handler, set_mask
 
 EXEC_FAILED_STATUS = 127
 """What a child that never ran its program exits with; the pipe tells the reason."""

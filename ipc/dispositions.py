@@ -9,8 +9,10 @@ Source: Python's signal.py, which wraps _signal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from signal import SIG_BLOCK, SIG_SETMASK, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP
 from typing import Any, TypeAlias
 
 Handler: TypeAlias = Callable[[int, Any], object] | int | None
@@ -23,3 +25,16 @@ set_handler: Callable[[int, Handler], Handler] = _plain.signal
 
 set_mask: Callable[[int, Iterable[int]], set[int]] = _plain.pthread_sigmask
 """As `signal.pthread_sigmask`."""
+
+_FAULTS = {int(each) for each in (SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS)}
+_LATER = frozenset(_plain.valid_signals()) - _FAULTS
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Whatever signal comes meanwhile to this thread has come afterwards; but for those that say that it is broken."""
+    before = set_mask(SIG_BLOCK, _LATER)
+    try:
+        yield
+    finally:
+        set_mask(SIG_SETMASK, before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from regrow.workers.dispositions import set_handler, set_mask
+from regrow.ipc.dispositions import set_handler, set_mask
 
 
 def test_a_handler_is_set_and_the_one_before_is_given() -> None:

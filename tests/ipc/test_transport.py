@@ -1,0 +1,90 @@
+"""What was handed over leaves before a socket is closed, if there is time for it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from siblings import TIMEOUT_S, Line, Sibling
+
+from regrow.ipc.transport import Transport
+
+SIZE = 8 << 20
+"""Bytes: more than the kernel takes for one who does not read."""
+
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[Sibling]:
+    """He hears a message when he is told to, and says how long it is."""
+
+    def body(line: Line) -> None:
+        listener = Transport(str(tmp_path))
+        listener.bind("him")
+        line.say("bound")
+        end = select.poll()
+        end.register(listener.router_fd, select.POLLIN)
+        while (found := listener.receive()) is None:
+            assert end.poll(1000 * TIMEOUT_S), "nothing has come"
+        line.say(len(found[1]))
+
+    with Sibling(body) as listener:
+        assert listener.hear() == "bound"
+        yield listener
+
+
+def connected(folder: Path) -> tuple[Transport, bytes]:
+    """To the listener, whose ZeroMQ is ready for a message."""
+    transport = Transport(str(folder))
+    alias = transport.connect("him")
+    while not transport.met:
+        assert select.select([transport.monitor_fd], [], [], TIMEOUT_S)[0]
+        transport.watch_connections()
+    return transport, alias
+
+
+def stop(listener: Sibling) -> None:
+    """Returns when he does nothing more, which the kernel tells his parent alone."""
+    listener.signal(signal.SIGSTOP)
+    state = Path(f"/proc/{listener.pid}/stat")
+    while state.read_text().rpartition(")")[2].split()[0] != "T":
+        os.sched_yield()
+
+
+def send_signals(listener: Sibling) -> None:
+    """To the main thread, as long as it takes them and then one that has to wait; after that the listener goes on."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    is_taken = True
+    while is_taken:
+        is_taken = not _main_thread_blocks(signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+    listener.signal(signal.SIGCONT)
+
+
+def _main_thread_blocks(number: int) -> bool:
+    status = Path(f"/proc/self/task/{os.getpid()}/status").read_text()
+    return bool(int(status.partition("SigBlk:")[2].split()[0], 16) >> (number - 1) & 1)
+
+
+def test_signals_do_not_cut_the_last_words_off(listener: Sibling, tmp_path: Path) -> None:
+    """A signal that has a handler would end ZeroMQ's wait, and the process would be gone before all had left."""
+
+    def body(line: Line) -> None:
+        handled: list[int] = []
+        signal.signal(signal.SIGUSR1, lambda number, _frame: handled.append(number))
+        transport, alias = connected(tmp_path)
+        stop(listener)
+        transport.send(alias, bytes(SIZE))
+        threading.Thread(target=send_signals, args=(listener,), daemon=True).start()
+        transport.close(TIMEOUT_S)
+        line.say(bool(handled))
+
+    with Sibling(body) as closer:
+        assert closer.hear()
+        assert closer.wait() == 0
+        assert listener.hear() == SIZE
