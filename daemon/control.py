@@ -23,6 +23,7 @@ from regrow.config.spec import AccessSpec
 from regrow.daemon.linux import kernel
 from regrow.daemon.loop import Loop, Timer
 from regrow.daemon.tell import complain
+from regrow.ipc.may import ASKING, VIEWING
 
 MAX_LINE = 1 << 20
 MAX_ID = 1_000
@@ -35,11 +36,6 @@ MAX_CONNECTIONS = 2_000
 CHUNK = 1 << 16
 ACCEPT_BATCH = 64
 ACCEPT_RETRY_S = 0.2
-
-ASKING = frozenset({"ping", "exit_reason"})
-"""For those that agents run as: what became of whom they talk to."""
-
-VIEWING = ASKING | {"status", "events", "why", "applies", "which_children", "count_children", "get_childspec"}
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode

@@ -18,9 +18,10 @@ from hub_host import HubHost, RawClient, value
 
 from regrow.ipc import hub_wire
 from regrow.ipc.hub_wire import Done, Refusal, decode_from_hub, pack
+from regrow.ipc.may import VIEWING
 from regrow.workers.system.hub_board import Board, Subscriber
 from regrow.workers.system.hub_gateway import Answered, Died, Gateway, NotAnswered
-from regrow.workers.system.hub_peer import LOOKING, Handle, Peer
+from regrow.workers.system.hub_peer import Handle, Peer
 from regrow.workers.system.hub_timers import Timers
 
 INPUTS = int(os.environ.get("REGROW_FUZZ_INPUTS", "30000"))
@@ -145,7 +146,7 @@ def test_dispatcher_takes_anything() -> None:
         return chance.random() < 0.99
 
     def connect() -> Peer:
-        return Peer(transmit, "session", label="somebody", verbs=None if chance.random() < 0.5 else LOOKING)
+        return Peer(transmit, "session", label="somebody", verbs=None if chance.random() < 0.5 else VIEWING)
 
     peers = [connect() for _ in range(5)]
     source = inputs(chance)

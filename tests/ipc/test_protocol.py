@@ -13,8 +13,9 @@ from msgspec import NODEFAULT, Raw
 
 from regrow.ipc import hub_wire, wire
 from regrow.ipc.hub_wire import decode_from_hub, decode_to_hub
+from regrow.ipc.may import VIEWING
 from regrow.workers.system.hub_outlet import MAX_CREDIT, QUEUE, QUEUE_BYTES, UNDERWAY_BYTES
-from regrow.workers.system.hub_peer import LIMITS, LOOKING
+from regrow.workers.system.hub_peer import LIMITS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 _ROW = re.compile(r"^\| (0x[0-9a-f]{2}) \| ([A-Z]+) \| ([^|]*)\|", re.MULTILINE)
@@ -58,7 +59,7 @@ def test_verbs_that_look() -> None:
     """The page names the verbs that need no operator."""
     looking = re.search(r"look with the verbs (.*?)\. All", PAGE, re.DOTALL)
     assert looking is not None
-    assert set(re.findall(r"`(\w+)`", looking[1])) == LOOKING
+    assert set(re.findall(r"`(\w+)`", looking[1])) == VIEWING
 
 
 def steps() -> list[tuple[str, bytes, Any]]:

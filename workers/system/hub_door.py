@@ -17,9 +17,10 @@ from typing import NamedTuple
 import zmq
 
 from regrow.ipc.hub_wire import NOBODY
+from regrow.ipc.may import ASKING, VIEWING
 from regrow.ipc.wire import BAD_REQUEST, MAX_MESSAGE_BYTES
 from regrow.workers.system.hub_gateway import Gateway
-from regrow.workers.system.hub_peer import ASKING, LOOKING, Peer
+from regrow.workers.system.hub_peer import Peer
 
 BATCH = 256
 """Messages taken from one door before the others have their turn."""
@@ -267,7 +268,7 @@ def identify_local(address: str, _user: str) -> Who:
 def identify_remote(operators: Iterable[str]) -> Callable[[str, str], Who]:
     """By the name that its key was admitted under."""
     known = frozenset(operators)
-    return lambda _address, user: Who(f"client {user}", None if user in known else LOOKING)
+    return lambda _address, user: Who(f"client {user}", None if user in known else VIEWING)
 
 
 def open_remote(endpoints: Iterable[str], public: bytes, secret: bytes) -> Callable[[zmq.Socket[bytes]], None]:

@@ -21,12 +21,6 @@ MAX_REQUESTS = 1_000
 """Of one connection, not answered yet."""
 
 MAX_MONITORS = 1_000
-ASKING = frozenset({"ping", "exit_reason"})
-"""The control verbs of every process that may connect on this host."""
-
-LOOKING = ASKING | {"status", "events", "why", "which_children", "count_children", "get_childspec"}
-"""Those of clients of other hosts; the rest is for operators."""
-
 LIMITS = {
     "requests": MAX_REQUESTS,
     "monitors": MAX_MONITORS,
