@@ -100,13 +100,19 @@ ENDS_S = 20.0
 
 
 class Torment(NamedTuple):
-    """`copies` of `argv` at once; `ended` says whether a result is as it must be."""
+    """
+    `copies` of `argv` at once; `ended` says whether a result is as it must be.
+
+    Those that end by themselves are started again after `pause_s`. `hears_end`: they are told that no input will come.
+    """
 
     name: str
     argv: tuple[str, ...]
     ended: Callable[[CommandResult], bool]
     copies: int = 3
     options: Mapping[str, Any] = MappingProxyType({})
+    pause_s: float = 0.25
+    hears_end: bool = True
 
 
 class Latency(NamedTuple):
@@ -148,7 +154,7 @@ def torments() -> tuple[Torment, ...]:
     """All of them, each alone bad enough to take a machine down where nobody holds it."""
     return (
         Torment("sleepers", ("tail", "-f", "/dev/null"), late, 5),
-        Torment("readers of their input", ("cat",), ended, 5),
+        Torment("readers of their input", ("cat",), late, 5, hears_end=False),
         Torment("deaf to signals", python(DEAF), late),
         Torment("makes itself a daemon", python(DAEMON), ended),
         Torment("chmods its directory", ("sh", "-c", CHMOD), late),
@@ -157,6 +163,7 @@ def torments() -> tuple[Torment, ...]:
         Torment("flood of 10 GB", ("head", "-c", "10G", "/dev/zero"), flooded, 2),
         Torment("endless loops", ("sh", "-c", "while :; do :; done"), late),
         Torment("fork bomb", python(BOMB), late, 1, {"limits": {"processes": 400}}),
+        Torment("as fast as they can be started", ("cat",), ended, 5, pause_s=0.0),
     )
 
 
@@ -214,7 +221,8 @@ class Torture:
         end_s = time.monotonic() + seconds
         with self.calls() as found:
             while (left_s := end_s - time.monotonic()) > 0 or not results:
-                results += self._once(torment, ENDS_S if torment.ended is ended else max(left_s, 0.2))
+                results += self._once(torment, max(left_s, 0.2) if torment.ended is late else ENDS_S)
+                threading.Event().wait(min(torment.pause_s, max(0.0, end_s - time.monotonic())))
         self.desk.settle()
         code = torment.argv[-1]
         assert len(code) < 40 or not procs.carrying(code), f"{torment.name} has left {procs.carrying(code)}"
@@ -223,7 +231,8 @@ class Torture:
     def _once(self, torment: Torment, seconds: float) -> list[CommandResult]:
         copies = [self.desk.start(*torment.argv, timeout=seconds, **torment.options) for _ in range(torment.copies)]
         for command in copies:
-            command.end_input()
+            if torment.hears_end:
+                command.end_input()
         return [command.wait() for command in copies]
 
 
@@ -254,7 +263,8 @@ def main() -> int:
                 found, results = torture.run(torment, seconds)
                 right = all(torment.ended(result) for result in results)
                 bad += not right or found.failed > 0
-                _show(torment.name, found, ("" if right else "WRONG: ") + ", ".join(sorted({str(r) for r in results})))
+                ends = ", ".join(sorted({str(result) for result in results}))
+                _show(torment.name, found, f"{'' if right else 'WRONG: '}{len(results)}: {ends}")
             _show("nothing", torture.quiet(seconds), "")
         finally:
             torture.close()

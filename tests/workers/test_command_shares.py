@@ -6,6 +6,7 @@ import ctypes
 import os
 import select
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,9 @@ from pathlib import Path
 import pytest
 from forks import in_fork
 
-from regrow.workers.system import commands_below
+from regrow.workers.system import commands_below, commands_shares
 from regrow.workers.system.commands_crowd import Crowd
-from regrow.workers.system.commands_shares import COMMAND, CROWD, LEAST, Shares, level_of
+from regrow.workers.system.commands_shares import COMMAND, CROWD, FIRST, LEAST, Shares, carries_much, level_of
 
 WEIGHTS = (
     1024, 820, 655, 526, 423, 335, 272, 215, 172, 137, 110, 87, 70, 56, 45, 36, 29, 23, 18, 15,
@@ -28,6 +29,38 @@ def test_together_they_count_as_one(sessions: int) -> None:
     """Not much less than one session of a command, and as long as levels go down, no more; never more than any one."""
     together = sessions * WEIGHTS[level_of(sessions)]
     assert WEIGHTS[COMMAND] * 0.75 <= together <= (WEIGHTS[COMMAND] if level_of(sessions) < LEAST else 1024) * 1.05
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "elapsed_s", "much"), [(0.0, 0.05, False), (0.01, 0.05, False), (0.03, 0.05, True), (0.1, 0.5, False)]
+)
+def test_what_is_much(cpu_s: float, elapsed_s: float, much: bool) -> None:
+    """A quarter of a processor."""
+    assert carries_much(cpu_s, elapsed_s) == much
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not os.path.exists("/proc/self/autogroup"), reason="this kernel has no autogroups")
+def test_who_carries_much_is_not_first() -> None:
+    """A runner is first while it looks after its command, and not while it carries output; nor when it clears away."""
+    in_fork(carry)
+
+
+def carry() -> None:
+    """With a child of ours as the command."""
+    os.setsid()
+    with below_us() as (shares, fork), pytest.MonkeyPatch.context() as patched:
+        (pid,) = fork(1)
+        shares.begin(pid)
+        assert (nice_of(os.getpid()), nice_of(pid)) == (FIRST, COMMAND)
+        for used, level in ((1.0, COMMAND), (1.0, COMMAND), (0.0, FIRST)):
+            patched.setattr(commands_shares, "carries_much", lambda _cpu_s, _elapsed_s, used=used: used > 0.5)
+            while shares.due_s > time.monotonic():
+                os.sched_yield()
+            shares.attend()
+            assert nice_of(os.getpid()) == level
+        shares.end()
+        assert nice_of(os.getpid()) == COMMAND
 
 
 CLONE_NEWPID = 0x20000000

@@ -19,7 +19,7 @@ from regrow.workers.system.commands_below import children_of
 from regrow.workers.system.commands_folder import remove_folder
 from regrow.workers.system.commands_job import Job, Lines, Post
 from regrow.workers.system.commands_pipes import Input, Output
-from regrow.workers.system.commands_shares import Shares, be_first, be_last
+from regrow.workers.system.commands_shares import Shares
 from regrow.workers.system.commands_start import Started, Starter
 from regrow.workers.system.commands_tree import end_all, group_number
 from regrow.workers.system.commands_used import Used
@@ -145,7 +145,6 @@ class Run:
         self._watch.forget(started.status_fd)
         if self._failure is None:
             pid = self._host_pid()
-            be_first(self._post.host_proc)
             self._shares.begin(pid)
             self._say(wire.pack(wire.STARTED, wire.Started(self._job.run, pid)))
 
@@ -201,7 +200,7 @@ class Run:
         status = self._status() if self._dead else None
         is_first = bool(self._post.place.spaces & clone.NEW_PIDS)
         is_gone = end_all(self._lines.group_fd, self._used, is_first=is_first, within_s=END_S)
-        be_last(self._post.host_proc)
+        self._shares.end()
         if is_gone:
             for output in self._outputs:
                 self._outbox += output.rest()

@@ -26,6 +26,12 @@ grows no more, which takes tens of milliseconds to look at, least often."""
 COMMAND = 5
 """The level of a command, and of the runner that makes it ready and clears it away."""
 
+FIRST = -20
+"""The level of a runner that holds back others."""
+
+MOST_CARRIED = 0.25
+"""Of a processor: what a runner may use to carry output, and be first."""
+
 LEAST = 19
 STEP = 1.25
 CROWD = 64
@@ -34,18 +40,8 @@ CROWD = 64
 MOST_LOOKED_AT = 5_000
 
 
-def be_first(proc: int) -> None:
-    """
-    Have our own session, which is to be small, served before all others; only root may.
-
-    For whoever holds back others and must not wait in their queue; not for what it does before and after that. `proc`
-    is /proc as the daemon sees it: our own may be read-only.
-    """
-    _weigh("self/autogroup", -20, proc)
-
-
 def be_last(proc: int) -> None:
-    """Have our own session served after those of agents, as commands are."""
+    """Have our own session, which is to be small, served after those of agents, as commands are."""
     _weigh("self/autogroup", COMMAND, proc)
 
 
@@ -69,11 +65,25 @@ def level_of(sessions: int) -> int:
     return min(LEAST, COMMAND + math.ceil(math.log(max(sessions, 1), STEP)))
 
 
+def carries_much(cpu_s: float, elapsed_s: float) -> bool:
+    """Whether that much of a processor is more than a runner needs who only looks after its command."""
+    return cpu_s > MOST_CARRIED * elapsed_s
+
+
 class Shares:
-    """Of the command whose runner this is; `proc` is /proc as the daemon sees it, `due_s` when to look (monotonic)."""
+    """
+    Of the command whose runner this is; `proc` is /proc as the daemon sees it: our own may be read-only. `due_s` is
+    when to look (monotonic).
+
+    While the command runs the runner is served before all others: it holds back others, and must not wait in their
+    queue. Not so while it carries much output, which is work as any other; only root may be first at all.
+    """
 
     def __init__(self, proc: int) -> None:
         self._proc = proc
+        self._is_first = False
+        self._tended_s = 0.0
+        self._since_s, self._carried_s = time.monotonic(), time.process_time()
         self._pause_s = SOON_S
         self._look_s = self.due_s = time.monotonic() + SOON_S if os.path.exists("/proc/self/autogroup") else math.inf
         self._levels: dict[int, int] = {}
@@ -81,15 +91,36 @@ class Shares:
 
     def begin(self, pid: int) -> None:
         """The program runs, as this process in a session of its own."""
+        self._be_first(True)
         _weigh(f"{pid}/autogroup", COMMAND, self._proc)
+
+    def end(self) -> None:
+        """It is to be cleared away: that is the command's own work."""
+        self._be_first(False)
 
     def attend(self) -> None:
         """Do what is due: look, or, while processes wait for their turn, see that somebody has it."""
-        if time.monotonic() >= self._look_s:
+        began_s = time.process_time()
+        is_look = time.monotonic() >= self._look_s
+        if is_look:
             self.look()
         else:
             self._crowd.pass_on()
             self._await()
+        self._tended_s += time.process_time() - began_s
+        if is_look:
+            self._take_place()
+
+    def _take_place(self) -> None:
+        """First or last, by what has been carried since the last look."""
+        now_s, carried_s = time.monotonic(), time.process_time() - self._tended_s
+        self._be_first(not carries_much(carried_s - self._carried_s, now_s - self._since_s))
+        self._since_s, self._carried_s = now_s, carried_s
+
+    def _be_first(self, is_first: bool) -> None:
+        if is_first != self._is_first:
+            self._is_first = is_first
+            _weigh("self/autogroup", FIRST if is_first else COMMAND, self._proc)
 
     def look(self) -> None:
         """Lower the sessions below us if there are more than before; let those of a crowd take turns."""
