@@ -18,10 +18,16 @@ from wire import TIMEOUT_S
 from regrow.workers.system.commands_below import children_of
 from regrow.workers.system.commands_crew import MOST_IDLE
 from regrow.workers.system.commands_job import LONGEST
+from regrow.workers.system.commands_space import _has_own_pid_max
+
+SET_IO_PRIORITY = {"x86_64": 251, "aarch64": 30}.get(os.uname().machine, -1)
 
 PARENT = {
     "priority": "os.setpriority(os.PRIO_PROCESS, parent, 5)",
     "limits": "resource.prlimit(parent, resource.RLIMIT_NOFILE, (500, 500))",
+    "disk": f"import ctypes; assert ctypes.CDLL(None).syscall({SET_IO_PRIORITY}, 1, parent, 3 << 13) == 0",
+    "memory": "open(f'/proc/{parent}/oom_score_adj', 'w', 1).write('900\\n')",
+    "core": "open(f'/proc/{parent}/coredump_filter', 'w', 1).write('0\\n')",
     "policy": "os.sched_setscheduler(parent, os.SCHED_BATCH, os.sched_param(0))",
 }
 """What a command may do to its runner, that the runner's next child would inherit."""
@@ -48,6 +54,21 @@ def served(desk: Desk, *argv: str, **options: Any) -> int:
     return runner
 
 
+def ends_unused(desk: Desk, runner: int, **options: Any) -> bool:
+    """Have more and more commands at once, so that all runners that wait get one, until this one has ended."""
+    for count in range(2, MOST_IDLE + 4, 2):
+        commands = [desk.start("cat", **options) for _ in range(count)]
+        used = {desk.runner(command) for command in commands}
+        for command in commands:
+            command.end_input()
+            assert command.wait().ok
+        if runner in used:
+            return False
+        if procs.is_dead(runner):
+            return True
+    return procs.wait_dead(runner, TIMEOUT_S)
+
+
 def python(code: str) -> tuple[str, ...]:
     """A program in this interpreter, without its packages; `parent` is its runner."""
     code = f"import os, resource, sys; parent = os.getppid(); {code}; sys.stdin.read()"
@@ -70,7 +91,7 @@ def test_one_after_the_other(desk: Desk, mode: str) -> None:
     assert first in runners
     opened = [descriptors(pid) for pid in (runners[-1], served(desk, "cat", shared=not MODES[mode]))]
     desk.settle()
-    assert all(len(names) < 20 for names in opened)
+    assert all(len(names) < 26 for names in opened), opened
 
 
 def test_at_once(desk: Desk) -> None:
@@ -93,15 +114,25 @@ def test_at_once(desk: Desk) -> None:
 def test_runner_is_changed(desk: Desk, what: str, mode: str) -> None:
     """A command of root can change its runner: that serves nobody any more."""
     runner = served(desk, *python(PARENT[what]), shared=MODES[mode])
-    assert procs.wait_dead(runner, TIMEOUT_S)
-    assert served(desk, "cat", shared=MODES[mode]) != runner
+    assert ends_unused(desk, runner, shared=MODES[mode])
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not _has_own_pid_max(), reason="pid_max is the whole machine's here")
+def test_limit_of_processes_is_changed(desk: Desk) -> None:
+    """Root can change how many processes there may be beside it, for itself alone."""
+    show = ["cat", "/proc/sys/kernel/pid_max"]
+    before = desk.client.run_command(show).stdout
+    runner = served(desk, *python("open('/proc/sys/kernel/pid_max', 'w', 1).write('5000\\n')"))
+    assert ends_unused(desk, runner)
+    assert desk.client.run_command(show).stdout == before != b"5000\n"
 
 
 @pytest.mark.root
 def test_mounts_are_changed(desk: Desk) -> None:
     """What root has mounted, the next one does not see."""
     runner = served(desk, *python(MOUNT))
-    assert procs.wait_dead(runner, TIMEOUT_S)
+    assert ends_unused(desk, runner)
     mounts = desk.client.run_command(["cat", "/proc/self/mounts"]).stdout.decode()
     assert not any(line.split()[1] == "/mnt" for line in mounts.splitlines())
 

@@ -1,7 +1,7 @@
 """
 The system calls that isolating a command takes and Python leaves out; errors are `OSError`, as the kernel gave them.
 
-Source: prctl(2), mount(2), mount_setattr(2), setns(2), netdevice(7), capabilities(7).
+Source: prctl(2), mount(2), mount_setattr(2), setns(2), ioprio_get(2), netdevice(7), capabilities(7).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 _NR_MOUNT_SETATTR = 442  # one number on every architecture, as for all calls since Linux 5.1
+_NR_IOPRIO_GET, _IOPRIO_WHO_PROCESS = {"x86_64": 252, "aarch64": 31}, 1
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _RDONLY = 0x1
 _CLONE_NEWNET = 0x40000000
@@ -88,6 +89,14 @@ def set_read_only(path: str, on: bool, *, below: bool) -> None:
     number, size = ctypes.c_long(_NR_MOUNT_SETATTR), ctypes.c_size_t(len(attributes))
     if _LIBC.syscall(number, ctypes.c_int(_AT_FDCWD), os.fsencode(path), flags, attributes, size) != 0:
         raise _error(f"make {path} {'read-only' if on else 'writable'}")
+
+
+def io_priority() -> int:
+    """Our own, as the kernel packs it; -1 where it is not known how to ask."""
+    number = _NR_IOPRIO_GET.get(os.uname().machine)
+    if number is None:
+        return -1
+    return int(_LIBC.syscall(ctypes.c_long(number), ctypes.c_int(_IOPRIO_WHO_PROCESS), ctypes.c_int(0)))
 
 
 def loopback_up() -> None:

@@ -164,7 +164,13 @@ class Crew:
             except OSError:
                 here.close()
                 raise
-        self._born(Runner(pid, place, here, task))
+        try:
+            self._born(Runner(pid, place, here, task))
+        except OSError:  # no descriptors: nobody could tell of its death
+            here.close()
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
 
     def _born(self, runner: Runner) -> None:
         runner.worker.setblocking(False)
@@ -342,7 +348,7 @@ class Crew:
             if task.overdue_s <= now_s:
                 self.kill(runner)
         due_s = [runner.idle_until_s for runner in self._idle]
-        due_s += [task.lingers_until_s for _, task in working if task.is_busy]
+        due_s += [task.lingers_until_s for _, task in working if task.is_busy and task.is_told]
         due_s += [task.overdue_s for _, task in working if task.overdue_s > now_s]
         return min(due_s, default=None)
 

@@ -4,7 +4,9 @@ What a runner is born with: its namespaces, its limits, its share of the process
 A command may have the rights to change the process that is its parent, or the mounts that it shares with it. The next
 command must not find that.
 
-Source: proc_pid_mountinfo(5), which poll(2) tells of; getrlimit(2), getpriority(2), sched(7).
+Source: proc_pid_mountinfo(5), which poll(2) tells of; getrlimit(2), getpriority(2), sched(7), ioprio_set(2),
+proc_pid_oom_score_adj(5), proc_pid_coredump_filter(5), proc_pid_timerslack_ns(5), pid_namespaces(7), memfd_create(2) on
+vm.memfd_noexec.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import select
 from typing import Any
 
 from regrow.workers import clone
+from regrow.workers.system import commands_calls as calls
 from regrow.workers.system.commands_job import Post
 from regrow.workers.system.commands_space import furnish
 
@@ -35,13 +38,30 @@ class Home:
         if self._is_common and place.spaces & clone.NEW_MOUNTS:
             self._mounts = select.poll()
             self._mounts.register(os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC), select.POLLPRI)
-        self._imprint = _imprint() if self._is_common else ()
+        self._files = [fd for path in _FILES if (fd := _open(path)) is not None] if self._is_common else []
+        self._imprint = self._look() if self._is_common else ()
 
     def is_as_it_was(self) -> bool:
         """Whether another command may be run here."""
         return (
-            self._is_common and self._imprint == _imprint() and not (self._mounts is not None and self._mounts.poll(0))
+            self._is_common
+            and self._imprint == self._look()
+            and not (self._mounts is not None and self._mounts.poll(0))
         )
+
+    def _look(self) -> tuple[Any, ...]:
+        return (*_imprint(), *(_text(fd) for fd in self._files))
+
+
+_FILES = (
+    "/proc/self/cgroup",
+    "/proc/self/oom_score_adj",
+    "/proc/self/coredump_filter",
+    "/proc/self/timerslack_ns",
+    "/proc/sys/kernel/pid_max",
+    "/proc/sys/vm/memfd_noexec",
+)
+"""What the process has, and what its pid namespace has; the kernel may lack some."""
 
 
 _LIMITS = range(16)
@@ -56,5 +76,20 @@ def _imprint() -> tuple[Any, ...]:
         os.sched_getscheduler(0),
         os.sched_getparam(0).sched_priority,
         os.sched_getaffinity(0),
+        calls.io_priority(),
         *limits,
     )
+
+
+def _open(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _text(fd: int) -> bytes:
+    try:
+        return os.pread(fd, 4096, 0)
+    except OSError:
+        return b""

@@ -90,18 +90,19 @@ class Run:
     def _begin(self) -> None:
         feed = self._input
         out, err = (output.write_fd for output in self._outputs)
-        told_fd, wake_fd = orphans_told()
-        self._opened += told_fd, wake_fd
-        self._watch.add(told_fd, IN, lambda _: self._reap(told_fd))
         try:
+            told_fd, wake_fd = orphans_told()
+            self._opened += told_fd, wake_fd
+            self._watch.add(told_fd, IN, lambda _: self._reap(told_fd))
             stdin = feed.read_fd if feed is not None else self._null
             started = self._starter.start(self._launch((stdin, out, err)), self._lines.group_fd)
         finally:
             for fd in (out, err, *((feed.read_fd,) if feed is not None else ())):
                 os.close(fd)
         self._pid = started.pid
+        self._opened.append(started.status_fd)
         pidfd = os.pidfd_open(started.pid)
-        self._opened += started.status_fd, pidfd
+        self._opened.append(pidfd)
         self._watch.add(pidfd, IN, lambda _: self._died())
         self._watch.add(started.status_fd, IN, lambda _: self._executed(started))
         for output in self._outputs:
@@ -273,7 +274,8 @@ class Run:
             pass  # it is gone
 
     def _close(self) -> None:
-        """Leave no descriptor open that it did not find."""
+        """Leave no descriptor open that it did not find, and no output: a runner collects no garbage."""
+        self._outbox.clear()
         signal.set_wakeup_fd(-1)
         self._watch.close()
         for output in self._outputs:
