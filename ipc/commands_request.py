@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from regrow.config.readable import quoted
 from regrow.config.spec import NICE, Limits
-from regrow.config.units import UnitError, duration_s, size_bytes, whole_s
+from regrow.config.units import LARGEST_BYTES, UnitError, duration_s, size_bytes, whole_s
 from regrow.ipc import commands_wire as wire
 from regrow.ipc.errors import BadRequest
 
@@ -182,6 +182,8 @@ def limits_of(written: Mapping[str, Any]) -> Limits:
             raise ValueError(f"limit {name} must be a whole number, not {str(value)[:40]!r}") from None
         if read < limit.least:
             raise ValueError(f"limit {name} must be {limit.least} or more, not {str(value)[:40]}")
+        if read > LARGEST_BYTES:
+            raise ValueError(f"limit {name} must be {LARGEST_BYTES} or less, not {str(value)[:40]}")
     return Limits(**fields)
 
 

@@ -127,6 +127,8 @@ def test_limits_are_as_in_the_file() -> None:
         ("open_files", "3", "limit open_files must be 16 or more, not 3"),
         ("memory", "0B", "limit memory must be 1 or more, not 0B"),
         ("memory", 1.5, "limit memory must be a whole number, not '1.5'"),
+        ("processes", 2**62 + 1, f"limit processes must be {2**62} or less, not {2**62 + 1}"),
+        ("cpu", 1e300, f"limit cpu must be {2**62} or less, not 1e+300"),
         ("core", None, "limit core must be a whole number, not 'None'"),
     ],
 )

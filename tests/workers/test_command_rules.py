@@ -56,6 +56,15 @@ def test_a_program_that_is_allowed_and_missing() -> None:
     assert denied(spec, "no-other-program") == "forbidden"
 
 
+@pytest.mark.parametrize("number", [-2, -(2**63), 2**62 + 1, 2**64 - 1])
+@pytest.mark.parametrize("name", Limits.__struct_fields__)
+def test_limits_that_are_none(name: str, number: int) -> None:
+    """The kernel would take a negative one for more than the file allows."""
+    spec = CommandsSpec(limits=Limits(**{name: 100}))
+    assert denied(spec, "sh", is_inside=False, limits=Limits(**{name: number})) == "bad_request"
+    assert getattr(granted(spec, "sh", is_inside=False, limits=Limits(**{name: -1})).limits, name) == 100
+
+
 def test_a_long_name_is_told_in_part() -> None:
     """Of megabytes a little is enough."""
     for name in ("a" * 3_000_000, "a/" * 1_000_000):

@@ -19,7 +19,7 @@ from msgspec.structs import asdict, replace
 
 from regrow.config.readable import readable
 from regrow.config.spec import CommandRule, CommandsSpec, Isolation, Limits
-from regrow.config.units import duration_text
+from regrow.config.units import LARGEST_BYTES, duration_text
 from regrow.ipc.commands_wire import Request
 
 PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -113,6 +113,8 @@ def _check_form(spec: CommandsSpec, request: Request) -> None:
         raise Denied("bad_request", said)
     if min(request.stdout_limit, request.stderr_limit) < 0:
         raise Denied("bad_request", "a limit of output is 0 or more")
+    if any(limit is not None and not -1 <= limit <= LARGEST_BYTES for limit in asdict(request.limits).values()):
+        raise Denied("bad_request", f"a limit is a number from 0 to {LARGEST_BYTES}, or -1 for none")
     unknown = sorted({*request.isolate} - {*Isolation})
     if unknown:
         raise Denied("bad_request", f"cannot isolate {unknown[0]}: there are {', '.join(Isolation)}")
