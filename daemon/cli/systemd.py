@@ -202,8 +202,12 @@ def show(name: str | None, user: bool) -> None:
 
 
 def _root(value: str | None) -> str:
-    """The folder, as all paths begin with it; empty for this machine."""
-    return "" if value is None else os.path.abspath(value).rstrip("/")
+    """The folder, as all paths begin with it; empty for this machine, where it is left out."""
+    if value is None:
+        return ""
+    if not value or os.path.realpath(value) == "/":
+        raise click.UsageError(f"--root is a directory other than /, not {value!r}: for this machine leave it out")
+    return os.path.abspath(value)
 
 
 def _site(user: bool, root: str, dry: bool, what: str) -> units.Site:

@@ -309,6 +309,8 @@ def test_another_root(
     [
         (["install", "--root", "{tmp}/image", "{tmp}/shop.toml"], 1, "it is not below {tmp}/image, and would not be"),
         (["install", "--root", "{tmp}/none", "{tmp}/shop.toml"], 1, "cannot install: there is no directory {tmp}/none"),
+        (["install", "--root", "", "{tmp}/shop.toml"], 2, "for this machine leave it out"),
+        (["uninstall", "--root", "/", "shop"], 2, "for this machine leave it out"),
         (["install", "--root", "{tmp}", "--user", "{tmp}/shop.toml"], 2, "leave one out"),
         (["install", "--root", "{tmp}", "--sockets", "{tmp}/shop.toml"], 2, "leave out --root, or do it there"),
         (["uninstall", "--root", "{tmp}", "--user"], 2, "leave one out"),
