@@ -15,6 +15,7 @@ from configs import Config
 from tree import Tree, short_directory
 from wire import TIMEOUT_S
 
+from regrow.ipc.errors import Backpressure
 from regrow.workers.system.commands_below import children_of
 from regrow.workers.system.commands_crew import MOST_IDLE
 from regrow.workers.system.commands_job import LONGEST
@@ -36,13 +37,19 @@ MOUNT = "import ctypes; assert ctypes.CDLL(None).mount(b'none', b'/mnt', b'tmpfs
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    """A tree that runs commands."""
+def closed() -> Iterator[Desk]:
+    """To be opened."""
     with short_directory() as directory:
         directory.chmod(0o755)
         config = Config(directory)
         with desk_of(Tree(directory, config), config) as made:
-            yield made.open(max_parallel=MOST_IDLE + 4)
+            yield made
+
+
+@pytest.fixture
+def desk(closed: Desk) -> Desk:
+    """A tree that runs commands."""
+    return closed.open(max_parallel=MOST_IDLE + 4)
 
 
 def served(desk: Desk, *argv: str, **options: Any) -> int:
@@ -144,6 +151,19 @@ def test_queue(desk: Desk) -> None:
         command.end_input()
     runners = {command.wait().stdout for command in commands}
     assert len(runners) <= 2 * (MOST_IDLE + 4)
+
+
+def test_no_queue(closed: Desk) -> None:
+    """Who has heard the end of the only command that there may be is not refused the next one."""
+    client = closed.open(max_parallel=1, queue=0).client
+    for _ in range(30):
+        assert client.run_command(["true"]).ok
+        assert client.run_command(["true"], share_processes=True).ok
+    with closed.start("cat") as command:
+        command.wait_started()
+        with pytest.raises(Backpressure):
+            client.run_command(["true"])
+        command.end_input()
 
 
 def test_requester_that_takes_no_end(desk: Desk) -> None:

@@ -186,7 +186,7 @@ class Commands:
             visitor.refuse("shutdown", "the commands worker ends")
         elif self._crew.busy < self._spec.max_parallel and not self._queue:
             self._start(visitor, granted)
-        elif len(self._queue) >= self._spec.queue:
+        elif len(self._queue) >= self._spec.queue + self._crew.ending:
             text = f"{len(self._queue)} commands wait already"
             visitor.refuse("backpressure", text, len(self._queue), self._spec.queue)
         else:

@@ -115,6 +115,12 @@ class Crew:
         return sum(runner.task is not None and runner.task.is_busy for runner in self._runners.values())
 
     @property
+    def ending(self) -> int:
+        """How many of those that run have told their end: who waits for one of them waits no longer than `LINGER_S`."""
+        tasks = (runner.task for runner in self._runners.values())
+        return sum(task is not None and task.is_busy and task.is_told for task in tasks)
+
+    @property
     def is_empty(self) -> bool:
         return not self._runners and not self._cleaners
 
