@@ -22,6 +22,7 @@ from regrow.workers.system.commands_job import LONGEST
 from regrow.workers.system.commands_space import _has_own_pid_max
 
 SET_IO_PRIORITY = {"x86_64": 251, "aarch64": 30}.get(os.uname().machine, -1)
+KEYCTL = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine, -1)
 
 PARENT = {
     "priority": "os.setpriority(os.PRIO_PROCESS, parent, 5)",
@@ -29,6 +30,7 @@ PARENT = {
     "disk": f"import ctypes; assert ctypes.CDLL(None).syscall({SET_IO_PRIORITY}, 1, parent, 3 << 13) == 0",
     "memory": "open(f'/proc/{parent}/oom_score_adj', 'w', 1).write('900\\n')",
     "core": "open(f'/proc/{parent}/coredump_filter', 'w', 1).write('0\\n')",
+    "keys": f"import ctypes; call = ctypes.CDLL(None).syscall; call({KEYCTL}, 1, 0); assert call({KEYCTL}, 18) == 0",
     "policy": "os.sched_setscheduler(parent, os.SCHED_BATCH, os.sched_param(0))",
 }
 """What a command may do to its runner, that the runner's next child would inherit."""
@@ -206,7 +208,12 @@ def test_each_as_its_own(desk: Desk) -> None:
 
 
 def test_long_arguments(desk: Desk) -> None:
-    """What is too long to be handed to a runner that waits, one is forked for."""
+    """
+    What is too long to be handed to a runner that waits, one is forked for, which serves nobody else: the kernel would
+    count its memory as theirs.
+    """
     served(desk, "cat")
     word = "x" * LONGEST
     assert desk.client.run_command(["echo", word]).stdout == word.encode() + b"\n"
+    carrier = served(desk, "sh", "-c", "cat", "sh", word)
+    assert carrier not in [served(desk, "cat") for _ in range(5)]

@@ -1,7 +1,8 @@
 """
 The system calls that isolating a command takes and Python leaves out; errors are `OSError`, as the kernel gave them.
 
-Source: prctl(2), mount(2), mount_setattr(2), setns(2), ioprio_get(2), netdevice(7), capabilities(7).
+Source: prctl(2), mount(2), mount_setattr(2), setns(2), ioprio_get(2), keyctl(2), netdevice(7),
+capabilities(7).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 _NR_MOUNT_SETATTR = 442  # one number on every architecture, as for all calls since Linux 5.1
 _NR_IOPRIO_GET, _IOPRIO_WHO_PROCESS = {"x86_64": 252, "aarch64": 31}, 1
+_NR_KEYCTL, _KEYCTL_GET_KEYRING_ID, _SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}, 0, -3
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 _RDONLY = 0x1
 _CLONE_NEWNET = 0x40000000
@@ -97,6 +99,15 @@ def io_priority() -> int:
     if number is None:
         return -1
     return int(_LIBC.syscall(ctypes.c_long(number), ctypes.c_int(_IOPRIO_WHO_PROCESS), ctypes.c_int(0)))
+
+
+def session_keyring() -> int:
+    """The serial number of ours; -1 where there is none, or it is not known how to ask."""
+    number = _NR_KEYCTL.get(os.uname().machine)
+    if number is None:
+        return -1
+    operation, keyring = ctypes.c_int(_KEYCTL_GET_KEYRING_ID), ctypes.c_int(_SESSION_KEYRING)
+    return int(_LIBC.syscall(ctypes.c_long(number), operation, keyring, ctypes.c_int(0)))
 
 
 def loopback_up() -> None:

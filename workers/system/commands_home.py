@@ -5,8 +5,8 @@ A command may have the rights to change the process that is its parent, or the m
 command must not find that.
 
 Source: proc_pid_mountinfo(5), which poll(2) tells of; getrlimit(2), getpriority(2), sched(7), ioprio_set(2),
-proc_pid_oom_score_adj(5), proc_pid_coredump_filter(5), proc_pid_timerslack_ns(5), pid_namespaces(7), memfd_create(2) on
-vm.memfd_noexec.
+proc_pid_oom_score_adj(5), proc_pid_coredump_filter(5), proc_pid_timerslack_ns(5),
+KEYCTL_SESSION_TO_PARENT(2const), pid_namespaces(7), memfd_create(2) on vm.memfd_noexec.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ def _imprint() -> tuple[Any, ...]:
         os.sched_getparam(0).sched_priority,
         os.sched_getaffinity(0),
         calls.io_priority(),
+        calls.session_keyring(),
         *limits,
     )
 

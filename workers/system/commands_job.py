@@ -111,17 +111,28 @@ class _Message(Struct, frozen=True, array_like=True):
 
 def hand_over(waiting: socket.socket, job: Job, lines: Lines) -> bool:
     """Give a command to the runner that waits at this connection; False when that cannot be."""
-    try:
-        message = msgspec.msgpack.encode(_Message(job, lines.requester_fd >= 0, lines.group_fd >= 0))
-    except UnicodeEncodeError:  # a path that is no text
-        return False
-    if len(message) > LONGEST:
+    message = _message(job, lines)
+    if not message:
         return False
     try:
         socket.send_fds(waiting, [message], lines.numbers(), socket.MSG_NOSIGNAL)
     except OSError:
         return False
     return True
+
+
+def can_be_handed_over(job: Job, lines: Lines) -> bool:
+    """Otherwise it is for a runner that is forked for it, and has the memory that such a command takes."""
+    return bool(_message(job, lines))
+
+
+def _message(job: Job, lines: Lines) -> bytes:
+    """Nothing where it would be too long, or cannot be made."""
+    try:
+        message = msgspec.msgpack.encode(_Message(job, lines.requester_fd >= 0, lines.group_fd >= 0))
+    except UnicodeEncodeError:  # a path that is no text
+        return b""
+    return message if len(message) <= LONGEST else b""
 
 
 def take_over(worker: socket.socket) -> tuple[Job, Lines] | None:

@@ -26,7 +26,7 @@ from regrow.ipc import commands_wire as wire
 from regrow.workers.system import commands_calls as calls
 from regrow.workers.system.commands_child import Launch, Person, Streams
 from regrow.workers.system.commands_home import Home
-from regrow.workers.system.commands_job import FREE, Job, Lines, Post, take_over
+from regrow.workers.system.commands_job import FREE, Job, Lines, Post, can_be_handed_over, take_over
 from regrow.workers.system.commands_rules import PATH
 from regrow.workers.system.commands_run import Run
 from regrow.workers.system.commands_shares import be_last
@@ -88,11 +88,13 @@ def _serve(post: Post, job: Job, lines: Lines) -> None:
     try:
         home = _home(post, job)
         starter = Starter()
-        for served in range(1, MOST_SERVED + 1):
+        # The kernel counts our memory as that of each program (`peak_memory_bytes`): who has carried much serves one.
+        most_served = MOST_SERVED if can_be_handed_over(job, lines) else 1
+        for served in range(1, most_served + 1):
             launch = _prepare(post, job, home)
             is_clean = Run(post, job, lines, launch, starter).to_its_end()
             lines.close()
-            if not is_clean or not home.is_as_it_was() or served == MOST_SERVED:
+            if not is_clean or not home.is_as_it_was() or served == most_served:
                 return
             post.worker.send(wire.frame(FREE), socket.MSG_NOSIGNAL)
             if (taken := take_over(post.worker)) is None:
