@@ -79,8 +79,8 @@ def ends_unused(desk: Desk, runner: int, **options: Any) -> bool:
 
 
 def python(code: str) -> tuple[str, ...]:
-    """A program in this interpreter, without its packages; `parent` is its runner."""
-    code = f"import os, resource, sys; parent = os.getppid(); {code}; sys.stdin.read()"
+    """A program in this interpreter, without its packages, run at the end of its input; `parent` is its runner."""
+    code = f"import os, resource, sys; parent = os.getppid(); sys.stdin.read(); {code}"
     return (sys.executable, "-I", "-S", "-c", code)
 
 

@@ -153,3 +153,11 @@ def test_fork_bomb(run_dir: Path) -> None:
     result = run(run_dir, "python3", "-c", BOMB, timeout=1.5, limits={"processes": 60})
     assert (result.reason, "do not die" in result.text) == ("timeout", False)
     assert run(run_dir, "true").ok
+
+
+def test_runners_are_used_again(run_dir: Path) -> None:
+    """As root's are; but not one that a command, whose user is the same, has changed."""
+    runners = [sh(run_dir, "echo $PPID").stdout for _ in range(20)]
+    assert len(set(runners)) < 10
+    changed = sh(run_dir, "echo 0 > /proc/$PPID/coredump_filter; echo $PPID").stdout
+    assert changed not in [sh(run_dir, "echo $PPID").stdout for _ in range(5)]
