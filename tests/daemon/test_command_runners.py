@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from wire import TIMEOUT_S
 from regrow.ipc.errors import Backpressure
 from regrow.workers.system.commands_below import children_of
 from regrow.workers.system.commands_crew import MOST_IDLE
-from regrow.workers.system.commands_job import LONGEST
+from regrow.workers.system.commands_job import LONGEST, take_over
 from regrow.workers.system.commands_space import _has_own_pid_max
 
 SET_IO_PRIORITY = {"x86_64": 251, "aarch64": 30}.get(os.uname().machine, -1)
@@ -115,6 +116,19 @@ def test_at_once(desk: Desk) -> None:
     while len(left := children_of(worker)) > MOST_IDLE:
         procs.wait_dead(left[0], 0.05)
     assert set(left) <= runners
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_worker_has_died(when: str) -> None:
+    """A runner that is free for a worker which was killed ends as one that is needed no more, without complaint."""
+    worker, here = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with here:
+        if when == "after":
+            worker.shutdown(socket.SHUT_WR)
+        else:
+            worker.close()
+        assert take_over(here) is None
+    worker.close()
 
 
 @pytest.mark.root

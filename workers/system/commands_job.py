@@ -136,9 +136,13 @@ def _message(job: Job, lines: Lines) -> bytes:
 
 
 def take_over(worker: socket.socket) -> tuple[Job, Lines] | None:
-    """Wait for the next command; None when there will be no more."""
-    # Not recv_fds: it leaves out the flag, and the next program would have these descriptors.
-    message, rights, _, _ = worker.recvmsg(LONGEST, socket.CMSG_SPACE(3 * _FD.size), socket.MSG_CMSG_CLOEXEC)
+    """Tell the worker that we are free, and wait for the next command; None when there will be no more."""
+    try:
+        worker.send(wire.frame(FREE), socket.MSG_NOSIGNAL)
+        # Not recv_fds: it leaves out the flag, and the next program would have these descriptors.
+        message, rights, _, _ = worker.recvmsg(LONGEST, socket.CMSG_SPACE(3 * _FD.size), socket.MSG_CMSG_CLOEXEC)
+    except OSError:
+        return None  # it has died, and so do we
     if not message:
         return None
     given = msgspec.msgpack.decode(message, type=_Message)

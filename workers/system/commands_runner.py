@@ -26,7 +26,7 @@ from regrow.ipc import commands_wire as wire
 from regrow.workers.system import commands_calls as calls
 from regrow.workers.system.commands_child import Launch, Person, Streams
 from regrow.workers.system.commands_home import Home
-from regrow.workers.system.commands_job import FREE, Job, Lines, Post, can_be_handed_over, take_over
+from regrow.workers.system.commands_job import Job, Lines, Post, can_be_handed_over, take_over
 from regrow.workers.system.commands_rules import PATH
 from regrow.workers.system.commands_run import Run
 from regrow.workers.system.commands_shares import be_last
@@ -96,7 +96,6 @@ def _serve(post: Post, job: Job, lines: Lines) -> None:
             lines.close()
             if not is_clean or not home.is_as_it_was() or served == most_served:
                 return
-            post.worker.send(wire.frame(FREE), socket.MSG_NOSIGNAL)
             if (taken := take_over(post.worker)) is None:
                 return
             job, lines = taken
@@ -187,9 +186,9 @@ def _environment(post: Post, job: Job, person: Person) -> dict[bytes, bytes]:
 
 def _refuse(post: Post, lines: Lines, refused: Refused) -> None:
     said = wire.pack(wire.REFUSED, wire.Refusal(refused.code, str(refused)))
-    post.worker.send(said)
     lines.connection.settimeout(1.0)
     try:
+        post.worker.send(said, socket.MSG_NOSIGNAL)
         lines.connection.sendall(said, socket.MSG_NOSIGNAL)
     except OSError:
-        pass  # it has gone
+        pass  # one of them has gone
