@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -116,6 +117,19 @@ def test_at_once(desk: Desk) -> None:
     while len(left := children_of(worker)) > MOST_IDLE:
         procs.wait_dead(left[0], 0.05)
     assert set(left) <= runners
+
+
+def test_signals_that_the_daemon_ignores(request: pytest.FixtureRequest) -> None:
+    """What whoever has started the daemon ignores, programs find at its default, SIGXCPU for one."""
+    numbers = (signal.SIGXCPU, signal.SIGWINCH, signal.SIGTSTP)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        desk: Desk = request.getfixturevalue("desk")
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    found = desk.client.run_command(["grep", "SigIgn", "/proc/self/status"]).stdout
+    assert int(found.split()[1], 16) == 0
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

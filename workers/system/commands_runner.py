@@ -24,7 +24,7 @@ from typing import NoReturn
 
 from regrow.ipc import commands_wire as wire
 from regrow.workers.system import commands_calls as calls
-from regrow.workers.system.commands_child import Launch, Person, Streams
+from regrow.workers.system.commands_child import IGNORED, Launch, Person, Streams
 from regrow.workers.system.commands_home import Home
 from regrow.workers.system.commands_job import Job, Lines, Post, can_be_handed_over, take_over
 from regrow.workers.system.commands_rules import PATH
@@ -68,6 +68,9 @@ def _begin(post: Post, lines: Lines) -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+    for number in signal.valid_signals() - set(IGNORED):
+        if signal.getsignal(number) == signal.SIG_IGN:  # by who has started the daemon; programs would inherit it
+            signal.signal(number, signal.SIG_DFL)
     os.setsid()
     be_last(post.host_proc)
     calls.die_with_parent()
