@@ -26,10 +26,13 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from msgspec import Struct
 
-from regrow.workers.vm_spawn import DEFAULT, ROW
+from regrow.workers.vm_spawn import DEFAULT, ROW, Stages
 
-ENTER, EXEC = 1, 2
-"""The stages that the code itself tells failures with: of the directory, and of the command."""
+ENTER, EXEC, DESCRIPTORS, SIGNALS, LIMITS, NICE, UMASK, USER, BIND, SESSION, SHIM = range(1, 12)
+"""The stages that failures are told with; the code itself knows the first two."""
+
+STAGES = Stages(SESSION, SIGNALS, DESCRIPTORS, SHIM)
+"""Those before the shim runs."""
 
 _MFD_EXEC = 0x10  # Linux 6.3; before it every memory file could be executed, and the flag is unknown
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -203,34 +206,56 @@ _PAGE = 0x10000  # the largest page of either machine
 _LAST_ROW = struct.pack("<q", -1)
 
 
-def begin(status_fd: int, *, descriptors: int, signals: int) -> list[Row]:
-    """The rows that every shim begins with, and the stages that they fail with: nothing of its making is left."""
-    made = [Row(descriptors, "fcntl", (status_fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC))]
-    made += [Row(signals, "rt_sigaction", (number, DEFAULT, 0, 8)) for number in _LIBRARY_SIGNALS]
-    made.append(Row(signals, "rt_sigprocmask", (int(signal.SIG_SETMASK), _NO_SIGNALS, 0, len(_NO_SIGNALS))))
+def words(parent: str) -> dict[int, str]:
+    """What each stage is called; `parent` is what the parent is."""
+    return {
+        ENTER: "enter",
+        EXEC: "exec",
+        DESCRIPTORS: "set up descriptors",
+        SIGNALS: "reset signals",
+        LIMITS: "set limits",
+        NICE: "set nice",
+        UMASK: "set umask",
+        USER: "become user",
+        BIND: f"bind to its {parent}",
+        SESSION: "create a session",
+        SHIM: "exec the shim",
+    }
+
+
+def begin(status_fd: int) -> list[Row]:
+    """The rows that every shim begins with: nothing of its making is left."""
+    made = [Row(DESCRIPTORS, "fcntl", (status_fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC))]
+    made += [Row(SIGNALS, "rt_sigaction", (number, DEFAULT, 0, 8)) for number in _LIBRARY_SIGNALS]
+    made.append(Row(SIGNALS, "rt_sigprocmask", (int(signal.SIG_SETMASK), _NO_SIGNALS, 0, len(_NO_SIGNALS))))
     return made
 
 
-def limit(stage: int, which: int, soft: int, hard: int) -> Row:
+def limit(which: int, soft: int, hard: int) -> Row:
     """A row that sets a limit of resources; -1 is none."""
-    return Row(stage, "setrlimit", (which, struct.pack("<qq", soft, hard)))
+    return Row(LIMITS, "setrlimit", (which, struct.pack("<qq", soft, hard)))
 
 
-def become(stage: int, uid: int | None, gid: int | None, groups: Sequence[int] | None) -> list[Row]:
+def nice(level: int) -> list[Row]:
+    """Rows that set it, unless it is as it is."""
+    return [Row(NICE, "setpriority", (os.PRIO_PROCESS, 0, level))] if level else []
+
+
+def become(uid: int | None, gid: int | None, groups: Sequence[int] | None) -> list[Row]:
     """Rows that change the user; what is None stays."""
     made = []
     if groups is not None:
-        made.append(Row(stage, "setgroups", (len(groups), struct.pack(f"<{len(groups)}I", *groups))))
+        made.append(Row(USER, "setgroups", (len(groups), struct.pack(f"<{len(groups)}I", *groups))))
     if gid is not None:
-        made.append(Row(stage, "setresgid", (gid,) * 3))
+        made.append(Row(USER, "setresgid", (gid,) * 3))
     if uid is not None:
-        made.append(Row(stage, "setresuid", (uid,) * 3))
+        made.append(Row(USER, "setresuid", (uid,) * 3))
     return made
 
 
-def bind(stage: int) -> Row:
+def bind() -> Row:
     """The row that asks for the end with the parent; after the change of user, which would clear it."""
-    return Row(stage, "prctl", (_PR_SET_PDEATHSIG, signal.SIGKILL))
+    return Row(BIND, "prctl", (_PR_SET_PDEATHSIG, signal.SIGKILL))
 
 
 def image(machine: Machine, table: list[Row], parent: int, status_fd: int) -> bytes:

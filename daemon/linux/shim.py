@@ -25,27 +25,13 @@ from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import spawn
 from regrow.daemon.linux.spawn import Launch
 from regrow.workers import shim_image
-from regrow.workers.shim_image import ENTER, EXEC, MACHINES, Images, Row
-from regrow.workers.vm_spawn import FAILURE, Birth, Failed, Stages, VmSpawn
+from regrow.workers.shim_image import MACHINES, STAGES, UMASK, Images, Row
+from regrow.workers.vm_spawn import FAILURE, Birth, Failed, VmSpawn
 
 PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.E2BIG})
 """What says nothing about the shim, only about this moment or this command."""
 
-_DESCRIPTORS, _SIGNALS, _LIMITS, _NICE, _UMASK, _USER, _BIND, _SESSION, _SHIM = range(EXEC + 1, EXEC + 10)
-
-_STAGES = {
-    ENTER: "enter",
-    EXEC: "exec",
-    _DESCRIPTORS: "set up descriptors",
-    _SIGNALS: "reset signals",
-    _LIMITS: "set limits",
-    _NICE: "set nice",
-    _UMASK: "set umask",
-    _USER: "become user",
-    _BIND: "bind to its supervisor",
-    _SESSION: "create a session",
-    _SHIM: "exec the shim",
-}
+_WORDS = shim_image.words("supervisor")
 
 
 class Setup(Struct, frozen=True):
@@ -59,15 +45,14 @@ class Setup(Struct, frozen=True):
 
 def rows(setup: Setup, status_fd: int) -> list[Row]:
     """The system calls of a set-up, in the order of `spawn.fork_exec`."""
-    made = shim_image.begin(status_fd, descriptors=_DESCRIPTORS, signals=_SIGNALS)
-    made += [shim_image.limit(_LIMITS, *each) for each in spawn.resource_limits(setup.limits)]
-    if setup.nice:
-        made.append(Row(_NICE, "setpriority", (os.PRIO_PROCESS, 0, setup.nice)))
+    made = shim_image.begin(status_fd)
+    made += [shim_image.limit(*each) for each in spawn.resource_limits(setup.limits)]
+    made += shim_image.nice(setup.nice)
     if setup.umask is not None:
-        made.append(Row(_UMASK, "umask", (setup.umask,)))
+        made.append(Row(UMASK, "umask", (setup.umask,)))
     if (user := setup.credentials) is not None:
-        made += shim_image.become(_USER, user.uid, user.gid, user.groups)
-    return [*made, shim_image.bind(_BIND)]
+        made += shim_image.become(user.uid, user.gid, user.groups)
+    return [*made, shim_image.bind()]
 
 
 class Shims:
@@ -141,7 +126,7 @@ class Shims:
         """What makes processes without a wait, unless it has been found that it cannot be had."""
         if self._quick is None and not self._is_proved:
             try:
-                self._quick = VmSpawn(Stages(_SESSION, _SIGNALS, _DESCRIPTORS, _SHIM), spawn.IGNORED)
+                self._quick = VmSpawn(STAGES, spawn.IGNORED)
             except OSError as error:
                 self._is_proved = error.errno not in PASSING
         return self._quick
@@ -177,7 +162,7 @@ def read_failure(message: bytes, spec: WorkerSpec) -> SpawnError | None:
     if len(message) != FAILURE.size:
         return None
     number, error = FAILURE.unpack(message)
-    stage = _STAGES.get(number)
+    stage = _WORDS.get(number)
     if stage is None:  # begins as a message of a forked child does
         return None
     subject = ""

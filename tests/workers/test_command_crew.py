@@ -16,7 +16,7 @@ from wire import TIMEOUT_S
 
 from regrow.config.spec import Limits
 from regrow.ipc.commands_request import request_of
-from regrow.workers.system import commands_calls, commands_crew
+from regrow.workers.system import commands_calls, commands_task
 from regrow.workers.system.commands_below import children_of
 from regrow.workers.system.commands_crew import Crew
 from regrow.workers.system.commands_news import News
@@ -52,7 +52,7 @@ class Bench:
 
 def test_runner_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is killed when it is overdue, and the worker goes on."""
-    monkeypatch.setattr(commands_crew, "OVERDUE_S", -TIMEOUT_S)
+    monkeypatch.setattr(commands_task, "OVERDUE_S", -TIMEOUT_S)
 
     def body() -> None:
         bench = Bench(tmp_path)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from forks import in_fork
 from msgspec.structs import replace
+from selfportrait import SHOW
 
 from regrow.config.spec import Limits
 from regrow.workers.shim_image import MACHINES
@@ -23,18 +24,6 @@ from regrow.workers.system.commands_start import Started, Starter
 pytestmark = pytest.mark.skipif(
     os.uname().machine not in MACHINES or os.uname().machine != "x86_64", reason="no shim for this processor"
 )
-
-SHOW = """
-cd /proc/$$ || exit 1
-cat cmdline environ comm personality limits oom_score_adj
-readlink exe
-grep -E '^(Umask|PPid|Uid|Gid|Groups|Sig[PBIC]|Cap|NoNewPrivs|Seccomp|THP_enabled|CoreDumping)' /proc/self/status
-cut -d ' ' -f 4,5,6,19,20 stat
-for fd in fd/*; do test -e $fd && readlink $fd; done
-cd "$OLDPWD"; pwd -P
-echo "$#" "$@"
-"""
-"""A shell tells all that it can know of itself; some by a child, for while it forks it blocks signals."""
 
 LAUNCHES: dict[str, dict[str, Any]] = {
     "plain": {},

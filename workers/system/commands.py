@@ -26,11 +26,12 @@ from regrow.ipc import commands_wire as wire
 from regrow.ipc.process import parent_of
 from regrow.workers.notify import ready
 from regrow.workers.system import commands_calls as calls
-from regrow.workers.system.commands_crew import Crew, Group
+from regrow.workers.system.commands_crew import Crew
 from regrow.workers.system.commands_folder import remove_folder
 from regrow.workers.system.commands_news import News
 from regrow.workers.system.commands_rules import Denied, Granted, decide
 from regrow.workers.system.commands_survivors import end_survivors
+from regrow.workers.system.commands_task import Group
 from regrow.workers.system.commands_tree import children, kill_all
 from regrow.workers.system.commands_visitor import Visitor, shown
 from regrow.workers.system.commands_watch import GONE, IN, Watch

@@ -8,13 +8,11 @@ none of its own is debris, and is killed.
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 
@@ -26,6 +24,7 @@ from regrow.workers.system.commands_news import News
 from regrow.workers.system.commands_rules import Granted
 from regrow.workers.system.commands_runner import be_runner
 from regrow.workers.system.commands_space import can_have_processes, spaces_for
+from regrow.workers.system.commands_task import Group, Runner, Task
 from regrow.workers.system.commands_tree import children, kill_all
 from regrow.workers.system.commands_visitor import Visitor, shown
 from regrow.workers.system.commands_watch import IN, Watch
@@ -35,61 +34,6 @@ IDLE_S, MOST_IDLE = 5.0, 8
 
 LINGER_S = 0.05
 """How long a command whose requester does not take the end of it still counts: its runner is about to be free."""
-
-OVERDUE_S = 30.0
-"""How long after the deadline of a command its runner is killed: it has been stopped, or hangs."""
-
-
-class Group(Protocol):
-    """A control group; each method but `open` returns what went wrong, or nothing."""
-
-    path: str
-
-    def child(self, name: str) -> Group: ...
-    def home(self) -> Group: ...
-    def create(self) -> str: ...
-    def enter(self) -> str: ...
-    def open(self) -> int: ...
-    def delegate_controllers(self) -> str: ...
-    def set_memory_max(self, limit_bytes: int | None) -> str: ...
-    def set_pids_max(self, limit: int | None) -> str: ...
-    def kill(self) -> str: ...
-    def remove(self) -> str: ...
-
-
-class Task:
-    """
-    A command that a runner has. `is_told` once it is known how it ended; then `is_busy` a moment longer, for its runner
-    is about to be free.
-    """
-
-    def __init__(self, run: int, visitor: Visitor, work_dir: str, group: Group | None) -> None:
-        self.run = run
-        self.visitor = visitor
-        self.work_dir = work_dir
-        self.group = group
-        self.is_busy = True
-        self.is_told = False
-        self.lingers_until_s = math.inf
-        self.overdue_s = visitor.due_s + OVERDUE_S
-
-    @property
-    def request(self) -> wire.Request:
-        assert self.visitor.request is not None
-        return self.visitor.request
-
-
-class Runner:
-    """A runner as the worker sees it; one without a task waits for one, until `idle_until_s`."""
-
-    def __init__(self, pid: int, place: Place, worker: socket.socket, task: Task) -> None:
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
-        self.place = place
-        self.worker = worker
-        self.task: Task | None = task
-        self.is_alive = True
-        self.idle_until_s = 0.0
 
 
 class Crew:

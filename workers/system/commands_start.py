@@ -16,27 +16,13 @@ from functools import partial
 from typing import NamedTuple
 
 from regrow.workers import shim_image
-from regrow.workers.shim_image import ENTER, EXEC, MACHINES, Images, Row
+from regrow.workers.shim_image import BIND, MACHINES, STAGES, UMASK, Images, Row
 from regrow.workers.system import commands_child as child
 from regrow.workers.system.commands_calls import PR_SET_NO_NEW_PRIVS
 from regrow.workers.system.commands_child import Failure, Launch
-from regrow.workers.vm_spawn import FAILURE, Birth, Stages, VmSpawn
+from regrow.workers.vm_spawn import FAILURE, Birth, VmSpawn
 
-_DESCRIPTORS, _SIGNALS, _LIMITS, _NICE, _UMASK, _USER, _BIND, _SESSION, _SHIM = range(EXEC + 1, EXEC + 10)
-
-_STAGES = {
-    ENTER: "enter",
-    EXEC: "exec",
-    _DESCRIPTORS: "set up descriptors",
-    _SIGNALS: "reset signals",
-    _LIMITS: "set limits",
-    _NICE: "set nice",
-    _UMASK: "set umask",
-    _USER: "become user",
-    _BIND: "bind to its runner",
-    _SESSION: "create a session",
-    _SHIM: "exec the shim",
-}
+_WORDS = shim_image.words("runner")
 
 
 class Started(NamedTuple):
@@ -58,7 +44,7 @@ class Starter:
         machine = MACHINES.get(os.uname().machine)
         try:
             if machine is not None:
-                self._spawn = VmSpawn(Stages(_SESSION, _SIGNALS, _DESCRIPTORS, _SHIM), child.IGNORED)
+                self._spawn = VmSpawn(STAGES, child.IGNORED)
                 self._images = Images(machine)
         except OSError:
             self._spawn = None
@@ -85,9 +71,7 @@ class Starter:
             OSError, ValueError: there is no process.
         """
         made = tuple(_rows(launch))
-        image_fd = self._images.get(
-            made, lambda status_fd: [*shim_image.begin(status_fd, descriptors=_DESCRIPTORS, signals=_SIGNALS), *made]
-        )
+        image_fd = self._images.get(made, lambda status_fd: [*shim_image.begin(status_fd), *made])
         argv = [launch.executable, os.fsdecode(launch.cwd), *map(os.fsdecode, launch.argv)]
         env = {os.fsdecode(name): os.fsdecode(value) for name, value in launch.env.items()}
         status_fd, child_fd = os.pipe2(os.O_CLOEXEC)
@@ -107,19 +91,18 @@ class Starter:
 def _rows(launch: Launch) -> list[Row]:
     """The system calls of a launch, in the order of `commands_child`."""
     limits = child.resource_limits(launch.limits, processes=launch.limits_processes)
-    made = [shim_image.limit(_LIMITS, which, *child.lowered(which, most)) for which, most in limits]
-    if launch.nice:
-        made.append(Row(_NICE, "setpriority", (os.PRIO_PROCESS, 0, launch.nice)))
-    made.append(Row(_UMASK, "umask", (child.UMASK,)))
+    made = [shim_image.limit(which, *child.lowered(which, most)) for which, most in limits]
+    made += shim_image.nice(launch.nice)
+    made.append(Row(UMASK, "umask", (child.UMASK,)))
     person = launch.person
     if person.is_change:
-        made += shim_image.become(_USER, person.uid, person.gid, person.groups)
-    made.append(Row(_BIND, "prctl", (PR_SET_NO_NEW_PRIVS, 1)))
-    return [*made, shim_image.bind(_BIND)]
+        made += shim_image.become(person.uid, person.gid, person.groups)
+    made.append(Row(BIND, "prctl", (PR_SET_NO_NEW_PRIVS, 1)))
+    return [*made, shim_image.bind()]
 
 
 def _failure(launch: Launch, told: bytes) -> Failure | None:
     if len(told) != FAILURE.size:
         return None
     number, error = FAILURE.unpack(told)
-    return child.failure(launch, _STAGES[number], error)
+    return child.failure(launch, _WORDS[number], error)

@@ -22,6 +22,7 @@ import processes
 import pytest
 from forks import in_fork
 from msgspec.structs import replace
+from selfportrait import SHOW
 
 from regrow.config.spec import Credentials, Kind, Limits, WorkerSpec
 from regrow.daemon.errors import SpawnError
@@ -34,18 +35,6 @@ from regrow.workers.shim_image import MACHINES, MAX_IMAGES, Row
 pytestmark = pytest.mark.skipif(os.uname().machine not in MACHINES, reason="no shim for this processor")
 
 TIMEOUT_S = 20.0
-SHOW = """
-cd /proc/$$ || exit 1
-cat cmdline environ comm personality limits
-readlink exe
-grep -E '^(Umask|PPid|Uid|Gid|Groups|Sig[PBIC]|Cap|NoNewPrivs|Seccomp|THP_enabled|CoreDumping)' /proc/self/status
-cut -d ' ' -f 4,5,6,19,20 stat
-for fd in fd/*; do test -e $fd && readlink $fd; done
-cd "$OLDPWD"; pwd -P
-echo "$#" "$@"
-"""
-"""A shell tells all that it can know of itself; some by a child, for while it forks it blocks signals."""
-
 Start = Callable[[Launch, str, tuple[str, ...]], "tuple[int, int] | None"]
 
 
