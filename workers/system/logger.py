@@ -221,8 +221,9 @@ class Logger:
 
     def _close_stream(self, stream: Stream) -> None:
         del self._streams[stream.number], self._by_fd[stream.fd]
-        stream.finish()
+        closed = stream.finish()
         self._let_go(stream.file)
+        self._send(closed)
 
     def _let_go(self, file: LogFile) -> None:
         """Close a file that nobody writes to any more."""

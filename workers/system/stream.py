@@ -165,8 +165,8 @@ class Stream:
             self._search = None
             self._report(Matched(self.number, line))
 
-    def finish(self) -> None:
-        """Leave the file and report the end, after `move` returned 0."""
+    def finish(self) -> Closed:
+        """Leave the file, after `move` returned 0; what is to be reported when nobody needs the file any more."""
         self._look_for_pattern(b"", ended=True)
         try:
             tail = self.file.leave(self.number)
@@ -175,5 +175,5 @@ class Stream:
             tail = self.file.leave(self.number)
         for stream, count in self.file.backlog.unreported():
             self._report(Lost(stream, count, self.file.cause))
-        self._report(Closed(self.number, tail.text()))
         os.close(self.fd)
+        return Closed(self.number, tail.text())
