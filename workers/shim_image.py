@@ -34,6 +34,9 @@ ENTER, EXEC, DESCRIPTORS, SIGNALS, LIMITS, NICE, UMASK, USER, BIND, SESSION, SHI
 STAGES = Stages(SESSION, SIGNALS, DESCRIPTORS, SHIM)
 """Those before the shim runs."""
 
+PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.E2BIG})
+"""What says nothing about the shim, only about this moment or this command."""
+
 _MFD_EXEC = 0x10  # Linux 6.3; before it every memory file could be executed, and the flag is unknown
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 

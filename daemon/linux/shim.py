@@ -13,7 +13,6 @@ Source: posix_spawn(3), execve(2), memfd_create(2).
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 from collections.abc import Sequence
@@ -25,11 +24,8 @@ from regrow.daemon.errors import SpawnError
 from regrow.daemon.linux import spawn
 from regrow.daemon.linux.spawn import Launch
 from regrow.workers import shim_image
-from regrow.workers.shim_image import MACHINES, STAGES, UMASK, Images, Row
+from regrow.workers.shim_image import MACHINES, PASSING, STAGES, UMASK, Images, Row
 from regrow.workers.vm_spawn import FAILURE, Birth, Failed, VmSpawn
-
-PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.E2BIG})
-"""What says nothing about the shim, only about this moment or this command."""
 
 _WORDS = shim_image.words("supervisor")
 

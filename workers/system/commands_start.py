@@ -16,7 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from regrow.workers import shim_image
-from regrow.workers.shim_image import BIND, MACHINES, STAGES, UMASK, Images, Row
+from regrow.workers.shim_image import BIND, MACHINES, PASSING, STAGES, UMASK, Images, Row
 from regrow.workers.system import commands_child as child
 from regrow.workers.system.commands_calls import PR_SET_NO_NEW_PRIVS
 from regrow.workers.system.commands_child import Failure, Launch
@@ -51,7 +51,8 @@ class Starter:
 
     def start(self, launch: Launch, group_fd: int) -> Started:
         """
-        Make it, in a control group unless that is -1.
+        Make it, in a control group unless that is -1. What fails about the shim is left to the fork, which says
+        precisely what is wrong.
 
         Raises:
             OSError: there is no process.
@@ -61,8 +62,11 @@ class Starter:
         ):
             try:
                 return self._start_shim(self._spawn, launch, group_fd)
-            except (OSError, ValueError):
-                pass  # the fork says precisely what is wrong, if it is more than the shim
+            except ValueError:
+                pass  # no string or number for the kernel
+            except OSError as error:
+                if error.errno not in PASSING:
+                    self._spawn = None  # it cannot be had: another try would cost each command a process
         return Started(*child.start(launch, group_fd), child.read_failure)
 
     def _start_shim(self, spawn: VmSpawn, launch: Launch, group_fd: int) -> Started:
