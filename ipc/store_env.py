@@ -74,13 +74,22 @@ class OpenStore:
             )
             self._is_open = True
             self._lock_inode = os.stat(os.path.join(self.path, LOCK_FILE)).st_ino
-            with self.env.begin(write=True) as txn:  # without it, py-lmdb waits for this lock and holds up all threads
-                databases = [self.env.open_db(name.encode(), txn=txn, create=False) for name in DATABASES]
-            self.state, self.messages, self.meta = databases
+            self.state, self.messages, self.meta = self._open_databases()
         except (lmdb.Error, OSError, ValueError) as error:
             why = "it is not there" if not os.path.isdir(self.path) else str(error)
             self._close_env()
             raise StoreUnusable(self.path, why, "see `regrow logs regrow.keeper`") from None
+
+    def _open_databases(self) -> list[lmdb._Database]:
+        """Opened in a transaction: without one, py-lmdb waits for the writers' lock and holds up all threads."""
+        import lmdb
+
+        while True:
+            try:
+                with self.env.begin(write=True) as txn:
+                    return [self.env.open_db(name.encode(), txn=txn, create=False) for name in DATABASES]
+            except lmdb.MapResizedError:  # others have filled more than the map since LMDB read how large it is
+                self.env.set_mapsize(0)
 
     def _open_anew(self) -> None:
         """

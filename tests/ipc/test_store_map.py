@@ -7,7 +7,9 @@ import resource
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import lmdb
 import pytest
 from siblings import Line, Sibling
 from storeuse import SMALL, TIMEOUT_S, done, get, put, user
@@ -52,6 +54,22 @@ def test_map_that_others_have_grown(run_dir: Path, folder: Path) -> None:
             other.ask(("put", b"small", b"%d" % number))
         done(first)
         done(second)
+
+
+def test_map_that_grows_while_it_is_opened(run_dir: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is opened as large as it is then."""
+    with user(run_dir) as other:
+
+        def open_late(*args: Any, **kwargs: Any) -> lmdb.Environment:
+            env = lmdb_open(*args, **kwargs)
+            other.ask(("fill", b"k", 4 * SMALL))
+            return env
+
+        lmdb_open = lmdb.open
+        monkeypatch.setattr(lmdb, "open", open_late)
+        with closing(Store.open(str(run_dir))) as mine:
+            assert len(get(mine, b"k") or b"") == 4 * SMALL
+        done(other)
 
 
 def test_map_that_cannot_grow(run_dir: Path, folder: Path) -> None:
