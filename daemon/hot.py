@@ -41,15 +41,18 @@ multiprocessing.util _run_after_forkers info
 regrow.daemon.forked _become_worker _runner.<locals>.<lambda> body.<locals>.run_worker
 regrow.daemon.forked body.<locals>.run_worker.<locals>.started
 regrow.daemon.linux.spawn own_environ
-regrow.workers.forkhooks _seed_anew restore
+regrow.workers.forkhooks _seed_anew restore seed
 regrow.workers.function FunctionProcess.__init__ FunctionProcess.bootstrap FunctionProcess.run _leave_stdin load
 regrow.workers.stacks register
 threading Thread._set_native_id main_thread
 weakref WeakValueDictionary._commit_removals WeakValueDictionary.items
+contextlib _GeneratorContextManager.__enter__ _GeneratorContextManager.__exit__ _GeneratorContextManagerBase.__init__
+contextlib contextmanager.<locals>.helper
 os _Environ.__getitem__ _createenviron.<locals>.decode
 posixpath _get_sep join
 socket socket.__init__
 _weakrefset WeakSet.__init__ WeakSet.discard
+collections Counter.__init__ Counter.update
 collections.abc Mapping.get
 enum Enum.__new__ Enum.name EnumType.__call__ EnumType.__members__ property.__get__
 functools _unwrap_partial
@@ -64,29 +67,34 @@ multiprocessing.process _cleanup active_children current_process
 multiprocessing.util _exit_function _flush_std_streams _run_finalizers _run_finalizers.<locals>.<listcomp> debug
 os _fscodec.<locals>.fsdecode
 posixpath abspath isabs normpath
+regrow.config.readable readable
 regrow.ipc.awaited Inbox.__init__ Inbox.done Stats.__init__ never_mind when_done
 regrow.ipc.bell Bell.__init__ Bell.close Bell.fileno
 regrow.ipc.credit Credit.__init__
-regrow.ipc.engine Engine.__init__ Engine._begin Engine._dismiss Engine._hand_to_loop Engine._heard Engine._next_s
-regrow.ipc.engine Engine._take_in Engine._turn Engine.bind Engine.close Engine.mailbox_file Engine.unwatch Engine.wake
-regrow.ipc.engine Engine.watch
+regrow.ipc.dispositions held_back
+regrow.ipc.engine Engine.__init__ Engine._begin Engine._dismiss Engine._heard Engine._take_in Engine._turn Engine.bind
+regrow.ipc.engine Engine.close Engine.mailbox_file Engine.unwatch Engine.wake Engine.watch
 regrow.ipc.forks from_first_use.<locals>.heed
 regrow.ipc.mailbox Mailbox.__init__ Mailbox.close Mailbox.close.<locals>.<listcomp>
 regrow.ipc.names Names.__init__ Names._open Names._read Names._write Names.announce Names.announce.<locals>.give
-regrow.ipc.names Names.close Names.has_flag Names.has_flag.<locals>.<lambda> Names.withdraw
-regrow.ipc.names Names.withdraw.<locals>.take _decode _encode _key
-regrow.ipc.names_open Environments.give_back Environments.take _open_table inode_of
+regrow.ipc.names Names.change Names.change.<locals>.<lambda> Names.close Names.has_flag
+regrow.ipc.names Names.has_flag.<locals>.<lambda> Names.withdraw Names.withdraw.<locals>.take _decode _encode _key
+regrow.ipc.names_open Environments._find Environments._give_back Environments.give_back Environments.take _open_table
+regrow.ipc.names_open inode_of
+regrow.ipc.partings _fitting _place _read note note.<locals>.<lambda>
 regrow.ipc.peers Peers.__init__ Peers.clear
+regrow.ipc.points hit
 regrow.ipc.posting Posting.__init__ Posting.close _Process.heed
 regrow.ipc.process start_time stat_fields
-regrow.ipc.receiver Receiver.announce Receiver.close Receiver.last_word Receiver.leave_group Receiver.receive
-regrow.ipc.receiver Receiver.refuse_all Receiver.withdraw _remove
+regrow.ipc.receiver Receiver._note_parting Receiver.announce Receiver.close Receiver.last_word Receiver.leave_group
+regrow.ipc.receiver Receiver.receive Receiver.refuse_all Receiver.withdraw _remove
 regrow.ipc.recorder Recorder.__init__
 regrow.ipc.signals Signals.__init__ Signals._begin
 regrow.ipc.transaction Transaction.__init__
 regrow.ipc.transport Transport.__init__ Transport._address Transport._new_monitor Transport._new_router Transport.bind
 regrow.ipc.transport Transport.close Transport.has_input Transport.wake Transport.watch_connections
-regrow.ipc.waits Waits._lead Waits.wait _epoll_timeout _is_done
+regrow.ipc.unclosed watch_over
+regrow.ipc.waits Waits._lead Waits.wait _epoll_timeout
 regrow.workers __getattr__
 regrow.workers.agent Agent.__init_subclass__ _check_attributes _check_attributes.<locals>.<genexpr> _compiled
 regrow.workers.agent _compiled.<locals>.<dictcomp> _compiled.<locals>.<setcomp> handler handlers_of is_async
@@ -104,8 +112,9 @@ regrow.workers.notify notify ready stopping
 regrow.workers.place admitted admitted.<locals>.<genexpr> admitted.<locals>.<listcomp> mailbox run_dir
 regrow.workers.posthandling PostHandling.__init__
 regrow.workers.runtime Runtime.__init__ Runtime._asked_to_stop Runtime._live Runtime.arguments Runtime.begin
-regrow.workers.runtime Runtime.bind Runtime.end Runtime.leave Runtime.load_state Runtime.nudge Runtime.refuse_rest
-regrow.workers.runtime Runtime.run Runtime.serve Runtime.until_kept init_of load_agent run run.<locals>.body runtime_of
+regrow.workers.runtime Runtime.bind Runtime.close Runtime.end Runtime.leave Runtime.load_state Runtime.nudge
+regrow.workers.runtime Runtime.refuse_rest Runtime.run Runtime.serve Runtime.until_kept init_of load_agent run
+regrow.workers.runtime run.<locals>.body runtime_of
 regrow.workers.signature Signature.__init__ Signature.__init__.<locals>.<genexpr>
 regrow.workers.signature Signature.__init__.<locals>.<listcomp> Signature.__init__.<locals>.<setcomp>
 regrow.workers.signature Signature._variable Signature._variable.<locals>.<genexpr> Signature.bind Signature.spread
@@ -115,7 +124,8 @@ regrow.workers.state_loans Loans.__init__
 regrow.workers.state_type check_state declared_state
 regrow.workers.state_values values_of
 regrow.workers.stop_signals StopSignals.__enter__ StopSignals.__enter__.<locals>.<dictcomp> StopSignals.__exit__
-regrow.workers.stop_signals StopSignals.__init__ StopSignals._handle StopSignals._restore StopSignals.heard
+regrow.workers.stop_signals StopSignals.__init__ StopSignals._handle StopSignals._restore StopSignals.dropped
+regrow.workers.stop_signals StopSignals.heard
 regrow.workers.unit Owner.__init__ Unit.__init__
 regrow.workers.watchdog Watchdog.__init__
 socket socket.__enter__ socket.__exit__ socket._real_close socket.close
@@ -123,6 +133,7 @@ threading Condition.__init__ Event.__init__ RLock Thread._stop Thread.daemon Thr
 threading _maintain_shutdown_locks.<locals>.<listcomp> _shutdown
 typing ForwardRef.__init__ ForwardRef._evaluate _eval_type _eval_type.<locals>.<genexpr>
 typing _should_unflatten_callable_args _type_check _type_convert cast get_origin get_type_hints
+weakref finalize.__init__ finalize.atexit finalize.detach
 zmq.error Again.__init__ ZMQError.__init__
 zmq.sugar.attrsettr AttributeSetter.__setattr__
 zmq.sugar.context Context.__init__ Context._add_socket Context._rm_socket Context._set_attr_opt Context.socket
@@ -131,8 +142,6 @@ zmq.sugar.socket Socket.__init__ Socket.__setattr__ Socket._bind_cm Socket._conn
 zmq.sugar.socket Socket.connect Socket.disable_monitor Socket.recv_multipart _SocketContext.__init__
 regrow.workers.function run run.<locals>.body
 collections.abc KeysView.__iter__ Mapping.keys MappingView.__init__
-contextlib _GeneratorContextManager.__enter__ _GeneratorContextManager.__exit__ _GeneratorContextManagerBase.__init__
-contextlib contextmanager.<locals>.helper
 importlib._bootstrap_external FileFinder._fill_cache
 os _Environ.__iter__
 regrow.daemon.birth _born _make _of_user _personal _sockets _sockets.<locals>.<genexpr> _target _targets environ
@@ -159,17 +168,17 @@ regrow.daemon.hearing Hearing.status
 regrow.daemon.linux.identity Marker.__str__ find_marker parse_marker read_marker
 regrow.daemon.linux.kernel set_child_subreaper
 regrow.daemon.linux.leftovers Leftovers.__init__ Leftovers._adopted Leftovers._adopted.<locals>.<listcomp>
-regrow.daemon.linux.leftovers Leftovers._clear Leftovers._clear.<locals>.<genexpr>
-regrow.daemon.linux.leftovers Leftovers._close_in Leftovers._hunt Leftovers._let_go
-regrow.daemon.linux.leftovers Leftovers.before_reap Leftovers.close Leftovers.dead Leftovers.everything
-regrow.daemon.linux.leftovers Leftovers.everything.<locals>.<genexpr> Leftovers.everything.<locals>.<listcomp>
-regrow.daemon.linux.leftovers Leftovers.reaped Leftovers.started
+regrow.daemon.linux.leftovers Leftovers._clear Leftovers._clear.<locals>.<genexpr> Leftovers._close_in Leftovers._hunt
+regrow.daemon.linux.leftovers Leftovers._let_go Leftovers.before_reap Leftovers.close Leftovers.dead
+regrow.daemon.linux.leftovers Leftovers.everything Leftovers.everything.<locals>.<genexpr>
+regrow.daemon.linux.leftovers Leftovers.everything.<locals>.<listcomp> Leftovers.reaped Leftovers.started
 regrow.daemon.linux.notify NotifySocket.__init__ NotifySocket.receive _sender parse
-regrow.daemon.linux.owners Owners.__init__ Owners.gone Owners.gone.<locals>.<dictcomp> Owners.of
-regrow.daemon.linux.owners Owners.reaped Owners.started
+regrow.daemon.linux.owners Owners.__init__ Owners.gone Owners.gone.<locals>.<dictcomp> Owners.of Owners.reaped
+regrow.daemon.linux.owners Owners.started
 regrow.daemon.linux.probe_process ProbeProcesses.__init__ ProbeProcesses.reaped
 regrow.daemon.linux.procfs OwnChildren.__init__ OwnChildren._listing OwnChildren.close OwnChildren.others
 regrow.daemon.linux.procfs OwnChildren.pids _read_all children_of_self environ read_file
+regrow.daemon.linux.rights passing
 regrow.daemon.linux.shim Shims.__init__ read_failure
 regrow.daemon.linux.spawn fork_call read_failure
 regrow.daemon.loop Loop.__init__ Loop._deliver_signals Loop._handle_signals Loop._poll Loop._run_timers Loop._turn
@@ -178,7 +187,7 @@ regrow.daemon.loop Loop.watch Timer.__init__ Timer.cancel _noted
 regrow.daemon.nested _take_on_name make.<locals>.body run serve show status_of
 regrow.daemon.pipes Output.__init__ Output.close Output.open Pipes.__init__ Pipes._tell_numbers Pipes.hand_over
 regrow.daemon.pipes Pipes.several
-regrow.daemon.process Process.__init__ Process._exit Process.exit Process.supervises
+regrow.daemon.process Process.__init__ Process._exit Process._scarcity Process.exit Process.supervises
 regrow.daemon.reaping Reaper.__init__ Reaper._listen Reaper._reap Reaper._settle Reaper.born Reaper.finish Reaper.owner
 regrow.daemon.reaping Reaper.sweep _next_dead
 regrow.daemon.record Recorder.__init__ Recorder.step digest
@@ -195,4 +204,5 @@ regrow.daemon.stacks Stacks.__init__ Stacks.close Stacks.text
 regrow.daemon.standby Standby.__init__ Standby._look Standby._look_after Standby.begin Standby.end_all Standby.noticed
 regrow.daemon.timers Timers.__init__ Timers.arm Timers.cancel
 regrow.workers.function look_in
+regrow.workers.shim_image Images.__init__
 """

@@ -154,13 +154,13 @@ class Engine:
 
     def _heard(self, events: list[tuple[int, int]]) -> None:
         for fd, _ in events:
-            if fd == self.transport.wake_fd:
+            if fd == self.transport.router_fd:
+                self._is_signed = True
+            elif fd == self.transport.wake_fd:
                 try:
                     os.eventfd_read(fd)
                 except BlockingIOError:
                     pass  # another thread has
-            elif fd == self.transport.router_fd:
-                self._is_signed = True
             elif fd == self.transport.monitor_fd:
                 self.transport.watch_connections()
             elif fd in self.peers.by_pidfd:
@@ -184,7 +184,7 @@ class Engine:
             before waiting.
         """
         more = self._take_in(until)
-        for peer in list(self.peers.dying):
+        for peer in list(self.peers.dying) if self.peers.dying else ():
             assert peer.dying_since is not None
             late_s = peer.dying_since + HEARD_OUT_S
             if self.transport.is_heard_out(peer.record.pid) or time.monotonic() >= late_s:
@@ -269,11 +269,11 @@ class Engine:
         """Take in what has come, though not for ever; returns whether something is left."""
         more = False
         for _ in range(BATCHES):
-            more = self._is_signed or self.transport.has_input()
+            is_signed, self._is_signed = self._is_signed, False
+            more = is_signed or self.transport.has_input()
             if not more:
                 break
-            self._is_signed = False
-            self._take_batch(until)
+            self._take_batch(until, is_signed)
             if until is not None and until.done:
                 break
         if more and (self._leading or self.by_loop):
@@ -285,11 +285,18 @@ class Engine:
             inbox.callback()
         return more
 
-    def _take_batch(self, until: Awaited | None = None) -> None:
+    def _take_batch(self, until: Awaited | None, is_signed: bool) -> None:
+        """
+        What was waited for is no longer held up by the question whether there is more, when it is one outcome, or the
+        first message in an empty mailbox: whoever waits next, or minds the door meanwhile, asks that first.
+        """
         receive = self.transport.receive
         accepted: dict[bytes, list[int]] = {}
         for number in range(BATCH):
-            if number == 1 and (_has_come(until) or not self.transport.has_input()):
+            if number == 1 and (
+                (until is not None and until.done and (is_signed or type(until) is Pending))
+                or not self.transport.has_input()
+            ):
                 break  # a single message is the rule, and an exception dearer than a question
             found = receive()
             if found is None:
@@ -483,11 +490,6 @@ class Engine:
             for monitor in peer.monitors:
                 monitor.callback = None
                 monitor.settle(None)
-
-
-def _has_come(thing: Awaited | None) -> bool:
-    """Whether it is a message that was waited for, and is answered; of an inbox, more is always welcome."""
-    return type(thing) is Pending and thing.done
 
 
 def _add(runs: list[int], id: int) -> None:

@@ -29,14 +29,20 @@ MAX_TEXT = 1 << 16
 Characters of what an error says. One that came to more than a message may hold would cost its reader the connection.
 """
 
-MAX_REPLY_BYTES = wire.MAX_MESSAGE_BYTES - 16
-"""Of an encoded answer: what is around it, here and on its way through the hub, needs some too."""
+REPLY_HEAD_BYTES = 11
+"""What is around the value of a `Reply`, at most."""
+
+MAX_REPLY_BYTES = wire.MAX_MESSAGE_BYTES - 16 + REPLY_HEAD_BYTES
+"""Of the whole message: what is put around the value on its way through the hub needs some room too."""
 
 FRESH_S, HALF_FULL_S = 0.001, 0.02
 """
 How long a mailbox with messages in it is not looked at for new ones; longer once it is half full, so that senders
 which wait for acceptance are slowed down before anybody is refused.
 """
+
+
+NEVER_S = float("inf")
 
 
 class Receiver(Seeker):
@@ -124,7 +130,7 @@ class Receiver(Seeker):
         if self._attending:
             self._recall()
         if not waiting:
-            self.wait(self.inbox, float("inf") if timeout_s is None else time.monotonic() + timeout_s)
+            self.wait(self.inbox, NEVER_S if timeout_s is None else time.monotonic() + timeout_s)
         elif time.monotonic() >= self._fresh_s:
             with self._lock:
                 if not self._leading:
@@ -138,17 +144,17 @@ class Receiver(Seeker):
         with self._lock:
             return self.mailbox.next()
 
-    def reply(self, envelope: Envelope, value: bytes) -> None:
-        """Answer a call with an encoded value."""
+    def reply(self, envelope: Envelope, message: bytes) -> None:
+        """Answer a call with an encoded `Reply`."""
         if not envelope.is_call:
             return
-        id = wire.encode(envelope.id)
         with self._lock:
-            if len(value) > MAX_REPLY_BYTES:
-                text = f"its answer has {len(value)} bytes, {MAX_REPLY_BYTES} are the limit"
+            if len(message) > MAX_REPLY_BYTES:
+                length = len(message) - len(wire.encode((wire.REPLY, envelope.id)))
+                text = f"its answer has {length} bytes, {MAX_REPLY_BYTES - REPLY_HEAD_BYTES} are the limit"
                 self.refuse(envelope, wire.REMOTE_ERROR, text, type="OversizedReply")
             else:
-                self._say(envelope.routing, b"\x93\x21" + id + value)
+                self._say(envelope.routing, message)
             if self._leading or self.by_loop:
                 self._take_in()  # sending may have used up the sign that something has come
 

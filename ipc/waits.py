@@ -23,6 +23,9 @@ from regrow.ipc.engine import Engine
 LONG_S = 86_400.0
 """The kernel counts milliseconds in 31 bits; who waits longer looks again."""
 
+EVENTS = 64
+"""Heard of at once; the kernel is given room for them each time."""
+
 LED_S = 0.05
 """How often a thread that would accept looks whether another, that waits here and so accepts already, still does."""
 
@@ -36,25 +39,27 @@ class Waits(Engine):
             self._begin_anew()
         if self._attending:
             self._recall()
-        try:
-            while not _is_done(thing):
-                with self._lock:
-                    if self.closed:
-                        break
+        with self._lock:
+            try:
+                while not self.closed:
                     more = self._turn(thing)
-                    now_s = time.monotonic()
-                    if _is_done(thing) or deadline_s <= now_s:
+                    if thing.done:
                         break
-                    left_s = 0.0 if more else min(deadline_s, self._next_s()) - now_s
+                    now_s = time.monotonic()
+                    if deadline_s <= now_s:
+                        break
+                    left_s = 0.0 if more else deadline_s - now_s
+                    if self.peers.dying:
+                        left_s = min(left_s, self._next_s() - now_s)
                     if self._leading:
                         self._follow(left_s, thing)
                     else:
                         self._lead(left_s, thing)
-        finally:
-            with self._lock:
+            finally:
                 if self._followers and not self._leading:
                     next(iter(self._followers)).set()  # somebody else has to lead now
-                self._hand_to_loop()
+                if self.by_loop:
+                    self._hand_to_loop()
         return thing.done
 
     def _lead(self, left_s: float, thing: Awaited) -> None:
@@ -65,7 +70,7 @@ class Waits(Engine):
             when_done(thing, wake)
             try:
                 self._lock.release()
-                events = self.transport.epoll.poll(_epoll_timeout(left_s))
+                events = self.transport.epoll.poll(_epoll_timeout(left_s), EVENTS)
             finally:
                 self._lock.acquire()
         finally:
@@ -124,10 +129,6 @@ class Waits(Engine):
     def _recall(self) -> None:
         self._attending = False
         os.eventfd_write(self.recall_fd, 1)
-
-
-def _is_done(thing: Awaited) -> bool:
-    return thing.done
 
 
 def _epoll_timeout(left_s: float) -> float:

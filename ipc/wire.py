@@ -21,6 +21,9 @@ UNSENDABLE = (TypeError, ValueError, AttributeError, OverflowError, RecursionErr
 """What msgspec raises of a value that it has no form for; the last of one that is longer than any form."""
 
 MAX_ID = (1 << 64) - 1
+REPLY = 0x21
+"""The kind of a `Reply`: whoever has its value encodes the whole message at once, and spares a copy of it."""
+
 LAST_KIND = 0x5F
 """The highest kind of version 1."""
 
@@ -61,7 +64,7 @@ class Accepted(Struct, frozen=True, array_like=True, tag=0x20):
     runs: tuple[int, ...]
 
 
-class Reply(Struct, frozen=True, array_like=True, tag=0x21):
+class Reply(Struct, frozen=True, array_like=True, tag=REPLY):
     """What the handler returned."""
 
     id: int

@@ -313,7 +313,8 @@ class Agent(WorkflowVerbs, Verbs):
 
     @property
     def _node(self) -> Node:  # type: ignore[override]  # known once the agent is run
-        return self._hosted.node
+        host = self._host
+        return host.node if host is not None else self._hosted.node
 
     def publish(self, topic: str, message: Any, *, timeout: float | None = None) -> int | None:
         """

@@ -68,15 +68,15 @@ class Answers:
     def result(self, item: Envelope, handler: Handler, value: Any) -> None:
         """What the handler of a call returned. One that cannot be sent is the agent's fault; it lives on."""
         try:
-            encoded = handler.reply(value)
+            message = handler.reply(value, item.id)
         except BadReply as error:
             self._complaints.make(error.text, to_supervisor=True)
             self._send(self._node.refuse, item, REMOTE_ERROR, error.text, type=error.type)
             return
         if self._held is None:
-            self._node.reply(item, encoded)
+            self._node.reply(item, message)
         else:
-            self._send(self._node.reply, item, encoded)
+            self._send(self._node.reply, item, message)
 
     def error(self, item: Envelope, error: BaseException) -> None:
         """An exception that belongs to the caller; where nobody waits for an answer, nobody is told."""

@@ -18,7 +18,7 @@ from msgspec import Raw
 from msgspec.structs import astuple
 
 from regrow.ipc.unsendable import unsendable
-from regrow.ipc.wire import EMPTY_ARRAY, EMPTY_MAP, UNSENDABLE
+from regrow.ipc.wire import EMPTY_ARRAY, EMPTY_MAP, REPLY, UNSENDABLE
 from regrow.workers.mismatch import BadArguments, BadReply, mismatch
 from regrow.workers.signature import SCALARS, Function, Signature, foreign_type
 
@@ -83,9 +83,9 @@ class Handler:
         except UNREADABLE as error:
             raise signature.fault(error) from None
 
-    def reply(self, value: Any) -> bytes:
+    def reply(self, value: Any, id: int | None = None) -> bytes:
         """
-        Encode what the handler returned.
+        Encode what the handler returned; for the call `id`, as the whole message that answers it.
 
         It is checked as the caller will see it: encoded, against the annotation. What is exactly of an annotated
         plain type needs no second look.
@@ -94,14 +94,14 @@ class Handler:
             BadReply: it cannot be sent, or is not what the annotation says.
         """
         try:
-            encoded = _encode(value)
+            encoded = _encode(value) if id is None else _encode((REPLY, id, value))
         except UNSENDABLE as error:
             path, text = unsendable(value, error)
             said = f"handler {self.name} returned what cannot be sent: {path}: {text}"
             raise BadReply(type(error).__name__, said) from error
         if self._returns is not None and type(value) not in self._exact:
             try:
-                self._returns(encoded)
+                self._returns(encoded if id is None else memoryview(encoded)[len(_encode((REPLY, id))) :])
             except UNREADABLE as error:
                 path, text = mismatch(error)
                 said = f"handler {self.name} returned what it does not promise: {path}: {text}"

@@ -29,7 +29,7 @@ from regrow.ipc.posting import Posting
 from regrow.ipc.signals import Signals
 from regrow.ipc.statekeys import limit_of
 from regrow.ipc.transaction import Overtaken
-from regrow.ipc.wire import SHUTDOWN
+from regrow.ipc.wire import EMPTY_MAP, SHUTDOWN
 from regrow.workers import place
 from regrow.workers.agent import Agent, handlers_of, is_async
 from regrow.workers.answers import Answers, Complaints
@@ -359,9 +359,13 @@ class Runtime:
         if not isinstance(item, Envelope):
             self._hear(item)
             return
-        handler = self.handler_of(item)
-        values = self.read(handler, item) if handler is not None else None
-        if handler is None or values is None:
+        handler = self.handlers.get(item.handler)
+        if handler is None:
+            text = unknown_handler(item.handler, type(self.agent).__name__, self.handlers)
+            self.answers.bad(item, BadArguments("", text))
+            return
+        values = self.read(handler, item)
+        if values is None:
             return
         if item.chain:
             CHAIN.set((*item.chain, self.name))
@@ -425,21 +429,15 @@ class Runtime:
                 self.unkept("a hook", error)
                 return
 
-    def handler_of(self, item: Envelope) -> Handler | None:
-        """What the message asks for; None: there is no such thing, which has been said then."""
-        handler = self.handlers.get(item.handler)
-        if handler is None:
-            text = unknown_handler(item.handler, type(self.agent).__name__, self.handlers)
-            self.answers.bad(item, BadArguments("", text))
-        return handler
-
     def read(self, handler: Handler, item: Envelope) -> tuple[Any, ...] | None:
         """The arguments; None when they do not fit, which has been said then."""
         try:
-            return handler.arguments(item.args, item.kwargs)
+            values = handler.arguments(item.args, item.kwargs)
         except BadArguments as error:
             self.answers.bad(item, error)
             return None
+        item.args = item.kwargs = EMPTY_MAP
+        return values
 
     def exits(self, error: SystemExit) -> None:
         """`sys.exit()` is an orderly end, without an answer to whoever has caused it (OTP: `exit/1` in a callback)."""

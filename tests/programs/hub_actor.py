@@ -6,6 +6,7 @@ import sys
 
 import msgspec
 
+from regrow.ipc import wire
 from regrow.ipc.mailbox import Envelope, Signal
 from regrow.ipc.node import MailboxSpec, Node
 from regrow.ipc.signals import Signals
@@ -24,7 +25,7 @@ def serve(envelope: Envelope) -> None:
     kwargs = msgspec.msgpack.decode(envelope.kwargs)
     match envelope.handler:
         case "echo":
-            node.reply(envelope, msgspec.msgpack.encode([args, kwargs]))
+            node.reply(envelope, wire.encode((wire.REPLY, envelope.id, [args, kwargs])))
         case "never":
             print("never", flush=True)
         case "fail":

@@ -16,6 +16,7 @@ import lmdb
 import msgspec
 from siblings import Line, Sibling
 
+from regrow.ipc import wire
 from regrow.ipc.awaited import MailboxSpec
 from regrow.ipc.bell import MBOX
 from regrow.ipc.client import Client
@@ -136,7 +137,7 @@ def serve(node: Node, line: Line) -> None:
             except (AttributeError, TypeError, ValueError) as error:
                 node.refuse(item, "bad_request", f"no handler {item.handler}: {error}")
             else:
-                node.reply(item, msgspec.msgpack.encode(result))
+                node.reply(item, wire.encode((wire.REPLY, item.id, result)))
     node.close()
 
 
