@@ -124,6 +124,9 @@ class Engine:
         self._leading = False
         self._led = threading.Event()
         self._attending = False
+        self._sent = 0
+        self._is_glancing = False
+        """Whether who attends looks from time to time, because messages are sent meanwhile."""
         self.by_loop = False
         """An event loop watches this node, and is woken when something may have come without a sign of it."""
         self.recall_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

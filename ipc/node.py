@@ -102,7 +102,7 @@ class Node(Receiver):
                         raise
                     self._turn()
                 if self._leading or self._attending or self.by_loop:
-                    self._take_in()  # sending may have used up the sign that something has come
+                    self._has_sent()
             except BaseException:
                 ledger.open.pop(id, None)
                 raise
@@ -155,7 +155,7 @@ class Node(Receiver):
                 frame = self._encode(peer.record.name, handler, (0x10, handler, args, kwargs), args, kwargs)
                 self._hand_over(peer, frame)
                 if self._leading or self._attending or self.by_loop:
-                    self._take_in()
+                    self._has_sent()
         except (NoProcess, Backpressure):
             return False
         return True

@@ -26,6 +26,15 @@ LONG_S = 86_400.0
 EVENTS = 64
 """Heard of at once; the kernel is given room for them each time."""
 
+SENT = 32
+"""After so many messages a thread that sends them looks what has come, while another attends for it."""
+
+LOOK_S = 1.0
+"""How often who attends looks in any case."""
+
+GLANCE_S = 0.005
+"""How often it does while messages are sent beside it."""
+
 LED_S = 0.05
 """How often a thread that would accept looks whether another, that waits here and so accepts already, still does."""
 
@@ -104,12 +113,17 @@ class Waits(Engine):
             time.sleep(LED_S)
             return
         self._attending = True
-        poll = select.poll()
-        poll.register(self.transport.epoll.fileno(), select.POLLIN)
-        poll.register(self.recall_fd, select.POLLIN)
+        recalled, heard = select.poll(), select.poll()
+        recalled.register(self.recall_fd, select.POLLIN)
+        heard.register(self.recall_fd, select.POLLIN)
+        heard.register(self.transport.epoll.fileno(), select.POLLIN)
         left_s = 0.0  # whoever was here before may have used up the sign that something has come
+        sent = -1
         while self._attending and still():
-            ready = poll.poll(1000 * min(left_s, 1.0))
+            if self._is_glancing:
+                ready = recalled.poll(1000 * min(left_s, GLANCE_S))
+            else:
+                ready = heard.poll(1000 * min(left_s, LOOK_S))
             if any(fd == self.recall_fd for fd, _ in ready):
                 break
             with self._lock:
@@ -117,6 +131,7 @@ class Waits(Engine):
                     break
                 if not self._leading:
                     self._heard(self.transport.epoll.poll(0))
+                self._is_glancing, sent = sent != self._sent, self._sent
                 left_s = 0.0 if self._turn() else max(self._next_s() - time.monotonic(), 0.0)
         self._attending = False
         try:
@@ -125,6 +140,20 @@ class Waits(Engine):
             pass  # it ended by itself
         with self._lock:
             self._hand_to_loop()
+
+    def _has_sent(self) -> None:
+        """
+        Sending may have used up the sign that something has come: take it in, for those who wait for that sign.
+
+        Looking costs a quarter of what sending does. Who attends for a main thread that sends looks by itself as long
+        as it does, so that only one in `SENT` need.
+        """
+        self._sent += 1
+        if self._leading or self.by_loop or self._sent % SENT == 0:
+            self._take_in()
+        if not self._is_glancing:
+            self._is_glancing = True
+            self.transport.wake()
 
     def _recall(self) -> None:
         self._attending = False
