@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regrow.ipc import partings, wire
+from regrow.ipc.account import Account
 from regrow.ipc.awaited import Awaited, Inbox, MailboxSpec, Stats, Watcher
 from regrow.ipc.bell import MBOX
 from regrow.ipc.delivery import Pending, untaken
@@ -40,15 +41,6 @@ if TYPE_CHECKING:
 
 HEARD_OUT_S = 1.0
 """How long a death waits for the last words of the dead, when something keeps a connection of theirs open."""
-
-MAX_NOTED = 65_536
-"""Connections whose newest message is known to a member of a group; the oldest is forgotten for one more."""
-
-LOOKS = 8
-"""How many of them are asked then whether they are still there."""
-
-MAX_SENT = 1 << 40
-"""More than any process sends."""
 
 BATCH = 256
 """Messages taken in at once, before anything else is looked at."""
@@ -134,10 +126,8 @@ class Engine:
         self._first_id = int.from_bytes(os.urandom(8)) >> 2
         """Nobody else's ids are near it: a mailbox that has stopped leaves word of what it has taken (`partings`)."""
         self._ids = itertools.count(self._first_id)
-        self._taken: dict[bytes, int] = {}
-        """Of a member of a group: the newest id that each connection has brought."""
-        self._has_forgotten = False
-        """Whether there were more connections than are known."""
+        self.account = Account()
+        """Of a member of a group; empty for others."""
         self._strays: list[tuple[Pending, MessageError]] = []
         """Messages to a group that the chosen member has not begun, to be sent to another."""
         self._turns: dict[str, int] = {}
@@ -211,7 +201,9 @@ class Engine:
 
     def _bury(self, peer: Peer) -> None:
         record = peer.record
-        last = self._last_taken(peer) if peer.ledger.open else None
+        last = None
+        if peer.ledger.open and self.transport.connections(record.mailbox) <= 1:  # of earlier ones not all is noted
+            last = partings.newest(self.names, record.mailbox, self._first_id)
         self.peers.forget(peer)
         if peer.alias:
             self.transport.disconnect(record.mailbox)
@@ -224,18 +216,6 @@ class Engine:
         peer.ledger.down(error)
         for monitor in peer.monitors:
             self._tell(monitor, Down(record.name, record.incarnation, self.explain))
-
-    def _last_taken(self, peer: Peer) -> int | None:
-        """
-        The newest of our ids that it had taken when it said its last word, -1 for none; None: nobody knows.
-
-        It is not known where one connection has followed another: of those that are over, not all are noted.
-        """
-        mailbox, first = peer.record.mailbox, self._first_id
-        taken = partings.taken(self.names, mailbox) if self.transport.connections(mailbox) <= 1 else None
-        if taken is None:
-            return None
-        return max((id for id in taken if first <= id < first + MAX_SENT), default=-1)
 
     # accepting, while nobody waits
 
@@ -330,7 +310,7 @@ class Engine:
                 self._say(routing, wire.encode(Refusal(error.id, wire.BAD_REQUEST, str(error))))
             return
         if self.is_member and not isinstance(request, wire.Cast):
-            self._note(routing, request.id)
+            self.account.note(routing, request.id, self._is_there)
         refusal = self.mailbox.take(routing, request, len(frame))
         if refusal is not None:
             if self.mailbox.refused_in_a_row == 1 and refusal.code == wire.BACKPRESSURE and self.on_full is not None:
@@ -340,39 +320,19 @@ class Engine:
         elif type(request) is wire.Send:
             _add(accepted.setdefault(routing, []), request.id)
 
-    def _note(self, routing: bytes, id: int) -> None:
-        if routing not in self._taken and len(self._taken) >= MAX_NOTED:
-            self._make_room()
-        self._taken[routing] = id
-
-    def _make_room(self) -> None:
-        """Forget a connection that is over, or, where the oldest are not, one that is there."""
-        taken = self._taken
-        for _ in range(LOOKS):
-            routing = next(iter(taken))
-            id = taken.pop(routing)
-            if not self._is_there(routing, _NOTHING):
-                return
-            taken[routing] = id  # the last to be asked again
-        del taken[next(iter(taken))]
-        self._has_forgotten = True
-
-    def _is_there(self, routing: bytes, frame: bytes) -> bool:
-        """Send this; False when that connection is over."""
+    def _say(self, routing: bytes, frame: bytes) -> bool:
+        """Answer; who does not listen gets none. False: that connection is over."""
         try:
             self.transport.send(routing, frame)
         except Gone:
+            self.stats.unanswered += 1
             return False
         except Full:
             self.stats.unanswered += 1
         return True
 
-    def _say(self, routing: bytes, frame: bytes) -> None:
-        """Answer; who is gone, or does not listen, gets none."""
-        try:
-            self.transport.send(routing, frame)
-        except (Gone, Full):
-            self.stats.unanswered += 1
+    def _is_there(self, routing: bytes) -> bool:
+        return self._say(routing, _NOTHING)
 
     # the dead
 

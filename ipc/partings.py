@@ -27,6 +27,9 @@ KEPT = 8
 KEPT_BYTES = 1 << 15
 """In one place, so that all of them need 8 MiB at most."""
 
+MAX_SENT = 1 << 40
+"""More ids than any process uses."""
+
 MAX_TAKEN = 3_000
 """Ids in one note, which has room for them whatever the mailbox is called. With more senders there is none."""
 
@@ -60,6 +63,18 @@ def taken(names: Names, mailbox: str) -> tuple[int, ...] | None:
     except lmdb.Error:
         return None
     return next((parting.taken for parting in partings if parting.mailbox == mailbox), None)
+
+
+def newest(names: Names, mailbox: str, first: int) -> int | None:
+    """
+    The newest id of the sender whose ids begin with `first` that it had taken, -1: none; None: nobody knows.
+
+    It holds for the only connection that there was between the two.
+    """
+    found = taken(names, mailbox)
+    if found is None:
+        return None
+    return max((id for id in found if first <= id < first + MAX_SENT), default=-1)
 
 
 def _fitting(partings: list[Parting]) -> bytes:

@@ -85,13 +85,12 @@ class Receiver(Seeker):
         """
         with self._lock:
             self._turn()
-            taken, self._taken = self._taken, {}
             there: list[int] = []
             gone: list[int] = []
-            for routing, id in taken.items():
-                (there if self._is_there(routing, wire.encode(wire.Closing(id))) else gone).append(id)
+            for routing, id in self.account.close().items():
+                (there if self._say(routing, wire.encode(wire.Closing(id))) else gone).append(id)
             hit(Point.LAST_WORD_SAID)
-            if self.is_member and not self._has_forgotten and len(there) <= partings.MAX_TAKEN:
+            if self.is_member and self.account.is_whole and len(there) <= partings.MAX_TAKEN:
                 self._note_parting([*gone, *there][-partings.MAX_TAKEN :])
 
     def _note_parting(self, taken: list[int]) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from agents import TIMEOUT_S, House
 
-from regrow.ipc import engine
 from regrow.ipc.delivery import Awaits, Pending
 from regrow.ipc.errors import NoProcess, ProcessDown, Refused
 from regrow.ipc.node import Node
@@ -184,18 +183,6 @@ def test_taken_and_never_answered(pair: Pair) -> None:
     with pytest.raises(ProcessDown):
         pair.house.outcome(pending)
     assert (pending.to, pair.house.call("g.1", "quote", "A1")) == ("g.0", 1.5)
-
-
-def test_more_connections_than_are_known(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that are over make room for others; where none is, it is not known what was taken."""
-    node, over = pair.node, {b"over"}
-    monkeypatch.setattr(engine, "MAX_NOTED", 2)
-    monkeypatch.setattr(node, "_is_there", lambda routing, _frame: routing not in over)
-    node._taken = {b"there": 1, b"over": 2}
-    node._note(b"new", 3)
-    assert (node._taken, node._has_forgotten) == ({b"there": 1, b"new": 3}, False)
-    node._note(b"newer", 4)
-    assert (len(node._taken), node._taken[b"newer"], node._has_forgotten) == (2, 4, True)
 
 
 def test_after_the_last_word(pair: Pair) -> None:
