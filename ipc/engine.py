@@ -3,7 +3,7 @@ One socket for a whole process, led by whoever waits.
 
 Thread-safe. There is no thread of its own: whoever waits for something does the input and output for all (one
 leads, the others wait for it), so that a single thread pays for no hand-over. Whoever touches the socket takes in
-what has come before letting go of it, because ZeroMQ then says nothing more about that.
+what has come before anybody waits for its sign, because ZeroMQ says nothing more about that.
 
 Source: architecture section 6; zmq_getsockopt(3), ZMQ_FD and ZMQ_EVENTS.
 """
@@ -173,7 +173,7 @@ class Engine:
         Take in what has come, or what came until something is done; tell of deaths whose last words are among it.
 
         Returns:
-            Whether something was left in the socket: that is not announced again, so who stops here looks again
+            Whether something may be left in the socket: that is not announced again, so who stops here looks again
             before waiting.
         """
         more = self._take_in(until)
@@ -249,18 +249,18 @@ class Engine:
     # taking in
 
     def _take_in(self, until: Awaited | None = None) -> bool:
-        """Take in what has come, though not for ever; returns whether something is left."""
+        """Take in what has come, though not for ever; returns whether something may be left."""
         more = False
         for _ in range(BATCHES):
             is_signed, self._is_signed = self._is_signed, False
             more = is_signed or self.transport.has_input()
             if not more:
                 break
-            self._take_batch(until, is_signed)
+            self._take_batch(until, is_signed and until is not None and not until.done)
             if until is not None and until.done:
                 break
-        if more and (self._leading or self.by_loop):
-            self.transport.wake()
+        if more:
+            self.touched()
         if self._strays:
             self.touched()  # whoever waits sends them again, for not everybody who takes in does
         inbox = self.inbox
@@ -268,16 +268,16 @@ class Engine:
             inbox.callback()
         return more
 
-    def _take_batch(self, until: Awaited | None, is_signed: bool) -> None:
+    def _take_batch(self, until: Awaited | None, is_first: bool) -> None:
         """
-        What was waited for is no longer held up by the question whether there is more, when it is one outcome, or the
-        first message in an empty mailbox: whoever waits next, or minds the door meanwhile, asks that first.
+        What was waited for is not held up by the question whether there is more, when it is one outcome, or the first
+        message in an empty mailbox (`is_first`): whoever waits next, or minds the door meanwhile, asks that first.
         """
         receive = self.transport.receive
         accepted: dict[bytes, list[int]] = {}
         for number in range(BATCH):
             if number == 1 and (
-                (until is not None and until.done and (is_signed or type(until) is Pending))
+                (until is not None and until.done and (is_first or type(until) is Pending))
                 or not self.transport.has_input()
             ):
                 break  # a single message is the rule, and an exception dearer than a question

@@ -32,7 +32,8 @@ class Envelope:
     One message to be handled, and whom to answer.
 
     `id` is None for a cast, `is_call` says whether an answer is awaited. `args` is an encoded array, `kwargs` an
-    encoded map. `routing` is the transport's name for the connection that it came by.
+    encoded map; both are emptied when they have been read. `routing` is the transport's name for the connection that it
+    came by.
     """
 
     __slots__ = ("args", "chain", "handler", "id", "is_call", "kwargs", "routing", "size")

@@ -43,6 +43,7 @@ which wait for acceptance are slowed down before anybody is refused.
 
 
 NEVER_S = float("inf")
+"""The end of a wait that has none."""
 
 
 class Receiver(Seeker):
@@ -126,7 +127,7 @@ class Receiver(Seeker):
         `timeout_s` None: however long it takes.
         """
         waiting = self.mailbox.waiting
-        if self._attending:
+        if self._attending and not self.forked:
             self._recall()
         if not waiting:
             self.wait(self.inbox, NEVER_S if timeout_s is None else time.monotonic() + timeout_s)

@@ -88,7 +88,7 @@ class OpenStore:
             try:
                 with self.env.begin(write=True) as txn:
                     return [self.env.open_db(name.encode(), txn=txn, create=False) for name in DATABASES]
-            except lmdb.MapResizedError:  # others have filled more than the map since LMDB read how large it is
+            except lmdb.MapResizedError:  # others have at least doubled the map since LMDB read how large it is
                 self.env.set_mapsize(0)
 
     def _open_anew(self) -> None:

@@ -34,8 +34,8 @@ RECEIVE_HWM = 1_000
 SEND_HWM = 10_000
 SEND_BUFFER_BYTES = 1 << 20
 """
-Of each connection, in the kernel, which doubles it and cuts it down to net.core.wmem_max (unix(7), socket(7)). A large
-message leaves in one piece then; with the default of 208 KiB it takes turns with its reader.
+Of each connection, in the kernel, which cuts it down to net.core.wmem_max and doubles it (socket(7)). A large message
+leaves in one piece then; with the default of 208 KiB it takes turns with its reader. ZMQ_SNDBUF is for TCP only.
 """
 
 BACKLOG = 4_096
@@ -51,7 +51,6 @@ _EVENTS = (
 # pyzmq's constants are enumerations, whose arithmetic takes longer than the calls that it is for.
 _DONTWAIT, _MORE_NOW = int(zmq.DONTWAIT), int(zmq.SNDMORE | zmq.DONTWAIT)
 _RCVMORE = int(zmq.RCVMORE)
-
 
 _poll = zmq.backend.zmq_poll
 """`get` of ZMQ_EVENTS makes an enumeration's member of the option first, which takes longer than both questions."""
@@ -123,7 +122,6 @@ class Transport:
         router.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         router.setsockopt(zmq.RCVHWM, RECEIVE_HWM)
         router.setsockopt(zmq.SNDHWM, SEND_HWM)
-        router.setsockopt(zmq.SNDBUF, SEND_BUFFER_BYTES)
         router.setsockopt(zmq.BACKLOG, BACKLOG)
         router.setsockopt(zmq.RECONNECT_IVL, 10)
         router.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
@@ -239,7 +237,7 @@ class Transport:
             elif event == zmq.Event.HANDSHAKE_SUCCEEDED:
                 self.met.append(_file(address))
             else:
-                self._peers[fd] = _peer_pid(fd)
+                self._peers[fd] = _met(fd)
                 if event == zmq.Event.CONNECTED:
                     self._connected[_file(address)] += 1
 
@@ -266,6 +264,7 @@ class Transport:
 
     def close(self, linger_s: float = 0.0) -> None:
         """End all connections; what was handed over is given `linger_s` to leave."""
+        self._input = []  # of a closed socket zmq_poll asks the descriptor 0
         self._router.disable_monitor()
         self._monitor.close(0)
         self._router.close(int(linger_s * 1000))
@@ -288,14 +287,17 @@ def _file(address: bytes) -> str:
     return address.decode(errors="replace").rpartition("/")[2]
 
 
-def _peer_pid(fd: int) -> int:
-    """Who is at the other end of a connection of ours, by its descriptor; 0 when it is closed already."""
+def _met(fd: int) -> int:
+    """Prepare a new connection of ours, by its descriptor. Who is at its other end; 0 when it is closed already."""
     try:
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
     except OSError:
         return 0
     try:
-        return int(struct.unpack("iII", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+        pid = int(struct.unpack("iII", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+        if pid:  # else it is no unix socket: another has the number by now
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        return pid
     except OSError:
         return 0
     finally:

@@ -48,6 +48,8 @@ class Waits(Engine):
             self._begin_anew()
         if self._attending:
             self._recall()
+        if _is_done(thing):
+            return True
         with self._lock:
             try:
                 while not self.closed:
@@ -148,8 +150,11 @@ class Waits(Engine):
         Looking costs a quarter of what sending does. Who attends for a main thread that sends looks by itself as long
         as it does, so that only one in `SENT` need.
         """
+        if self._leading or self.by_loop:
+            self._take_in()
+            return
         self._sent += 1
-        if self._leading or self.by_loop or self._sent % SENT == 0:
+        if self._sent % SENT == 0:
             self._take_in()
         if not self._is_glancing:
             self._is_glancing = True
@@ -158,6 +163,10 @@ class Waits(Engine):
     def _recall(self) -> None:
         self._attending = False
         os.eventfd_write(self.recall_fd, 1)
+
+
+def _is_done(thing: Awaited) -> bool:
+    return thing.done
 
 
 def _epoll_timeout(left_s: float) -> float:

@@ -29,7 +29,7 @@ from regrow.ipc.posting import Posting
 from regrow.ipc.signals import Signals
 from regrow.ipc.statekeys import limit_of
 from regrow.ipc.transaction import Overtaken
-from regrow.ipc.wire import EMPTY_MAP, SHUTDOWN
+from regrow.ipc.wire import EMPTY_ARRAY, EMPTY_MAP, SHUTDOWN
 from regrow.workers import place
 from regrow.workers.agent import Agent, handlers_of, is_async
 from regrow.workers.answers import Answers, Complaints
@@ -436,7 +436,7 @@ class Runtime:
         except BadArguments as error:
             self.answers.bad(item, error)
             return None
-        item.args = item.kwargs = EMPTY_MAP
+        item.args, item.kwargs = EMPTY_ARRAY, EMPTY_MAP  # a large message need not stay while its handler runs
         return values
 
     def exits(self, error: SystemExit) -> None:

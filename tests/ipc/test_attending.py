@@ -1,47 +1,144 @@
-"""Accepting in a thread of its own, while another thread sends over the same socket."""
+"""Accepting in a thread of its own, while another thread sends over the same socket, or waits on it."""
 
 from __future__ import annotations
 
 import select
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 from boxes import Box
 
-from regrow.ipc import waits
+from regrow.ipc import waits, wire
 from regrow.ipc.client import Client
 from regrow.ipc.node import MailboxSpec, Node
 
 TIMEOUT_S = 10.0
 
 
-def test_who_attends_looks_while_another_sends(
-    run_dir: Path, box: Box, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sending uses up the sign that something has come: it is found without one."""
+@pytest.fixture(autouse=True)
+def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who attends does not look by himself in the time of a test."""
     monkeypatch.setattr(waits, "LOOK_S", 3600.0)
-    over, looked = threading.Event(), threading.Event()
+
+
+@pytest.fixture
+def node(run_dir: Path) -> Iterator[Node]:
+    """One with the mailbox `me`."""
+    made = Node(str(run_dir), MailboxSpec("me", 1))
+    made.announce()
+    yield made
+    made.close()
+
+
+@contextmanager
+def attending(node: Node, looks: Callable[[], None]) -> Iterator[None]:
+    """A thread attends, and calls this before each look."""
+    over = threading.Event()
 
     def still() -> bool:
-        looked.set()
+        looks()
         return not over.is_set()
 
-    node = Node(str(run_dir), MailboxSpec("me", 1))
-    node.announce()
-    attending = threading.Thread(target=node.attend, args=(still,))
-    attending.start()
+    thread = threading.Thread(target=node.attend, args=(still,))
+    thread.start()
     try:
+        yield
+    finally:
+        over.set()
+        node.wake()
+        thread.join(TIMEOUT_S)
+
+
+def use_up_the_sign(node: Node) -> None:
+    """Wait until something has come, and ask ZeroMQ for it; the caller holds the lock."""
+    while not node.transport.has_input():
+        assert select.select([node.transport.router_fd], [], [], TIMEOUT_S)[0]
+
+
+def test_who_attends_looks_while_another_sends(node: Node, box: Box, client: Client) -> None:
+    """Sending uses up the sign that something has come: it is found without one."""
+    looked = threading.Event()
+    with attending(node, looked.set):
         assert looked.wait(TIMEOUT_S)
         for number in range(2 * waits.SENT):
             node.cast(box.name, "note", (number,), {})
             with node.locked():
                 delivery = client.send("me", "anything")
-                while not node.transport.has_input():
-                    assert select.select([node.transport.router_fd], [], [], TIMEOUT_S)[0]
+                use_up_the_sign(node)
             delivery.wait(TIMEOUT_S)
-    finally:
-        over.set()
-        node.wake()
-        attending.join(TIMEOUT_S)
-        node.close()
+
+
+def test_who_sleeps_is_told_that_another_sends(node: Node, box: Box) -> None:
+    """From the first message on it looks from time to time, until there was none for a while."""
+    glances: SimpleQueue[bool] = SimpleQueue()
+    with attending(node, lambda: glances.put(node._is_glancing)):
+        for number in range(5):
+            while glances.get(timeout=TIMEOUT_S):
+                pass
+            node.cast(box.name, "note", (number,), {})
+            while not glances.get(timeout=TIMEOUT_S):
+                pass
+
+
+class Come:
+    """What ZeroMQ has for a node, without a sign of it."""
+
+    def __init__(self, node: Node, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = [(b"sender", wire.encode((0x11, id, "anything", (), {}))) for id in range(count)]
+        self.all_taken = threading.Event()
+        monkeypatch.setattr(node.transport, "receive", self._receive)
+        monkeypatch.setattr(node.transport, "has_input", lambda: bool(self.left))
+
+    def _receive(self) -> tuple[bytes, bytes] | None:
+        found = self.left.pop(0) if self.left else None
+        if not self.left:
+            self.all_taken.set()
+        return found
+
+
+def signed(node: Node) -> None:
+    """A thread that waits for a message hears that something has come."""
+    with node.locked():
+        node._is_signed = True
+        node._turn(node.inbox)
+
+
+def test_how_much_is_taken_in_at_a_sign(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first message into an empty mailbox, and the rest later; where some wait, all that has come."""
+    come = Come(node, 10, monkeypatch)
+    signed(node)
+    assert len(come.left) == 9
+    signed(node)
+    assert len(come.left) == 0
+    assert len(node.mailbox.waiting) == 10
+
+
+def test_who_attends_hears_of_what_another_has_left(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits takes the first message and goes, while the other is about to sleep: no sign is there for him."""
+    begun, between, gone = threading.Event(), threading.Event(), threading.Event()
+    glances: SimpleQueue[bool] = SimpleQueue()
+
+    def looks() -> None:
+        glances.put(node._is_glancing)
+        if begun.is_set():
+            between.set()
+            assert gone.wait(TIMEOUT_S)
+
+    with attending(node, looks):
+        while not glances.get(timeout=TIMEOUT_S):
+            pass
+        while glances.get(timeout=TIMEOUT_S):
+            pass
+        begun.set()
+        node.transport.wake()
+        try:
+            assert between.wait(TIMEOUT_S)
+            come = Come(node, 2, monkeypatch)
+            signed(node)
+        finally:
+            gone.set()
+        assert come.all_taken.wait(TIMEOUT_S)

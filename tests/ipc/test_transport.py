@@ -1,10 +1,11 @@
-"""What was handed over leaves before a socket is closed, if there is time for it."""
+"""Connections: what the kernel holds of theirs; what was handed over leaves before a socket is closed."""
 
 from __future__ import annotations
 
 import os
 import select
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from siblings import TIMEOUT_S, Line, Sibling
 
-from regrow.ipc.transport import Transport
+from regrow.ipc.transport import SEND_BUFFER_BYTES, Transport
 
 SIZE = 8 << 20
 """Bytes: more than the kernel takes for one who does not read."""
@@ -88,3 +89,25 @@ def test_signals_do_not_cut_the_last_words_off(listener: Sibling, tmp_path: Path
         assert closer.hear()
         assert closer.wait() == 0
         assert listener.hear() == SIZE
+
+
+def test_large_messages_have_room_in_the_kernel(listener: Sibling, tmp_path: Path) -> None:
+    """As much as it allows, which it doubles; other sockets of the process have what they had."""
+    allowed = int(Path("/proc/sys/net/core/wmem_max").read_text())
+    transport, alias = connected(tmp_path)
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        if entry.is_symlink() and os.readlink(entry).startswith("socket:"):
+            with socket.socket(fileno=os.dup(int(entry.name))) as each:
+                found.append(each.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
+    assert found.count(2 * min(SEND_BUFFER_BYTES, allowed)) == 1
+    transport.send(alias, b"x")
+    assert listener.hear() == 1
+    transport.close(TIMEOUT_S)
+
+
+def test_closed_transport_asks_nobody(tmp_path: Path) -> None:
+    """Nothing has come, whatever there is to read on standard input."""
+    transport = Transport(str(tmp_path))
+    transport.close()
+    assert not transport.has_input()
