@@ -34,12 +34,15 @@ RECEIVE_HWM = 1_000
 SEND_HWM = 10_000
 SEND_BUFFER_BYTES = 1 << 20
 """
-Of each connection, in the kernel, which cuts it down to net.core.wmem_max and doubles it (socket(7)). A large message
-leaves in one piece then; with the default of 208 KiB it takes turns with its reader. ZMQ_SNDBUF is for TCP only.
+Of each connection, in the kernel, which cuts it down to net.core.wmem_max and doubles it (socket(7)), as soon as there
+was a large message. One leaves in one piece then; with the default of 208 KiB it takes turns with its reader. Many
+small ones are slower with more room. ZMQ_SNDBUF is for TCP only.
 """
 
 BACKLOG = 4_096
 LARGE_BYTES = 1 << 15
+"""A message from here on is read where ZeroMQ has put it, and is given room in the kernel."""
+
 IPC_FILTER_UID, IPC_FILTER_GID = 59, 60
 """zmq_setsockopt's numbers; pyzmq has no names for them."""
 
@@ -80,7 +83,8 @@ class Transport:
         self._monitor = self._new_monitor()
         self._peers: dict[int, int] = {}
         self._connected: Counter[str] = Counter()
-        self._large_bytes = memory.LARGE_BYTES
+        self._large_bytes = LARGE_BYTES
+        """The next size that something is done for; then a message will not be the last of its size."""
         self.met: list[str] = []
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.epoll = select.epoll()
@@ -174,7 +178,7 @@ class Transport:
             Gone, Full.
         """
         if len(frame) >= self._large_bytes:
-            self._expect_large()
+            self._expect_large(len(frame))
         try:
             self._send(to, _MORE_NOW)
             self._send(frame, _DONTWAIT)
@@ -210,13 +214,18 @@ class Transport:
         if len(frame) < LARGE_BYTES:
             return routing, frame.bytes
         if len(frame) >= self._large_bytes:
-            self._expect_large()
+            self._expect_large(len(frame))
         return routing, frame.buffer
 
-    def _expect_large(self) -> None:
-        """The first large message will not be the last."""
-        self._large_bytes = sys.maxsize
-        memory.keep_freed()
+    def _expect_large(self, size: int) -> None:
+        if self._large_bytes == LARGE_BYTES:
+            self.watch_connections()
+            for fd in self._peers:
+                _make_room(fd)
+        self._large_bytes = memory.LARGE_BYTES
+        if size >= memory.LARGE_BYTES:
+            self._large_bytes = sys.maxsize
+            memory.keep_freed()
 
     def has_input(self) -> bool:
         return bool(_poll(self._input, 0))
@@ -237,7 +246,9 @@ class Transport:
             elif event == zmq.Event.HANDSHAKE_SUCCEEDED:
                 self.met.append(_file(address))
             else:
-                self._peers[fd] = _met(fd)
+                self._peers[fd] = _peer_pid(fd)
+                if self._large_bytes > LARGE_BYTES:
+                    _make_room(fd)
                 if event == zmq.Event.CONNECTED:
                     self._connected[_file(address)] += 1
 
@@ -287,18 +298,28 @@ def _file(address: bytes) -> str:
     return address.decode(errors="replace").rpartition("/")[2]
 
 
-def _met(fd: int) -> int:
-    """Prepare a new connection of ours, by its descriptor. Who is at its other end; 0 when it is closed already."""
+def _peer_pid(fd: int) -> int:
+    """Who is at the other end of a connection of ours, by its descriptor; 0 when it is closed already."""
     try:
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
     except OSError:
         return 0
     try:
-        pid = int(struct.unpack("iII", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
-        if pid:  # else it is no unix socket: another has the number by now
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        return pid
+        return int(struct.unpack("iII", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
     except OSError:
         return 0
+    finally:
+        stream.detach()
+
+
+def _make_room(fd: int) -> None:
+    """For large messages in the kernel, unless somebody else's socket has the number of a closed connection by now."""
+    if not _peer_pid(fd):
+        return
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
+    try:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    except OSError:
+        pass  # it has been closed since
     finally:
         stream.detach()
