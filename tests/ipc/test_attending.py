@@ -20,7 +20,7 @@ TIMEOUT_S = 10.0
 
 
 @pytest.fixture(autouse=True)
-def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who attends does not look by himself in the time of a test."""
     monkeypatch.setattr(waits, "LOOK_S", 3600.0)
 
