@@ -23,13 +23,17 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
+import time
+from contextlib import ExitStack
 
 from regrow.daemon.linux import identity, procfs
 
 _HOME = "daemon"
 _CONTROLLERS = ("memory", "pids")
-_KILL_ROUNDS = 100
+_KILL_S = 2.0
+"""How long all of a group may take to die where the kernel cannot kill it in one call; who kills it waits."""
 
 
 class Group:
@@ -117,22 +121,30 @@ class Group:
         return ""
 
     def _kill_one_by_one(self) -> str:
-        """For what is born meanwhile: again until a round finds nobody but the dead."""
-        for _ in range(_KILL_ROUNDS):
-            living = [who for pid in self.pids() if (who := identity.process_id(pid)) is not None]
-            if not living:
-                return ""
+        """For what is born meanwhile: again, when those are dead, until a round finds nobody but the dead."""
+        end_s = time.monotonic() + _KILL_S
+        while living := [who for pid in self.pids() if (who := identity.process_id(pid)) is not None]:
+            if time.monotonic() >= end_s:
+                return f"cannot kill {self.path}: of its processes {len(living)} go on, or others are born as fast"
+            self._kill_each(living, end_s)
+        return ""
+
+    def _kill_each(self, living: list[identity.ProcessId], end_s: float) -> None:
+        """SIGKILL to these, and wait until they are dead: until then one may be in the middle of a fork."""
+        with ExitStack() as opened:
+            poll, dying = select.poll(), 0
             for who in living:
                 pidfd = identity.pidfd_of(who)
-                if pidfd is not None:
-                    try:
-                        if who.pid in self.pids():  # still the one that is in our group
-                            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                    except OSError:
-                        pass  # just gone, or not ours to signal
-                    finally:
-                        os.close(pidfd)
-        return f"cannot kill {self.path}: its processes multiply too fast"
+                if pidfd is None:
+                    continue
+                opened.callback(os.close, pidfd)
+                if who.pid in self.pids() and _is_killed(pidfd):  # still the one that is in our group
+                    poll.register(pidfd, select.POLLIN)
+                    dying += 1
+            while dying and (left_s := end_s - time.monotonic()) > 0:
+                for pidfd, _ in poll.poll(left_s * 1000):
+                    poll.unregister(pidfd)
+                    dying -= 1
 
     def pids(self) -> list[int]:
         """The processes here and below, in our pid namespace."""
@@ -234,6 +246,15 @@ class Group:
             os.write(fd, text.encode())
         finally:
             os.close(fd)
+
+
+def _is_killed(pidfd: int) -> bool:
+    """Send SIGKILL; False: it is gone, or not ours to signal."""
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except OSError:
+        return False
+    return True
 
 
 def why(error: OSError, what: str) -> str:

@@ -223,6 +223,28 @@ def test_group_is_killed_whole(how: Callable[[Group], str]) -> None:
     in_subtree(body)
 
 
+def test_one_by_one_waits_for_who_dies_slowly() -> None:
+    """It takes the kernel a while to take back much memory; until then a process is among the living."""
+
+    def body(subtree: Group) -> None:
+        group, told = subtree.child("a"), Told()
+        assert group.create() == ""
+        born_in(group, lambda: heavy(told))
+        (pid,) = told.pids(1)
+        assert group._kill_one_by_one() == ""
+        os.waitpid(pid, 0)
+        assert group.remove() == ""
+
+    in_subtree(body)
+
+
+def heavy(told: Told) -> None:
+    """A process with 400 MiB."""
+    memory = b"x" * (400 << 20)
+    told.stay()
+    del memory
+
+
 def nameless(told: Told) -> None:
     """A process without any mark, in a session of its own."""
     told.become({})
