@@ -192,13 +192,19 @@ def refusal_error(to: str, refusal: Refusal) -> MessageError:
     details = refusal.details
     match refusal.code:
         case "backpressure":
-            return Backpressure(to, number_in(details, "length"), number_in(details, "limit"))
+            return full(to, details, "its mailbox")
         case "bad_request":
             return BadRequest(to, refusal.text, str(details.get("path", "")))
         case "remote_error":
             return RemoteError(to, str(details.get("type", "Exception")), refusal.text)
         case code:
             return Refused(code, f"{to}: {refusal.text or code}", details)
+
+
+def full(to: str, details: Mapping[str, Any], where: str) -> Backpressure:
+    """The error of one who was told so, with these details."""
+    length, limit, size, limit_bytes = [number_in(details, key) for key in ("length", "limit", "size", "limit_bytes")]
+    return Backpressure(to, length, limit, where, size=size, limit_bytes=limit_bytes)
 
 
 def number_in(details: Mapping[str, Any], key: str) -> int:

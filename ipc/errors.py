@@ -143,15 +143,23 @@ class Backpressure(MessageError):
     """
     `length` messages wait already and `limit` are allowed; this one was not taken in.
 
-    The limit is that of the receiver's mailbox, or of what this process may have on its way to one receiver.
+    The limit is that of the receiver's mailbox, or of what this process may have on its way to one receiver. Where
+    there is one of bytes and it was that, `size` and `limit_bytes` say how many wait and are allowed; else they are 0.
     """
 
-    def __init__(self, to: str, length: int, limit: int, where: str = "its mailbox") -> None:
-        super().__init__(f"cannot send to {to}: {where} holds {length} messages of at most {limit}; send slower")
+    def __init__(
+        self, to: str, length: int, limit: int, where: str = "its mailbox", *, size: int = 0, limit_bytes: int = 0
+    ) -> None:
+        holds = f"{length} messages of at most {limit}"
+        if limit_bytes:
+            holds = f"{length} messages of {size} bytes, with this one more than the {limit_bytes} that it takes"
+        super().__init__(f"cannot send to {to}: {where} holds {holds}; send slower")
         self.to = to
         self.length = length
         self.limit = limit
         self.where = where
+        self.size = size
+        self.limit_bytes = limit_bytes
 
 
 class CallTimeout(MessageError, TimeoutError):

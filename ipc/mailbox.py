@@ -149,6 +149,7 @@ class Mailbox:
         text = f"{length} messages wait already"
         if length < self.limit:
             text += f", of {self.size} bytes; this one has {size} and {self.limit_bytes} are the limit"
+            details |= {"size": self.size, "limit_bytes": self.limit_bytes}
         return Refusal(id, BACKPRESSURE, text, details)
 
 

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any, Self
 from msgspec import Raw
 
 from regrow.ipc import hub_wire
-from regrow.ipc.delivery import number_in
+from regrow.ipc.delivery import full, number_in
 from regrow.ipc.down import NOCONNECTION, Down
 from regrow.ipc.errors import (
-    Backpressure,
     BadRequest,
     CallTimeout,
     DeliveryTimeout,
@@ -324,8 +323,7 @@ def error_of(to: str, handler: str, refusal: hub_wire.Refusal) -> MessageError:
             within_s = details.get("within_s", 0.0)
             return CallTimeout(to, handler, within_s if isinstance(within_s, int | float) else 0.0)
         case code if code == BACKPRESSURE:
-            where = str(details.get("where", "the hub"))
-            return Backpressure(to, number_in(details, "length"), number_in(details, "limit"), where)
+            return full(to, details, str(details.get("where", "the hub")))
         case code if code == BAD_REQUEST:
             return BadRequest(to, refusal.text, str(details.get("path", "")))
         case code if code == REMOTE_ERROR:

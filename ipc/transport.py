@@ -220,6 +220,7 @@ class Transport:
     def _expect_large(self, size: int) -> None:
         if self._large_bytes == LARGE_BYTES:
             self.watch_connections()
+            self.wake()  # whoever waits may want to know what was heard there
             for fd in self._peers:
                 _make_room(fd)
         self._large_bytes = memory.LARGE_BYTES

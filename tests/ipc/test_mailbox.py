@@ -9,9 +9,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from regrow.ipc import hub_wire
+from regrow.ipc.delivery import refusal_error
 from regrow.ipc.down import Down
+from regrow.ipc.errors import Backpressure
 from regrow.ipc.mailbox import NO_ID, Envelope, Mailbox, Signal, closing
+from regrow.ipc.remote_waits import error_of
 from regrow.ipc.wire import Call, Cast, Refusal, Request, Send
+from regrow.workers.system.hub_calls import described
 
 LIMIT, LIMIT_BYTES = 4, 100
 
@@ -53,7 +58,8 @@ class Model(RuleBasedStateMachine):
             assert (refusal.code, refusal.text) == ("shutdown", "it stops")
         else:
             assert refusal.code == "backpressure"
-            assert set(refusal.details) == {"length", "limit"}
+            of_bytes = {"size", "limit_bytes"} if len(self.messages()) < LIMIT else set()
+            assert set(refusal.details) == {"length", "limit"} | of_bytes
 
     @rule(signal=st.booleans())
     def news(self, signal: bool) -> None:
@@ -154,3 +160,22 @@ def test_a_handler_that_there_is_not_is_refused_at_the_door() -> None:
     assert mailbox.take(b"r", Send(3, "quote"), 10) is None
     assert mailbox.take(b"r", Cast("quota"), 10) is None
     assert (mailbox.accepted, mailbox.refused, mailbox.refused_in_a_row) == (2, 2, 0)
+
+
+def test_sender_hears_which_limit_it_was() -> None:
+    """Of the number of messages, or of their bytes; over the hub, too."""
+    mailbox = Mailbox(10, 100)
+    assert mailbox.take(b"routing", Send(1, "any"), 90) is None
+    refusal = mailbox.take(b"routing", Send(2, "any"), 20)
+    assert refusal is not None
+    error = refusal_error("me", refusal)
+    assert isinstance(error, Backpressure)
+    assert str(error) == (
+        "cannot send to me: its mailbox holds 1 messages of 90 bytes, with this one more than the 100 that it takes; "
+        "send slower"
+    )
+    assert (error.length, error.limit, error.size, error.limit_bytes) == (1, 10, 90, 100)
+    code, text, details = described(error)
+    assert str(error_of("me", "any", hub_wire.Refusal(2, code, text, details))) == str(error)
+    said = "cannot send to me: its mailbox holds 10 messages of at most 10; send slower"
+    assert str(Backpressure("me", 10, 10)) == said

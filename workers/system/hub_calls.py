@@ -264,6 +264,8 @@ def described(error: MessageError) -> tuple[str, str, dict[str, Any]]:
             return wire.NOPROC, text, {"name": error.to}
         case Backpressure():
             details = {"length": error.length, "limit": error.limit, "where": error.where}
+            if error.limit_bytes:
+                details |= {"size": error.size, "limit_bytes": error.limit_bytes}
             return BACKPRESSURE, text, details
         case BadRequest():
             return BAD_REQUEST, error.text, {"path": error.path}
