@@ -118,9 +118,11 @@ class Channel:
             loop.watch(link.fd, select.EPOLLIN | select.EPOLLOUT, channel._ready)
         return channel
 
-    def link(self) -> Link:
-        """All of it, to go through an exec."""
+    def link(self) -> Link | None:
+        """All of it, to go through an exec; None: the other end is gone, and our descriptor is closed."""
         self.flush()
+        if self.closed:
+            return None
         unsent, fds = zip(*self._queue, strict=True) if self._queue else ((), ())
         return Link(self.fd, unsent, fds, bytes(self._partial), self._dropped)
 

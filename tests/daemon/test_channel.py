@@ -111,6 +111,12 @@ def test_sockets_travel_with_their_messages(ends: Ends) -> None:
         os.close(message.fd)
 
 
+def test_closed_channel_goes_through_no_exec(ends: Ends) -> None:
+    """The other end died just before: its descriptor is closed, and its number may be another's by then."""
+    ends.parent.close()
+    assert ends.parent.link() is None
+
+
 def test_waiting_sockets_go_through_an_exec(ends: Ends) -> None:
     """A link has the descriptors of the packets that wait, and who goes on with it sends them."""
     while not ends.parent.queued:
@@ -119,6 +125,7 @@ def test_waiting_sockets_go_through_an_exec(ends: Ends) -> None:
     ends.parent.send(SocketDown("web", fd))
     os.close(fd)
     link = ends.parent.link()
+    assert link is not None
     assert [held >= 0 for held in link.fds][-1]
     after = Channel.of_link(ends.loop, link, Up, ends.arrived.append, lambda: None)
     while after.queued:
