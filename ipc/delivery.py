@@ -107,8 +107,6 @@ class Ledger:
 
     def answered(self, answer: Answer) -> int:
         """Take in what the receiver said. Returns how many outcomes came of it."""
-        if isinstance(answer, Accepted):
-            return self._accepted(answer.runs)
         if isinstance(answer, Reply):
             pending = self.open.get(answer.id)
             if pending is None or pending.awaits is not Awaits.REPLY:
@@ -116,6 +114,8 @@ class Ledger:
             del self.open[answer.id]
             pending.settle(answer.value, None)
             return 1
+        if isinstance(answer, Accepted):
+            return self._accepted(answer.runs)
         if isinstance(answer, Refusal):
             pending = self.open.pop(answer.id, None)
             if pending is None:

@@ -33,7 +33,7 @@ from regrow.ipc.names import Names, Record
 from regrow.ipc.peers import Peer, Peers
 from regrow.ipc.transport import Full, Gone, Transport
 from regrow.ipc.unclosed import watch_over
-from regrow.ipc.wire import Refusal, WireError
+from regrow.ipc.wire import Refusal
 
 if TYPE_CHECKING:
     from regrow.ipc.link import Link
@@ -177,7 +177,13 @@ class Engine:
             before waiting.
         """
         more = self._take_in(until)
-        for peer in list(self.peers.dying) if self.peers.dying else ():
+        if self.peers.dying or self.transport.met or self._strays:
+            more = self._look_after(until, more)
+        return more
+
+    def _look_after(self, until: Awaited | None, more: bool) -> bool:
+        """The dying, new connections, and messages to be sent again; returns as `_turn`."""
+        for peer in list(self.peers.dying):
             assert peer.dying_since is not None
             late_s = peer.dying_since + HEARD_OUT_S
             if self.transport.is_heard_out(peer.record.pid) or time.monotonic() >= late_s:
@@ -185,7 +191,7 @@ class Engine:
                 while more and time.monotonic() < late_s:
                     more = self._take_in()
                 self._bury(peer)
-        for file in self.transport.handshakes() if self.transport.met else ():
+        for file in self.transport.handshakes():
             for link in list(self.links.values()):
                 if link.file.endswith(file):
                     link.came_up()
@@ -249,52 +255,58 @@ class Engine:
     # taking in
 
     def _take_in(self, until: Awaited | None = None) -> bool:
-        """Take in what has come, though not for ever; returns whether something may be left."""
-        more = False
-        for _ in range(BATCHES):
-            is_signed, self._is_signed = self._is_signed, False
-            more = is_signed or self.transport.has_input()
-            if not more:
-                break
-            self._take_batch(until, is_signed and until is not None and not until.done)
-            if until is not None and until.done:
-                break
+        """
+        Take in what has come, though not for ever; returns whether something may be left.
+
+        What was waited for is not held up by the question whether there is more, when it is one outcome, or the first
+        message in an empty mailbox: whoever waits next, or minds the door meanwhile, asks that first.
+        """
+        is_signed, self._is_signed = self._is_signed, False
+        more = is_signed or self.transport.has_input()
         if more:
+            is_first = until is not None and (is_signed or type(until) is Pending) and not until.done
+            found = self.transport.receive()
+            more = found is not None
+            if found is not None:
+                accepted: dict[bytes, list[int]] = {}
+                self._take(found[0], found[1], accepted)
+                if until is None or not (is_first and until.done):
+                    # A single message is the rule, and an exception dearer than a question.
+                    more = self.transport.has_input() and self._take_more(until, accepted)
+                if accepted:
+                    self._say_accepted(accepted)
+        if more or self._strays:  # strays are sent again by whoever waits, for not everybody who takes in does
             self.touched()
-        if self._strays:
-            self.touched()  # whoever waits sends them again, for not everybody who takes in does
         inbox = self.inbox
         if inbox.callback is not None and self.mailbox.waiting:
             inbox.callback()
         return more
 
-    def _take_batch(self, until: Awaited | None, is_first: bool) -> None:
-        """
-        What was waited for is not held up by the question whether there is more, when it is one outcome, or the first
-        message in an empty mailbox (`is_first`): whoever waits next, or minds the door meanwhile, asks that first.
-        """
+    def _take_more(self, until: Awaited | None, accepted: dict[bytes, list[int]]) -> bool:
         receive = self.transport.receive
-        accepted: dict[bytes, list[int]] = {}
-        for number in range(BATCH):
-            if number == 1 and (
-                (until is not None and until.done and (is_first or type(until) is Pending))
-                or not self.transport.has_input()
-            ):
-                break  # a single message is the rule, and an exception dearer than a question
-            found = receive()
-            if found is None:
+        for _ in range(BATCHES):
+            for _ in range(BATCH):
+                found = receive()
+                if found is None:
+                    return False
+                self._take(found[0], found[1], accepted)
+            self._say_accepted(accepted)
+            if until is not None and until.done:
                 break
-            self._take(found[0], found[1], accepted)
+        return True
+
+    def _say_accepted(self, accepted: dict[bytes, list[int]]) -> None:
         for routing, runs in accepted.items():
             self._say(routing, wire.encode((0x20, runs)))
+        accepted.clear()
 
     def _take(self, routing: bytes, frame: bytes | memoryview, accepted: dict[bytes, list[int]]) -> None:
         peer = self.peers.by_alias.get(routing)
         if peer is not None:
             ledger = peer.ledger
             try:
-                ledger.answered(wire.decode_answer(frame))
-            except WireError:
+                ledger.answered(wire.read_answer(frame))
+            except wire.UNREADABLE:
                 self.stats.bad += 1
             if ledger.is_closed:
                 self.peers.unname(peer)
@@ -303,11 +315,12 @@ class Engine:
             self.links[routing].heard(bytes(frame))
             return
         try:
-            request = wire.decode_request(frame)
-        except WireError as error:
+            request = wire.read_request(frame)
+        except wire.UNREADABLE as error:
             self.stats.bad += 1
-            if error.id is not None:
-                self._say(routing, wire.encode(Refusal(error.id, wire.BAD_REQUEST, str(error))))
+            id = wire.claimed_id(frame)
+            if id is not None:
+                self._say(routing, wire.encode(Refusal(id, wire.BAD_REQUEST, wire.explain(frame, error))))
             return
         if self.is_member and not isinstance(request, wire.Cast):
             self.account.note(routing, request.id, self._is_there)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from regrow.ipc.names import Record
 
 
-LATELY_S = 0.0002
+LATELY_S = 0.001
+"""Nobody is started again as soon as that: who finds the dead in between would find nobody else."""
 
 
 class Peer:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_decode = msgspec.msgpack.Decoder().decode
+
 COMMAND_S = 60.0
 """How long a command may take unless it says otherwise."""
 
@@ -378,7 +380,7 @@ def decode(to: str, value: Raw, returns: Any) -> Any:
         RemoteError: it is not of the type that the caller expects.
     """
     try:
-        return msgspec.msgpack.decode(value) if returns is None else msgspec.msgpack.decode(value, type=returns)
+        return _decode(value) if returns is None else msgspec.msgpack.decode(value, type=returns)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteError(to, "UnexpectedReply", f"the answer is not what was expected: {error}") from None
 

@@ -55,7 +55,7 @@ class Waits(Engine):
                 while not self.closed:
                     more = self._turn(thing)
                     if thing.done:
-                        break
+                        return True
                     now_s = time.monotonic()
                     if deadline_s <= now_s:
                         break
@@ -75,22 +75,32 @@ class Waits(Engine):
 
     def _lead(self, left_s: float, thing: Awaited) -> None:
         """Wait for the kernel, for all who wait in this process, without the lock that the caller holds."""
-        wake = self.transport.wake
+        transport = self.transport
+        wake = transport.wake
         try:
             self._leading = True
-            when_done(thing, wake)
+            if thing.callback is None:  # as nearly always: spared are the calls
+                thing.callback = wake
+            else:
+                when_done(thing, wake)
             try:
                 self._lock.release()
-                events = self.transport.epoll.poll(_epoll_timeout(left_s), EVENTS)
+                events = transport.epoll.poll(left_s if 0.0 <= left_s < LONG_S else _epoll_timeout(left_s), EVENTS)
             finally:
                 self._lock.acquire()
         finally:
             self._leading = False
-            never_mind(thing, wake)
+            if thing.callback is wake:
+                thing.callback = None
+            else:
+                never_mind(thing, wake)
             if self.closed:
                 self._led.set()
         if not self.closed:
-            self._heard(events)
+            if len(events) == 1 and events[0][0] == transport.router_fd:
+                self._is_signed = True
+            else:
+                self._heard(events)
 
     def _follow(self, left_s: float, thing: Awaited) -> None:
         """Wait for the one who leads, without the lock that the caller holds."""

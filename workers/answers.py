@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from regrow.ipc.points import Point, hit
 from regrow.ipc.wire import BAD_REQUEST, REMOTE_ERROR
 from regrow.workers.mismatch import BadArguments, BadReply
 from regrow.workers.notify import status
@@ -66,7 +67,12 @@ class Answers:
             answer()
 
     def result(self, item: Envelope, handler: Handler, value: Any) -> None:
-        """What the handler of a call returned. One that cannot be sent is the agent's fault; it lives on."""
+        """
+        What the handler of a call returned, when what it has changed is kept.
+
+        One that cannot be sent is the agent's fault; it lives on.
+        """
+        hit(Point.REPLY_DUE)
         try:
             message = handler.reply(value, item.id)
         except BadReply as error:

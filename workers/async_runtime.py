@@ -263,7 +263,8 @@ class AsyncRuntime(Runtime):
                 unit.commit()
         except self._foreseen as error:
             return self.failed(item, unit, error)
-        self.succeeded(item, handler, result)
+        if item.is_call:
+            self.answers.result(item, handler, result)
         return True
 
     async def _tell(self, item: Down | Signal) -> None:

@@ -24,7 +24,6 @@ from regrow.ipc.down import Down
 from regrow.ipc.errors import StoreError
 from regrow.ipc.mailbox import Envelope, Item, Signal, unknown_handler
 from regrow.ipc.node import CHAIN, MailboxSpec, Node
-from regrow.ipc.points import Point, hit
 from regrow.ipc.posting import Posting
 from regrow.ipc.signals import Signals
 from regrow.ipc.statekeys import limit_of
@@ -383,14 +382,9 @@ class Runtime:
                 unit.commit()
         except self._foreseen as error:
             return self.failed(item, unit, error)
-        self.succeeded(item, handler, result)
-        return True
-
-    def succeeded(self, item: Envelope, handler: Handler, result: Any) -> None:
-        """Its handler has returned, and what it changed is kept: tell who has called."""
         if item.is_call:
-            hit(Point.REPLY_DUE)
             self.answers.result(item, handler, result)
+        return True
 
     def failed(self, item: Envelope, unit: Unit, error: BaseException) -> bool:
         """Undo what its handler has changed, and tell who is to hear of it; False when it is to run again."""
