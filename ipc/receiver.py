@@ -29,11 +29,8 @@ MAX_TEXT = 1 << 16
 Characters of what an error says. One that came to more than a message may hold would cost its reader the connection.
 """
 
-REPLY_HEAD_BYTES = 11
-"""What is around the value of a `Reply`, at most."""
-
-MAX_REPLY_BYTES = wire.MAX_MESSAGE_BYTES - 16 + REPLY_HEAD_BYTES
-"""Of the whole message: what is put around the value on its way through the hub needs some room too."""
+MAX_REPLY_BYTES = wire.MAX_MESSAGE_BYTES - 16
+"""Of the value: what is put around it, on its way through the hub too, needs some room."""
 
 FRESH_S, HALF_FULL_S = 0.001, 0.02
 """
@@ -149,9 +146,9 @@ class Receiver(Seeker):
         if not envelope.is_call:
             return
         with self._lock:
-            if len(message) > MAX_REPLY_BYTES:
-                length = len(message) - len(wire.encode((wire.REPLY, envelope.id)))
-                text = f"its answer has {length} bytes, {MAX_REPLY_BYTES - REPLY_HEAD_BYTES} are the limit"
+            if len(message) > MAX_REPLY_BYTES and len(wire.value_in(message, envelope.id)) > MAX_REPLY_BYTES:
+                length = len(wire.value_in(message, envelope.id))
+                text = f"its answer has {length} bytes, {MAX_REPLY_BYTES} are the limit"
                 self.refuse(envelope, wire.REMOTE_ERROR, text, type="OversizedReply")
             else:
                 self._say(envelope.routing, message)

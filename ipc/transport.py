@@ -16,7 +16,8 @@ import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import zmq
@@ -301,26 +302,36 @@ def _file(address: bytes) -> str:
 
 def _peer_pid(fd: int) -> int:
     """Who is at the other end of a connection of ours, by its descriptor; 0 when it is closed already."""
-    try:
-        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
-    except OSError:
-        return 0
-    try:
-        return int(struct.unpack("iII", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
-    except OSError:
-        return 0
-    finally:
-        stream.detach()
+    with _borrowed(fd) as stream:
+        return 0 if stream is None else _pid_behind(stream)
 
 
 def _make_room(fd: int) -> None:
     """For large messages in the kernel, unless somebody else's socket has the number of a closed connection by now."""
-    if not _peer_pid(fd):
-        return
-    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
+    with _borrowed(fd) as stream:
+        if stream is not None and _pid_behind(stream):
+            try:
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            except OSError:
+                pass  # it has been closed since
+
+
+@contextmanager
+def _borrowed(fd: int) -> Iterator[socket.socket | None]:
+    """A descriptor of ZeroMQ's as a socket, and not closed with that; None when it is no socket any more."""
     try:
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
     except OSError:
-        pass  # it has been closed since
+        yield None
+        return
+    try:
+        yield stream
     finally:
         stream.detach()
+
+
+def _pid_behind(stream: socket.socket) -> int:
+    try:
+        return int(struct.unpack("iII", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+    except OSError:
+        return 0

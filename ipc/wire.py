@@ -107,6 +107,11 @@ read_answer = msgspec.msgpack.Decoder(Answer).decode
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
+def value_in(reply: bytes, id: int | None) -> memoryview:
+    """The encoded value in a `Reply` of this id."""
+    return memoryview(reply)[len(encode((REPLY, id))) :]
+
+
 class WireError(Exception):
     """
     The peer's message is none of this protocol. `id` is what it seems to be about, None where it cannot be told.

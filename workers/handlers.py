@@ -18,7 +18,7 @@ from msgspec import Raw
 from msgspec.structs import astuple
 
 from regrow.ipc.unsendable import unsendable
-from regrow.ipc.wire import EMPTY_ARRAY, EMPTY_MAP, REPLY, UNSENDABLE
+from regrow.ipc.wire import EMPTY_ARRAY, EMPTY_MAP, REPLY, UNSENDABLE, value_in
 from regrow.workers.mismatch import BadArguments, BadReply, mismatch
 from regrow.workers.signature import SCALARS, Function, Signature, foreign_type
 
@@ -101,7 +101,7 @@ class Handler:
             raise BadReply(type(error).__name__, said) from error
         if self._returns is not None and type(value) not in self._exact:
             try:
-                self._returns(encoded if id is None else memoryview(encoded)[len(_encode((REPLY, id))) :])
+                self._returns(encoded if id is None else value_in(encoded, id))
             except UNREADABLE as error:
                 path, text = mismatch(error)
                 said = f"handler {self.name} returned what it does not promise: {path}: {text}"

@@ -23,12 +23,9 @@ from __future__ import annotations
 
 import errno
 import os
-import select
-import signal
 import time
-from contextlib import ExitStack
 
-from regrow.daemon.linux import identity, procfs
+from regrow.daemon.linux import identity, killing, procfs
 
 _HOME = "daemon"
 _CONTROLLERS = ("memory", "pids")
@@ -126,25 +123,9 @@ class Group:
         while living := [who for pid in self.pids() if (who := identity.process_id(pid)) is not None]:
             if time.monotonic() >= end_s:
                 return f"cannot kill {self.path}: of its processes {len(living)} go on, or others are born as fast"
-            self._kill_each(living, end_s)
+            # Until they are dead, one may be in the middle of a fork.
+            killing.kill_all(living, end_s, lambda pid: pid in self.pids())
         return ""
-
-    def _kill_each(self, living: list[identity.ProcessId], end_s: float) -> None:
-        """SIGKILL to these, and wait until they are dead: until then one may be in the middle of a fork."""
-        with ExitStack() as opened:
-            poll, dying = select.poll(), 0
-            for who in living:
-                pidfd = identity.pidfd_of(who)
-                if pidfd is None:
-                    continue
-                opened.callback(os.close, pidfd)
-                if who.pid in self.pids() and _is_killed(pidfd):  # still the one that is in our group
-                    poll.register(pidfd, select.POLLIN)
-                    dying += 1
-            while dying and (left_s := end_s - time.monotonic()) > 0:
-                for pidfd, _ in poll.poll(left_s * 1000):
-                    poll.unregister(pidfd)
-                    dying -= 1
 
     def pids(self) -> list[int]:
         """The processes here and below, in our pid namespace."""
@@ -246,15 +227,6 @@ class Group:
             os.write(fd, text.encode())
         finally:
             os.close(fd)
-
-
-def _is_killed(pidfd: int) -> bool:
-    """Send SIGKILL; False: it is gone, or not ours to signal."""
-    try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    except OSError:
-        return False
-    return True
 
 
 def why(error: OSError, what: str) -> str:

@@ -18,7 +18,6 @@ import errno
 import fcntl
 import os
 import select
-import signal
 import stat
 import time
 
@@ -26,7 +25,7 @@ import msgspec
 from msgspec import Struct
 
 from regrow.daemon.errors import RunDirError
-from regrow.daemon.linux import cgroup_subtree, identity, kernel, procfs
+from regrow.daemon.linux import cgroup_subtree, identity, killing, procfs
 from regrow.daemon.linux.cgroup import Group
 from regrow.daemon.linux.identity import ProcessId
 from regrow.ipc.process import boot_id, lock_holder
@@ -166,7 +165,7 @@ def _await_end(pid: int) -> None:
     pidfd = identity.pidfd_of(who) if who is not None else None
     if pidfd is not None:
         try:
-            _dead([pidfd], _DYING_ROOT_S if procfs.killed(pid) else _ENDING_ROOT_S)
+            killing.all_dead([pidfd], _DYING_ROOT_S if procfs.killed(pid) else _ENDING_ROOT_S)
         finally:
             os.close(pidfd)
 
@@ -245,7 +244,7 @@ def _await_root(run_dir: str, who: ProcessId) -> None:
     if pidfd is None:
         return
     try:
-        if not _dead([pidfd], _DYING_ROOT_S):
+        if not killing.all_dead([pidfd], _DYING_ROOT_S):
             raise Refused(run_dir, who.pid)  # somebody has removed or replaced its lock
     finally:
         os.close(pidfd)
@@ -257,7 +256,7 @@ def _end_tokens(run_dir: str, tokens: set[str]) -> int:
     deadline_s = time.monotonic() + END_TIMEOUT_S
     while found := _find(tokens):
         killed |= found
-        if not _kill_all(found, deadline_s):
+        if not killing.kill_all(found, deadline_s):
             names = ", ".join(str(who.pid) for who in sorted(found, key=lambda who: who.pid))
             raise RunDirError(f"cannot use {run_dir}: what an earlier root left there cannot be ended: pid {names}")
     return len(killed)
@@ -271,38 +270,6 @@ def _find(tokens: set[str]) -> set[ProcessId]:
     below = procfs.descendants_in(procfs.all_stats(), [who.pid for who in marked])
     found = {ProcessId(stat.pid, stat.start) for stat in below if not stat.dead and stat.pid != os.getpid()}
     return found.union(marked)
-
-
-def _kill_all(targets: set[ProcessId], deadline_s: float) -> bool:
-    """SIGKILL to exactly these processes; whether all of them were dead in time."""
-    pidfds = [pidfd for who in targets if (pidfd := identity.pidfd_of(who)) is not None]
-    try:
-        for pidfd in pidfds:
-            try:
-                kernel.pidfd_send_signal(pidfd, signal.SIGKILL)
-            except PermissionError:
-                pass  # shows in the wait
-        return _dead(pidfds, deadline_s - time.monotonic())
-    finally:
-        for pidfd in pidfds:
-            os.close(pidfd)
-
-
-def _dead(pidfds: list[int], timeout_s: float) -> bool:
-    """Wait until all of these processes are dead, zombies included."""
-    poller = select.poll()
-    for pidfd in pidfds:
-        poller.register(pidfd, select.POLLIN)
-    waiting = set(pidfds)
-    deadline_s = time.monotonic() + timeout_s
-    while waiting:
-        ready = poller.poll(max(0.0, deadline_s - time.monotonic()) * 1000)
-        if not ready:
-            return False
-        for pidfd, _ in ready:
-            poller.unregister(pidfd)
-            waiting.discard(pidfd)
-    return True
 
 
 def _end_group(run_dir: str, path: str, tokens: set[str], reports: list[str]) -> int:

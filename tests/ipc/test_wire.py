@@ -134,3 +134,9 @@ def test_any_bytes(frame: bytes) -> None:
         wire.decode_request(frame)
     with contextlib.suppress(WireError):
         wire.decode_answer(frame)
+
+
+@pytest.mark.parametrize("id", [0, 127, 128, 1 << 16, 1 << 32, wire.MAX_ID])
+def test_value_in_a_reply(id: int) -> None:
+    value = {"a": [1, "x" * 300]}
+    assert wire.value_in(wire.encode((wire.REPLY, id, value)), id) == wire.encode(value)

@@ -13,7 +13,7 @@ import pytest
 from forks import TOKEN, Told, in_fork
 
 from regrow.daemon.errors import RunDirError
-from regrow.daemon.linux import cgroup_subtree, identity, procfs, takeover
+from regrow.daemon.linux import cgroup_subtree, identity, killing, procfs, takeover
 from regrow.daemon.linux.identity import Marker
 from regrow.daemon.linux.takeover import Identity, Refused, Taken
 from regrow.ipc.process import boot_id
@@ -248,7 +248,7 @@ def test_target_that_is_somebody_else_by_now_is_not_signalled() -> None:
         told = Told()
         pid = forks.spawn(told.stay)
         (who,) = forks.identities(told.pids(1))
-        assert takeover._kill_all({identity.ProcessId(pid, who.start + 1)}, 0.0)
+        assert killing.kill_all({identity.ProcessId(pid, who.start + 1)}, 0.0)
         assert forks.alive(who)
         forks.kill_and_reap(pid)
 
