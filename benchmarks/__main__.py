@@ -29,6 +29,7 @@ NAMES = (
     "call",
     "send",
     "publish",
+    "handling",
     "task",
     "run_command",
     "state",

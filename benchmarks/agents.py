@@ -8,7 +8,14 @@ import os
 import signal
 import time
 from collections import deque
+from itertools import pairwise
+from typing import Any
 
+import msgspec
+from msgspec import Raw
+
+from regrow.ipc.mailbox import Envelope
+from regrow.ipc.wire import Send
 from regrow.workers import Agent, handler
 
 WINDOW = 2_000
@@ -46,6 +53,32 @@ class Echo(Placed):
     @handler
     def handled(self) -> int:
         return self.count
+
+
+class Handling(Placed):
+    """Handles messages that nobody has sent."""
+
+    @handler
+    def quote(self, sku: str, quantity: int) -> int:
+        return quantity
+
+    @handler
+    def costs(self, count: int) -> tuple[float, float, float]:
+        """Processor seconds of one: decoded and called bare; handled, with arguments by position; by name."""
+        runtime: Any = self._host
+        args, kwargs = Raw(msgspec.msgpack.encode(["A1", 2])), Raw(msgspec.msgpack.encode({"sku": "A1", "quantity": 2}))
+        decode = msgspec.msgpack.Decoder(tuple[str, int]).decode
+        by_position, by_name = Send(1, "quote", args), Send(1, "quote", kwargs=kwargs)
+        taken = [time.thread_time()]
+        for _ in range(count):
+            self.quote(*decode(args))
+        taken.append(time.thread_time())
+        for message in (by_position, by_name):
+            for _ in range(count):
+                runtime.handle(Envelope(b"nobody", message, len(args)))
+            taken.append(time.thread_time())
+        bare, first, second = ((end_s - begin_s) / count for begin_s, end_s in pairwise(taken))
+        return bare, first, second
 
 
 class Announcing(Agent):

@@ -138,5 +138,6 @@ def test_any_bytes(frame: bytes) -> None:
 
 @pytest.mark.parametrize("id", [0, 127, 128, 1 << 16, 1 << 32, wire.MAX_ID])
 def test_value_in_a_reply(id: int) -> None:
+    """Whatever bytes its id takes."""
     value = {"a": [1, "x" * 300]}
     assert wire.value_in(wire.encode((wire.REPLY, id, value)), id) == wire.encode(value)
