@@ -33,7 +33,7 @@ from regrow.ipc.names import Names, Record
 from regrow.ipc.peers import Peer, Peers
 from regrow.ipc.transport import Full, Gone, Transport
 from regrow.ipc.unclosed import watch_over
-from regrow.ipc.wire import Refusal
+from regrow.ipc.wire import Refusal, WireError
 
 if TYPE_CHECKING:
     from regrow.ipc.link import Link
@@ -275,6 +275,7 @@ class Engine:
                     more = self.transport.has_input() and self._take_more(until, accepted)
                 if accepted:
                     self._say_accepted(accepted)
+                    more = more or self.transport.has_input()  # saying so may have used up the sign of the next
         if more or self._strays:  # strays are sent again by whoever waits, for not everybody who takes in does
             self.touched()
         inbox = self.inbox
@@ -283,6 +284,7 @@ class Engine:
         return more
 
     def _take_more(self, until: Awaited | None, accepted: dict[bytes, list[int]]) -> bool:
+        """Batch by batch, each told to its senders before the next but the last; returns as `_take_in`."""
         receive = self.transport.receive
         for _ in range(BATCHES):
             for _ in range(BATCH):
@@ -296,6 +298,7 @@ class Engine:
         return True
 
     def _say_accepted(self, accepted: dict[bytes, list[int]]) -> None:
+        """To each sender its runs of ids; nothing is left of them here."""
         for routing, runs in accepted.items():
             self._say(routing, wire.encode((0x20, runs)))
         accepted.clear()
@@ -305,8 +308,8 @@ class Engine:
         if peer is not None:
             ledger = peer.ledger
             try:
-                ledger.answered(wire.read_answer(frame))
-            except wire.UNREADABLE:
+                ledger.answered(wire.decode_answer(frame))
+            except WireError:
                 self.stats.bad += 1
             if ledger.is_closed:
                 self.peers.unname(peer)
@@ -315,12 +318,11 @@ class Engine:
             self.links[routing].heard(bytes(frame))
             return
         try:
-            request = wire.read_request(frame)
-        except wire.UNREADABLE as error:
+            request = wire.decode_request(frame)
+        except WireError as error:
             self.stats.bad += 1
-            id = wire.claimed_id(frame)
-            if id is not None:
-                self._say(routing, wire.encode(Refusal(id, wire.BAD_REQUEST, wire.explain(frame, error))))
+            if error.id is not None:
+                self._say(routing, wire.encode(Refusal(error.id, wire.BAD_REQUEST, str(error))))
             return
         if self.is_member and not isinstance(request, wire.Cast):
             self.account.note(routing, request.id, self._is_there)

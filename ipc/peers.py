@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 LATELY_S = 0.001
-"""Nobody is started again as soon as that: who finds the dead in between would find nobody else."""
+"""
+How long a peer that has lived is taken to live. Between the kill of an agent and its successor's name were 3.6 ms at
+least with a spare, of 160, and 11 without: who finds the dead one within this time would mostly find nobody else, and
+is told `ProcessDown` instead of `NoProcess`.
+"""
 
 
 class Peer:

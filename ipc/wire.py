@@ -100,11 +100,9 @@ BACKPRESSURE, BAD_REQUEST, REMOTE_ERROR, SHUTDOWN = "backpressure", "bad_request
 """Codes of a `Refusal`."""
 
 encode = msgspec.msgpack.Encoder().encode
-read_request = msgspec.msgpack.Decoder(Request).decode
-read_answer = msgspec.msgpack.Decoder(Answer).decode
-"""What `decode_request` and `decode_answer` do, for those who tell by `UNREADABLE` what came."""
-
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_request = msgspec.msgpack.Decoder(Request).decode
+_answer = msgspec.msgpack.Decoder(Answer).decode
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def value_in(reply: bytes, id: int | None) -> memoryview:
@@ -130,9 +128,9 @@ def decode_request(frame: bytes | memoryview) -> Request:
         WireError.
     """
     try:
-        return read_request(frame)  # type: ignore[no-any-return]
-    except UNREADABLE as error:
-        raise WireError(explain(frame, error), claimed_id(frame)) from None
+        return _request(frame)  # type: ignore[no-any-return]
+    except _UNREADABLE as error:
+        raise WireError(explain(frame, error), _claimed_id(frame)) from None
 
 
 def decode_answer(frame: bytes | memoryview) -> Answer:
@@ -143,8 +141,8 @@ def decode_answer(frame: bytes | memoryview) -> Answer:
         WireError.
     """
     try:
-        return read_answer(frame)  # type: ignore[no-any-return]
-    except UNREADABLE as error:
+        return _answer(frame)  # type: ignore[no-any-return]
+    except _UNREADABLE as error:
         raise WireError(explain(frame, error)) from None
 
 
@@ -157,7 +155,7 @@ def explain(frame: bytes | memoryview, error: Exception) -> str:
     return f"not a message of this protocol: {error}"
 
 
-def claimed_id(frame: bytes | memoryview) -> int | None:
+def _claimed_id(frame: bytes | memoryview) -> int | None:
     """The id that an unreadable request bears, so that its sender can be told."""
     if len(frame) < 3 or frame[0] & 0xF0 != 0x90:
         return None

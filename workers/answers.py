@@ -68,9 +68,9 @@ class Answers:
 
     def result(self, item: Envelope, handler: Handler, value: Any) -> None:
         """
-        What the handler of a call returned, when what it has changed is kept.
+        Tell a caller what its handler has returned; what that has changed is kept by now.
 
-        One that cannot be sent is the agent's fault; it lives on.
+        A value that cannot be sent is the agent's fault; it lives on.
         """
         hit(Point.REPLY_DUE)
         try:

@@ -14,7 +14,10 @@ from boxes import Box
 
 from regrow.ipc import waits, wire
 from regrow.ipc.client import Client
+from regrow.ipc.delivery import Awaits
+from regrow.ipc.mailbox import Envelope
 from regrow.ipc.node import MailboxSpec, Node
+from regrow.ipc.verbs import Delivery
 
 TIMEOUT_S = 10.0
 
@@ -82,6 +85,52 @@ def test_who_sleeps_is_told_that_another_sends(node: Node, box: Box) -> None:
             node.cast(box.name, "note", (number,), {})
             while not glances.get(timeout=TIMEOUT_S):
                 pass
+
+
+def between(node: Node, monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
+    """
+    Once, when a message was taken in and no other had come, let another come by `action`, and its sign be used up.
+
+    Saying that the first was accepted may do so: ZeroMQ looks for what has come when it sends.
+    """
+    asks = node.transport.has_input
+
+    def has_input() -> bool:
+        found = asks()
+        if not found and node.mailbox.waiting:
+            monkeypatch.setattr(node.transport, "has_input", asks)
+            action()
+            use_up_the_sign(node)
+        return found
+
+    monkeypatch.setattr(node.transport, "has_input", has_input)
+
+
+def test_a_reply_comes_while_acceptance_is_said(
+    node: Node, run_dir: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for it looks once more before sleeping."""
+    other = Node(str(run_dir), MailboxSpec("other", 1))
+    other.announce()
+    pending = node.submit(Awaits.REPLY, "other", "anything", (), {})
+    call = other.receive(TIMEOUT_S)
+    assert isinstance(call, Envelope)
+    client.send("me", "anything")
+    between(node, monkeypatch, lambda: other.reply(call, wire.encode((wire.REPLY, call.id, 1))))
+    assert node.wait(pending, float("inf"))
+    other.close()
+
+
+def test_a_message_comes_while_acceptance_is_said(
+    node: Node, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who attends looks once more."""
+    looked, later = threading.Event(), list[Delivery]()
+    between(node, monkeypatch, lambda: later.append(client.send("me", "anything")))
+    with attending(node, looked.set):
+        assert looked.wait(TIMEOUT_S)
+        client.send("me", "anything").wait(TIMEOUT_S)
+        later[0].wait(TIMEOUT_S)
 
 
 class Come:
