@@ -68,7 +68,8 @@ multiprocessing.util _exit_function _flush_std_streams _run_finalizers _run_fina
 os _fscodec.<locals>.fsdecode
 posixpath abspath isabs normpath
 regrow.config.readable readable
-regrow.ipc.awaited Inbox.__init__ Inbox.done Stats.__init__ never_mind when_done
+regrow.ipc.account Account.__init__ Account.close
+regrow.ipc.awaited Inbox.__init__ Inbox.done Stats.__init__
 regrow.ipc.bell Bell.__init__ Bell.close Bell.fileno
 regrow.ipc.credit Credit.__init__
 regrow.ipc.dispositions held_back
@@ -94,7 +95,7 @@ regrow.ipc.transaction Transaction.__init__
 regrow.ipc.transport Transport.__init__ Transport._address Transport._new_monitor Transport._new_router Transport.bind
 regrow.ipc.transport Transport.close Transport.has_input Transport.wake Transport.watch_connections
 regrow.ipc.unclosed watch_over
-regrow.ipc.waits Waits._lead Waits.wait _epoll_timeout
+regrow.ipc.waits Waits._lead Waits.wait _epoll_timeout _is_done
 regrow.workers __getattr__
 regrow.workers.agent Agent.__init_subclass__ _check_attributes _check_attributes.<locals>.<genexpr> _compiled
 regrow.workers.agent _compiled.<locals>.<dictcomp> _compiled.<locals>.<setcomp> handler handlers_of is_async

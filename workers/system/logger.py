@@ -80,6 +80,7 @@ class Logger:
         self._files: dict[str, LogFile] = {}
         self._outbox: deque[FromLogger] = deque()
         self._timers = Timers()
+        self._awaits_room = False
         self._hello_delay_s = 0.0
         self._stopping = False
         signal.signal(signal.SIGALRM, on_alarm)  # of slow searches
@@ -133,14 +134,20 @@ class Logger:
             try:
                 self._channel.send(message)
             except BlockingIOError:
-                self._epoll.modify(self._channel.fileno(), select.EPOLLIN | select.EPOLLOUT)
+                self._await_room(True)
                 return
             except OSError:
                 pass  # root is gone; the end of the channel will be read next
             self._outbox.popleft()
             if isinstance(message, Opened) and message.stream in self._streams:
                 self._watch(self._streams[message.stream])
-        self._epoll.modify(self._channel.fileno(), select.EPOLLIN)
+        self._await_room(False)
+
+    def _await_room(self, wanted: bool) -> None:
+        """Whether to be told when root takes more."""
+        if wanted != self._awaits_room:
+            self._awaits_room = wanted
+            self._epoll.modify(self._channel.fileno(), select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
 
     def _receive(self) -> bool:
         """Take messages; True when there may be more of them."""
