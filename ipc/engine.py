@@ -114,6 +114,7 @@ class Engine:
         self._is_signed = False
         """The kernel has just said that something has come: to ask ZeroMQ costs as much as to take it."""
         self._leading = False
+        self._leader = 0
         self._led = threading.Event()
         self._attending = False
         self._sent = 0

@@ -18,7 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import zmq
 
@@ -87,6 +87,8 @@ class Transport:
         self._large_bytes = LARGE_BYTES
         """The next size that something is done for; then a message will not be the last of its size."""
         self.met: list[str] = []
+        self.is_midway = False
+        """Between the two parts of a message: nothing else may be sent or received there, as by a signal's handler."""
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.epoll = select.epoll()
         self.monitor_fd = int(self._monitor.get(zmq.FD))
@@ -176,11 +178,14 @@ class Transport:
         Hand over one message; never blocks.
 
         Raises:
-            Gone, Full.
+            Gone, Full; RuntimeError: as `refuse_midway`.
         """
         if len(frame) >= self._large_bytes:
             self._expect_large(len(frame))
+        if self.is_midway:
+            self.refuse_midway()
         try:
+            self.is_midway = True
             self._send(to, _MORE_NOW)
             self._send(frame, _DONTWAIT)
         except zmq.Again:
@@ -192,6 +197,15 @@ class Transport:
         except BaseException:  # a signal's handler has raised: half a message would become the head of the next
             self._send(frame, _DONTWAIT)  # a frame alone, if it was whole, which a ROUTER ignores
             raise
+        finally:
+            self.is_midway = False
+
+    def refuse_midway(self) -> NoReturn:
+        """To be called where `is_midway` is seen: it was a signal's handler. Raises RuntimeError."""
+        raise RuntimeError(
+            "a signal's handler has interrupted this thread in the middle of a message, and cannot send or wait "
+            "there: let it set a flag, or write into a pipe, and do the rest where that is looked at"
+        )
 
     def receive(self) -> tuple[bytes, bytes | memoryview] | None:
         """
@@ -199,7 +213,10 @@ class Transport:
 
         A large one is where ZeroMQ has put it: copying it would cost more than reading it.
         """
+        if self.is_midway:
+            return None  # what there is belongs to whoever a signal's handler has interrupted
         try:
+            self.is_midway = True
             routing = self._recv(_DONTWAIT)
             frame = self._recv(_DONTWAIT, False)  # at least one has come with it
             if frame.more:
@@ -212,6 +229,8 @@ class Transport:
             while self._get(_RCVMORE):
                 self._recv(_DONTWAIT, False)
             raise
+        finally:
+            self.is_midway = False
         if len(frame) < LARGE_BYTES:
             return routing, frame.bytes
         if len(frame) >= self._large_bytes:

@@ -1,7 +1,8 @@
 """
 Waiting, by any number of threads, on the one socket of a process.
 
-    _leading     one thread waits in `epoll`, without the lock that it sets this under; `transport.wake` ends its wait
+    _leading     one thread (`_leader`) waits in `epoll`, without the lock that it sets this under; `transport.wake`
+                 ends its wait. A signal's handler that has interrupted it there leads above it
     _followers   an event for each other thread that waits; set when its thing is done, or so that it leads next
     _attending   a thread accepts for a main thread that is busy; set without the lock, and `_recall` sends it away
     by_loop      an event loop watches the descriptor, and is woken through it
@@ -51,6 +52,8 @@ class Waits(Engine):
         if _is_done(thing):
             return True
         with self._lock:
+            if self.transport.is_midway:
+                self.transport.refuse_midway()
             try:
                 while not self.closed:
                     more = self._turn(thing)
@@ -62,7 +65,7 @@ class Waits(Engine):
                     left_s = 0.0 if more else deadline_s - now_s
                     if self.peers.dying:
                         left_s = min(left_s, self._next_s() - now_s)
-                    if self._leading:
+                    if self._leading and self._leader != threading.get_ident():
                         self._follow(left_s, thing)
                     else:
                         self._lead(left_s, thing)
@@ -77,8 +80,9 @@ class Waits(Engine):
         """Wait for the kernel, for all who wait in this process, without the lock that the caller holds."""
         transport = self.transport
         wake = transport.wake
+        was_leading = self._leading
         try:
-            self._leading = True
+            self._leading, self._leader = True, threading.get_ident()
             if thing.callback is None:  # as nearly always: spared are the calls
                 thing.callback = wake
             else:
@@ -89,7 +93,9 @@ class Waits(Engine):
             finally:
                 self._lock.acquire()
         finally:
-            self._leading = False
+            self._leading = was_leading
+            if was_leading:
+                wake()  # what came may be for those below, and its sign is used up
             if thing.callback is wake:
                 thing.callback = None
             else:

@@ -269,6 +269,10 @@ def test_thousand_runs(desk: Desk) -> None:
     pid = desk.tree.pid(WORKER)
 
     def held() -> tuple[int, int]:
+        """With no runner: those that wait for the next command have descriptors, and how many do is chance."""
+        desk.settle()
+        for runner in children_of(pid):
+            assert procs.wait_dead(runner, TIMEOUT_S)
         resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return len(os.listdir(f"/proc/{pid}/fd")), resident
 

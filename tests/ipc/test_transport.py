@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from siblings import TIMEOUT_S, Line, Sibling
 
-from regrow.ipc.transport import LARGE_BYTES, SEND_BUFFER_BYTES, Transport
+from regrow.ipc.transport import LARGE_BYTES, SEND_BUFFER_BYTES, Transport, _make_room, _peer_pid
 
 SIZE = 8 << 20
 """Bytes: more than the kernel takes for one who does not read."""
@@ -118,3 +118,13 @@ def test_closed_transport_asks_nobody(tmp_path: Path) -> None:
     transport = Transport(str(tmp_path))
     transport.close()
     assert not transport.has_input()
+
+
+def test_room_in_a_connection_that_has_just_been_closed() -> None:
+    """Its number may be nobody's by then, or that of something else."""
+    one, other = os.pipe()
+    _make_room(one)
+    os.close(one)
+    _make_room(one)
+    assert _peer_pid(one) == 0
+    os.close(other)
