@@ -112,9 +112,9 @@ def below_us() -> Iterator[tuple[Shares, Callable[[int], list[int]]]]:
     pids: list[int] = []
 
     def fork(count: int) -> list[int]:
-        pids.extend(in_sessions(count, reader))
-        while any(os.getsid(pid) != pid for pid in pids):
-            os.sched_yield()
+        new = in_sessions(count, reader)
+        pids.extend(new)
+        until(lambda: all(os.getsid(pid) == pid and state(pid) == "S" for pid in new))
         return pids
 
     try:
@@ -265,7 +265,12 @@ def until(true: Callable[[], bool]) -> None:
 
 def is_stopped(pid: int) -> bool:
     """By a signal."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return state(pid) == "T"
+
+
+def state(pid: int) -> str:
+    """As the kernel says it in one letter."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 @pytest.mark.root
