@@ -285,7 +285,7 @@ class Engine:
         return more
 
     def _take_more(self, until: Awaited | None, accepted: dict[bytes, list[int]]) -> bool:
-        """Batch by batch, each told to its senders before the next but the last; returns as `_take_in`."""
+        """What else has come, batch by batch; of the last one the caller tells its senders. Returns as `_take_in`."""
         receive = self.transport.receive
         for _ in range(BATCHES):
             for _ in range(BATCH):
