@@ -146,8 +146,8 @@ class Receiver(Seeker):
         if not envelope.is_call:
             return
         with self._lock:
-            if len(message) > MAX_REPLY_BYTES and len(wire.value_in(message, envelope.id)) > MAX_REPLY_BYTES:
-                length = len(wire.value_in(message, envelope.id))
+            may_be_too_large = len(message) > MAX_REPLY_BYTES
+            if may_be_too_large and (length := len(wire.value_in(message, envelope.id))) > MAX_REPLY_BYTES:
                 text = f"its answer has {length} bytes, {MAX_REPLY_BYTES} are the limit"
                 self.refuse(envelope, wire.REMOTE_ERROR, text, type="OversizedReply")
             else:
