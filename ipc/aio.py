@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from regrow.ipc.addresses import address_of, run_dir_of
 from regrow.ipc.aio_outcomes import AsyncDelivery, AsyncMonitor, AsyncRequest
 from regrow.ipc.awaited import never_mind, when_done
-from regrow.ipc.delivery import Awaits
+from regrow.ipc.delivery import A_REPLY, AN_ACCEPTANCE
 from regrow.ipc.errors import MessageError
 from regrow.ipc.node import Awaited, Node
 from regrow.ipc.verbs import CALL_S, COMMAND_S, Where, deadline, looks, not_taken, too_late, value_of
@@ -168,7 +168,7 @@ class AsyncVerbs:
         """Send, and await the handler's answer; raises as `Client.call` does. Cancelled, it is given up."""
         deadline(timeout)  # before anything is sent
         self.attach()
-        pending = self.node.submit(Awaits.REPLY, to, handler, args, kwargs)
+        pending = self.node.submit(A_REPLY, to, handler, args, kwargs)
         try:
             settled = await self.settled(pending, timeout)
         except BaseException:
@@ -184,7 +184,7 @@ class AsyncVerbs:
         """Send a call and go on; what this returns is asked for the answer later. Errors are its own, too."""
         self.attach()
         try:
-            pending = self.node.submit(Awaits.REPLY, to, handler, args, kwargs)
+            pending = self.node.submit(A_REPLY, to, handler, args, kwargs)
         except MessageError as error:
             return AsyncRequest(self, None, error, returns)
         self._look_soon()
@@ -194,7 +194,7 @@ class AsyncVerbs:
         """Send a message; awaiting the `wait()` of what this returns says whether the receiver has taken it in."""
         self.attach()
         try:
-            pending = self.node.submit(Awaits.ACCEPTANCE, to, handler, args, kwargs)
+            pending = self.node.submit(AN_ACCEPTANCE, to, handler, args, kwargs)
         except MessageError as error:
             return AsyncDelivery(self, str(to), handler, None, error)
         self._look_soon()

@@ -28,6 +28,10 @@ class Awaits(IntEnum):
     REPLY = 1
 
 
+AN_ACCEPTANCE, A_REPLY = Awaits.ACCEPTANCE, Awaits.REPLY
+"""The same, for where each message comes by: looking up a member of an enumeration is dear before Python 3.12."""
+
+
 class Pending:
     """
     One message and what became of it.
@@ -109,7 +113,7 @@ class Ledger:
         """Take in what the receiver said. Returns how many outcomes came of it."""
         if isinstance(answer, Reply):
             pending = self.open.get(answer.id)
-            if pending is None or pending.awaits is not Awaits.REPLY:
+            if pending is None or pending.awaits is not A_REPLY:
                 return 0
             del self.open[answer.id]
             pending.settle(answer.value, None)
@@ -147,7 +151,7 @@ class Ledger:
             ids = (id for first, last in pairs for id in range(first, last + 1))
         for id in ids:
             pending = open.get(id)
-            if pending is not None and pending.awaits is Awaits.ACCEPTANCE:
+            if pending is not None and pending.awaits is AN_ACCEPTANCE:
                 del open[id]
                 pending.settle(None, None)
                 count += 1

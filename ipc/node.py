@@ -17,7 +17,7 @@ from regrow.ipc import wire
 from regrow.ipc.awaited import Awaited as Awaited
 from regrow.ipc.awaited import MailboxSpec as MailboxSpec
 from regrow.ipc.awaited import Watcher as Watcher
-from regrow.ipc.delivery import Awaits, Pending
+from regrow.ipc.delivery import A_REPLY, Awaits, Pending
 from regrow.ipc.errors import Backpressure, BadRequest, CallingSelf, MessageError, NoProcess
 from regrow.ipc.groups import Address, ByKey
 from regrow.ipc.link import Link
@@ -78,7 +78,7 @@ class Node(Receiver):
             name = peer.record.name
             ledger = peer.ledger
             id = next(self._ids)
-            if awaits is Awaits.REPLY:
+            if awaits is A_REPLY:
                 if name == self.name:
                     raise CallingSelf(name)
                 chain = CHAIN.get()
@@ -119,8 +119,8 @@ class Node(Receiver):
                 raise CallingSelf(self.name)
             elsewhere.tried.add(peer.record.mailbox)
             id = next(self._ids)
-            kind = 0x12 if pending.awaits is Awaits.REPLY else 0x11
-            chain = (elsewhere.chain,) if pending.awaits is Awaits.REPLY else ()
+            kind = 0x12 if pending.awaits is A_REPLY else 0x11
+            chain = (elsewhere.chain,) if pending.awaits is A_REPLY else ()
             said = elsewhere.said
             frame = self._encode(peer.record.name, pending.handler, (kind, id, *said, *chain), said[1], said[2])
             peer.ledger.take_over(pending, id, peer.record.name)

@@ -72,7 +72,7 @@ _hook: Callable[[Point], None] | None = None
 
 
 def hit(point: Point) -> None:
-    """Say that this place is reached."""
+    """Say that this place is reached; where that is often, with a member that was looked up once, which is dearer."""
     if _hook is not None:
         _hook(point)
 

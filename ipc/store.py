@@ -38,6 +38,8 @@ T = TypeVar("T")
 Txn: TypeAlias = Any
 """An open `lmdb.Transaction`."""
 
+_BEFORE, _INSIDE, _AFTER = Point.BEFORE_COMMIT, Point.INSIDE_COMMIT, Point.AFTER_COMMIT
+
 TRIES = 4
 """More than can go wrong with one read: closed, replaced, grown."""
 
@@ -170,7 +172,7 @@ class Store(OpenStore):
         raise AssertionError("it was looked at")
 
     def _write_once(self, change: Callable[[Txn], T]) -> T:
-        hit(Point.BEFORE_COMMIT)
+        hit(_BEFORE)
         signs = self._signs
         txn = self.env.begin(write=True)
         try:
@@ -180,12 +182,12 @@ class Store(OpenStore):
             if not signs[0] and self.run_dir:
                 signs[0] = 1
                 self.ring(KEEPER_BELL)
-            hit(Point.INSIDE_COMMIT)
+            hit(_INSIDE)
             txn.commit()
         except BaseException:
             txn.abort()
             raise
-        hit(Point.AFTER_COMMIT)
+        hit(_AFTER)
         return result
 
 

@@ -138,24 +138,6 @@ class Transaction:
             part.seen.clear()
             part.counted.clear()
 
-    def get(self, key: bytes, read: Callable[[bytes], bytes | None], shared: bool = False) -> bytes | None:
-        """
-        A row as it would be after the commit.
-
-        Args:
-            read: gives it as it is in the store.
-            shared: others may change it, which the commit will look for.
-        """
-        layer: Transaction | None = self
-        while layer is not None:
-            if key in layer.puts:
-                return layer.puts[key]
-            layer = layer.parent
-        found = read(key)
-        if shared:
-            self.seen.setdefault(key, found)
-        return found
-
     def scan(
         self, store: Store, first: bytes, end: bytes, *, reverse: bool = False, shared: bool = False,
         values: bool = True,

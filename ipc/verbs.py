@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import msgspec
 from msgspec import Raw, Struct
 
-from regrow.ipc.delivery import Awaits, Pending
+from regrow.ipc.delivery import A_REPLY, AN_ACCEPTANCE, Pending
 from regrow.ipc.errors import CallTimeout, DeliveryTimeout, MessageError, NoProcess, RemoteError
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Verbs:
     def send(self, to: str | Address, handler: str, /, *args: Any, **kwargs: Any) -> Delivery:
         """Send; the Delivery tells whether the receiver has taken it in. Raises nothing: errors are its own."""
         try:
-            pending = self._node.submit(Awaits.ACCEPTANCE, to, handler, args, kwargs)
+            pending = self._node.submit(AN_ACCEPTANCE, to, handler, args, kwargs)
         except MessageError as error:
             return Delivery(self._node, str(to), handler, None, error)
         return Delivery(self._node, pending.to, handler, pending, None)
@@ -202,7 +202,7 @@ class Verbs:
         """
         node = self._node
         end_s = deadline(timeout)
-        pending = node.submit(Awaits.REPLY, to, handler, args, kwargs)
+        pending = node.submit(A_REPLY, to, handler, args, kwargs)
         try:
             answered = node.wait(pending, end_s)
         except BaseException:  # a signal's handler has raised: nobody can ask for this answer any more
@@ -217,7 +217,7 @@ class Verbs:
     ) -> Request:
         """Send a call and go on; its Request is asked for the answer later. Raises nothing: errors are its own."""
         try:
-            pending = self._node.submit(Awaits.REPLY, to, handler, args, kwargs)
+            pending = self._node.submit(A_REPLY, to, handler, args, kwargs)
         except MessageError as error:
             return Request(self._node, None, error, returns)
         return Request(self._node, pending, None, returns)

@@ -175,8 +175,11 @@ class Agent(WorkflowVerbs, Verbs):
             unit = UNIT.get()
             if unit is None or unit.is_over:
                 unit = current("state")
-            whole = unit.owner.whole
-            return unit.state if whole is None else unit.read_whole()
+            mapping = unit.mapping
+            if mapping is not None:
+                unit.is_used = True
+                return mapping
+            return unit.state if unit.owner.whole is None else unit.read_whole()
 
         @state.setter
         def state(self, value):

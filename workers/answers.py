@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from regrow.ipc.node import Node
     from regrow.workers.handlers import Handler
 
+_REPLY_DUE = Point.REPLY_DUE
+
 MAX_COMPLAINTS = 50
 """Different faults that are written to the log; a sender that is wrong is wrong often."""
 
@@ -72,7 +74,7 @@ class Answers:
 
         A value that cannot be sent is the agent's fault; it lives on.
         """
-        hit(Point.REPLY_DUE)
+        hit(_REPLY_DUE)
         try:
             message = handler.reply(value, item.id)
         except BadReply as error:

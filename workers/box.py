@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import Struct
 
 from regrow.ipc.bell import SUFFIX, Bell
 from regrow.ipc.deadletters import Cause, DeadLetter, bury, told_of
@@ -41,19 +40,14 @@ READ, READ_BYTES = 1024, 4 * 1024 * 1024
 BATCH_ROWS = 2_000
 """Changes of state that are committed together at most, unless a single post makes more."""
 
+_BEGUN, _HANDLED = Point.POST_BEGUN, Point.POST_HANDLED
+
 AGAIN_S = 1.0
 """When the store was full or broken, how long until the next try."""
 
 
 class NotNow(Exception):
     """A post cannot be handled at present, through no fault of its own."""
-
-
-class Entry(Struct, frozen=True, gc=False):
-    """A post in hand, and the key of its row."""
-
-    key: bytes
-    post: Post
 
 
 class PostBox:
@@ -79,7 +73,7 @@ class PostBox:
         self._attempts = Attempts(posting, node.run_dir, self.name, incarnation)
         self._pace = Pace()
         self._fetched: deque[tuple[bytes, bytes]] = deque()
-        self._last = b""
+        self._key = b""
         self._done: list[bytes] = []
         self._buried: list[str] = []
         self._forgotten: dict[int, int] = {}
@@ -122,17 +116,20 @@ class PostBox:
 
     # one post after the other
 
-    def next(self) -> Entry | None:
+    def next(self) -> Post | None:
         """
-        The next post to be handled, on record as begun; None when there is none, or none yet.
+        The next post to be handled, on record as begun; None when there is none, or none yet, or it is time to commit.
 
         Raises:
             StoreError.
         """
-        fetched = self._fetched
+        fetched, done = self._fetched, self._done
         while True:
-            if not fetched and (self._done or not self._fetch()):
-                return None  # what is done is in the box until it is committed
+            if done:
+                if not fetched or time.monotonic() >= self._until_s or len(self.batch.puts) >= BATCH_ROWS:
+                    return None  # what is done is in the box until it is committed
+            elif not fetched and not self._fetch():
+                return None
             if self._pace.rests_until_s and (rest_s := self._pace.rest_s(time.monotonic())):
                 self._later(rest_s)
                 return None
@@ -140,44 +137,39 @@ class PostBox:
             try:
                 post = decode(value)
             except msgspec.MsgspecError as error:
-                self._last = key
-                self.bury(Entry(key, unreadable()), Cause.BAD_REQUEST, f"it is damaged: {error}: {value[:500]!r}")
+                self._key = key
+                self.bury(unreadable(), Cause.BAD_REQUEST, f"it is damaged: {error}: {value[:500]!r}")
                 continue
             if post.failures and (wait_s := self._pace.ripens_s(key, post, time.monotonic(), time.time())):
                 self._later(wait_s)
                 return None
-            self._last = key
-            entry = Entry(key, post)
-            if not self._done:
-                self._until_s = time.monotonic() + BATCH_S
+            self._key = key
+            if not done:
+                self._until_s = 0.0 if self._alone else time.monotonic() + BATCH_S
             if post.expires_at and time.time() > post.expires_at:
-                self.bury(entry, Cause.EXPIRED)
+                self.bury(post, Cause.EXPIRED)
                 continue
             self._attempts.begin(key)
-            hit(Point.POST_BEGUN)
-            return entry
+            hit(_BEGUN)
+            return post
 
-    def done(self, entry: Entry, work: Transaction) -> None:
-        """Its handler has returned: what it has changed is part of the batch."""
-        hit(Point.POST_HANDLED)
+    def done(self, work: Transaction) -> None:
+        """The handler of the post in hand has returned: what it has changed is part of the batch."""
+        hit(_HANDLED)
         self.batch.absorb(work)
-        self._done.append(entry.key)
+        self._done.append(self._key)
 
-    def bury(self, entry: Entry, cause: Cause, text: str = "") -> None:
-        """Make a dead letter of it, with the batch."""
-        letter = DeadLetter(self.name, entry.post, cause, time.time(), text[-MAX_TEXT:])
+    def bury(self, post: Post, cause: Cause, text: str = "") -> None:
+        """Make a dead letter of the post in hand, with the batch."""
+        letter = DeadLetter(self.name, post, cause, time.time(), text[-MAX_TEXT:])
         store, count = self._posting.store, len(self._buried)
 
         def put_away(txn: Txn) -> None:
             self._forgotten[count] = bury(txn, store.messages, letter)
 
         self.batch.then.append(put_away)
-        self._done.append(entry.key)
-        self._buried.append(f"a post to {entry.post.handler} is a dead letter now ({cause}): see `regrow dead list`")
-
-    def is_batch_over(self) -> bool:
-        """Whether it is time to commit."""
-        return self._alone or time.monotonic() >= self._until_s or len(self.batch.puts) >= BATCH_ROWS
+        self._done.append(self._key)
+        self._buried.append(f"a post to {post.handler} is a dead letter now ({cause}): see `regrow dead list`")
 
     def commit(self, work: Transaction | None = None) -> None:
         """
@@ -197,7 +189,7 @@ class PostBox:
             if work:
                 work.apply(txn, store, self._posting.ring)
             box.take_all(txn, self._done)
-            return [] if self._fetched else box.behind(txn, self._last, READ, READ_BYTES)
+            return [] if self._fetched else box.behind(txn, self._key, READ, READ_BYTES)
 
         self.is_due = False  # from here on, whoever finds the box empty rings
         self._fetched.extend(store.write(change))
@@ -235,16 +227,16 @@ class PostBox:
             self._complain(f"posts wait: {error}")
             self._later(AGAIN_S)
 
-    def fail(self, entry: Entry, reason: str, text: str) -> None:
+    def fail(self, post: Post, reason: str, text: str) -> None:
         """
-        The handler of `entry` has raised, which ends the agent: commit what was done before, and the failure.
+        The handler of the post in hand has raised, which ends the agent: commit what was done before, and the failure.
 
         Raises:
             StoreError.
         """
         failure = Failure(self._incarnation, time.time(), reason, text[-MAX_TEXT:])
         self._attempts.ended(time.monotonic())
-        self._note(entry, failure)
+        self._note(post, failure)
         self._attempts.is_undecided = True  # the next incarnation finds what has become of this one
         self.commit()
         self._attempts.is_undecided = False
@@ -254,14 +246,14 @@ class PostBox:
         """What a post has come to is seen from how the process ends: its successor looks."""
         self._attempts.is_undecided = True
 
-    def _note(self, entry: Entry, failure: Failure) -> None:
-        """Put the failure on record, and the post away if it was one too many."""
-        post = msgspec.structs.replace(entry.post, failures=(*entry.post.failures, failure))
-        if len(post.failures) >= self._max_attempts > 0:
-            self.bury(Entry(entry.key, post), Cause.ATTEMPTS, failure.text)
+    def _note(self, post: Post, failure: Failure) -> None:
+        """Put the failure of the post in hand on record, and the post away if it was one too many."""
+        failed = msgspec.structs.replace(post, failures=(*post.failures, failure))
+        if len(failed.failures) >= self._max_attempts > 0:
+            self.bury(failed, Cause.ATTEMPTS, failure.text)
             return
-        box = Box(self._posting.store.messages, self.name)
-        self.batch.then.append(lambda txn: box.replace(txn, ordinal_of(entry.key), post))
+        box, ordinal = Box(self._posting.store.messages, self.name), ordinal_of(self._key)
+        self.batch.then.append(lambda txn: box.replace(txn, ordinal, failed))
 
     def _fetch(self) -> bool:
         """Under the lock of whoever writes: what was rung for is there, or will never be."""
@@ -270,7 +262,7 @@ class PostBox:
         store = self._posting.store
         box = Box(store.messages, self.name)
         self.is_due = False
-        self._last = b""
+        self._key = b""
 
         def look(txn: Txn) -> list[tuple[bytes, bytes]]:
             self._attempts.see_page()
@@ -311,7 +303,8 @@ class PostBox:
         attempts = self._attempts
         if (found := attempts.unfinished()) is not None:
             ordinal, post, failure = found
-            self._note(Entry(Box(self._posting.store.messages, self.name).key(ordinal), post), failure)
+            self._key = Box(self._posting.store.messages, self.name).key(ordinal)
+            self._note(post, failure)
             self.commit()
             self._fetched.clear()
             attempts.ended(time.monotonic())

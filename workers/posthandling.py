@@ -8,28 +8,35 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from regrow.ipc.deadletters import Cause
 from regrow.ipc.errors import Backpressure, StoreError
 from regrow.ipc.mailbox import unknown_handler
-from regrow.ipc.posts import BOX_IS_FULL, TOO_MANY_PUT_OFF
+from regrow.ipc.posts import BOX_IS_FULL, TOO_MANY_PUT_OFF, Post
 from regrow.ipc.transaction import Overtaken, Transaction
-from regrow.workers.box import BATCH_S, Entry, NotNow, PostBox
+from regrow.workers.box import BATCH_S, NotNow, PostBox
 from regrow.workers.doorkeeper import Doorkeeper
 from regrow.workers.handlers import Handler
 from regrow.workers.mismatch import BadArguments
 from regrow.workers.unit import UNIT, Owner, Unit
 
 
+class Life(Protocol):
+    """The agent's, as far as posts are concerned."""
+
+    @property
+    def ending(self) -> object | None:
+        """Why it ends: nothing more is to be begun then."""
+
+    def exits(self, error: SystemExit) -> None:
+        """A handler has called `sys.exit()`."""
+
+
 class PostHandling:
-    """
-    Args:
-        exits: is told of a handler's `sys.exit()`.
-        is_over: whether nothing more is to be begun.
-    """
+    """The posts of one agent."""
 
     def __init__(
         self,
@@ -37,41 +44,43 @@ class PostHandling:
         handlers: Mapping[str, Handler],
         box: PostBox,
         owner: Owner,
-        exits: Callable[[SystemExit], None],
-        is_over: Callable[[], bool],
+        life: Life,
     ) -> None:
         self._agent = agent
         self._handlers = handlers
         self._replies = type(agent).replies
         self._box = box
         self._owner = owner
-        self._exits = exits
-        self._is_over = is_over
+        self._life = life
         self.next_s = 0.0
         """When it is their turn again (monotonic), if there are other messages as well."""
 
     def handle_some(self, unit: Unit, keeper: Doorkeeper) -> None:
         """Handle posts for a while, and commit what they have done; for handlers that are plain functions."""
-        box = self._box
+        box, agent, handlers, life = self._box, self._agent, self._handlers, self._life
         self._enter(unit)
         try:
-            while not self._is_over() and (entry := box.next()) is not None:
-                keeper.task = entry
+            while life.ending is None and (post := box.next()) is not None:
+                keeper.task = post
                 if keeper.is_parked:
                     keeper.unpark()
-                found = self._prepare(entry)
-                if found is not None:
-                    handler, values = found
-                    try:
-                        handler.function(self._agent, *values)
-                        self._finish(entry, unit)
-                    except (Exception, SystemExit) as error:  # noqa: BLE001 - let it crash, with a record of it
-                        self._failed(entry, unit, error)
-                    except BaseException:
-                        box.leave_open()
-                        raise
-                if box.is_batch_over():
-                    break
+                try:
+                    handler = handlers[post.handler]
+                    values = handler.arguments(post.args, post.kwargs)
+                except (KeyError, BadArguments) as error:
+                    self._refuse(post, error)
+                    continue
+                try:
+                    handler.function(agent, *values)
+                    is_lent = unit.is_used and unit.settle()
+                    box.done(unit.transaction)
+                    if is_lent:
+                        unit.renew()
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - let it crash, with a record of it
+                    self._failed(post, unit, error)
+                except BaseException:
+                    box.leave_open()
+                    raise
             box.commit()
         except (StoreError, Overtaken, NotNow) as error:
             self._undone(unit, error)
@@ -82,28 +91,20 @@ class PostHandling:
 
     async def handle_some_async(self) -> None:
         """The same, for handlers of which some are `async def`; each post is committed on its own."""
-        from asyncio import CancelledError
-
         box = self._box
         unit = Unit(self._owner)
         UNIT.set(unit)
         self._enter(unit)
         end_s = time.monotonic() + BATCH_S
         try:
-            while not self._is_over() and (entry := box.next()) is not None:
-                found = self._prepare(entry)
-                if found is not None:
-                    handler, values = found
-                    try:
-                        result = handler.function(self._agent, *values)
-                        if handler.is_async:
-                            await result
-                        self._finish(entry, unit)
-                    except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - let it crash, with a record of it
-                        self._failed(entry, unit, error)
-                    except BaseException:
-                        box.leave_open()
-                        raise
+            while self._life.ending is None and (post := box.next()) is not None:
+                try:
+                    handler = self._handlers[post.handler]
+                    values = handler.arguments(post.args, post.kwargs)
+                except (KeyError, BadArguments) as error:
+                    self._refuse(post, error)
+                else:
+                    await self._handle(post, handler, values, unit)
                 box.commit()
                 if time.monotonic() >= end_s:
                     break
@@ -112,6 +113,23 @@ class PostHandling:
         finally:
             unit.is_over = True
 
+    async def _handle(self, post: Post, handler: Handler, values: tuple[Any, ...], unit: Unit) -> None:
+        from asyncio import CancelledError
+
+        try:
+            result = handler.function(self._agent, *values)
+            if handler.is_async:
+                await result
+            if unit.is_used:
+                unit.settle()
+            self._box.done(unit.transaction)
+            unit.renew()
+        except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - let it crash, with a record of it
+            self._failed(post, unit, error)
+        except BaseException:
+            self._box.leave_open()
+            raise
+
     def _enter(self, unit: Unit) -> None:
         unit.transaction = Transaction(self._box.batch)
         unit.keep = self._box.commit
@@ -119,45 +137,36 @@ class PostHandling:
     def _leave(self, unit: Unit) -> None:
         unit.transaction = Transaction()
         unit.keep = unit.keep_alone
-
-    def _prepare(self, entry: Entry) -> tuple[Handler, tuple[Any, ...]] | None:
-        """The handler and its arguments; None: there is none, or they do not fit."""
-        post = entry.post
-        handler = self._handlers.get(post.handler)
-        if handler is None:
-            text = unknown_handler(post.handler, type(self._agent).__name__, self._handlers)
-            self._box.bury(entry, Cause.BAD_REQUEST, text)
-            return None
-        try:
-            return handler, handler.arguments(post.args, post.kwargs)
-        except BadArguments as error:
-            self._box.bury(entry, Cause.BAD_REQUEST, error.text)
-            return None
-
-    def _finish(self, entry: Entry, unit: Unit) -> None:
-        if unit.is_used:
-            unit.settle()
-        self._box.done(entry, unit.transaction)
         unit.renew()
 
-    def _failed(self, entry: Entry, unit: Unit, error: BaseException) -> None:
+    def _refuse(self, post: Post, error: KeyError | BadArguments) -> None:
+        """Put away what no handler is there for, or whose arguments do not fit it."""
+        if isinstance(error, BadArguments):
+            self._box.bury(post, Cause.BAD_REQUEST, error.text)
+        elif post.handler not in self._handlers:
+            text = unknown_handler(post.handler, type(self._agent).__name__, self._handlers)
+            self._box.bury(post, Cause.BAD_REQUEST, text)
+        else:
+            raise error
+
+    def _failed(self, post: Post, unit: Unit, error: BaseException) -> None:
         """Put it on record. What belongs to the sender ends here; anything else ends the agent."""
         unit.roll_back()
         if isinstance(error, (StoreError, Overtaken)):
             raise error
         if isinstance(error, self._replies):
-            self._box.bury(entry, Cause.REFUSED, "".join(traceback.format_exception_only(error)).strip())
+            self._box.bury(post, Cause.REFUSED, "".join(traceback.format_exception_only(error)).strip())
             return
         if isinstance(error, Backpressure) and error.where in (BOX_IS_FULL, TOO_MANY_PUT_OFF):
             raise NotNow(str(error))  # it would have to be posted on, and takes its turn again
         with suppress(StoreError):  # the next incarnation does it, before it handles any
             if isinstance(error, SystemExit):
-                self._box.fail(entry, "exit", f"sys.exit({error.code!r})")
+                self._box.fail(post, "exit", f"sys.exit({error.code!r})")
             else:
-                self._box.fail(entry, "exception", "".join(traceback.format_exception(error)))
+                self._box.fail(post, "exception", "".join(traceback.format_exception(error)))
         if not isinstance(error, SystemExit):
             raise error
-        self._exits(error)
+        self._life.exits(error)
 
     def _undone(self, unit: Unit, error: StoreError | Overtaken | NotNow) -> None:
         self._box.give_up(None if isinstance(error, Overtaken) else error)

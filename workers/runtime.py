@@ -173,9 +173,7 @@ class Runtime:
         self.agent = agent.__new__(agent)
         self.agent._host = self
         self.news = News(self.agent, self.signals, self.complaints)
-        self.handling = PostHandling(
-            self.agent, self.handlers, self.posts, self.owner, self.exits, lambda: self.ending is not None
-        )
+        self.handling = PostHandling(self.agent, self.handlers, self.posts, self.owner, self)
 
     # the life of an agent
 

@@ -24,6 +24,9 @@ V = TypeVar("V")
 
 _NUMBERS = (int, float)
 
+_MANY, _SHORT = 256, 64
+"""Rows that a state remembers of keys that are short texts: most of them are used again."""
+
 
 class State(MutableMapping[Key, V], Generic[V]):
     """
@@ -44,7 +47,7 @@ class State(MutableMapping[Key, V], Generic[V]):
         TypeError: values of that type cannot be stored.
     """
 
-    __slots__ = ("_above", "_limit", "_loans", "_read", "_rows", "_values")
+    __slots__ = ("_above", "_limit", "_loans", "_named", "_read", "_rows", "_values")
 
     def __init__(
         self, rows: Rows, of: Any = Any, *, limit: int = statekeys.STORE_KEY_BYTES, loans: Loans | None = None
@@ -55,11 +58,12 @@ class State(MutableMapping[Key, V], Generic[V]):
         self._limit = limit
         self._loans = Loans() if loans is None else loans
         self._above = b""
+        self._named: dict[str, bytes] = {}
 
     # -- one key -----------------------------------------------------------------------------------
 
     def __getitem__(self, key: Key) -> V:
-        row = self._above + statekeys.encode(key, self._limit)
+        row = (self._named.get(key) if type(key) is str else None) or self.row_of(key)
         if self._loans.held and (loan := self._loan(row)) is not None:
             value: V = loan.value
             return value
@@ -69,7 +73,7 @@ class State(MutableMapping[Key, V], Generic[V]):
         return self._handed_out(row, stored)
 
     def __setitem__(self, key: Key, value: V) -> None:
-        row = self._above + statekeys.encode(key, self._limit)
+        row = (self._named.get(key) if type(key) is str else None) or self.row_of(key)
         encoded = self._values.write(value, row)
         self._rows.put(row, encoded)
         loans = self._loans
@@ -94,14 +98,19 @@ class State(MutableMapping[Key, V], Generic[V]):
         Raises:
             BadState: there is something else, or the sum is too large.
         """
-        row = self._above + statekeys.encode(key, self._limit)
-        stored = self._rows.get(row)
-        old: Any = 0 if stored is None else self._values.read(stored, row)
+        row = (self._named.get(key) if type(key) is str else None) or self.row_of(key)
+        rows, values = self._rows, self._values
+        old: Any = 0
+        if (stored := rows.get(row)) is not None:
+            try:
+                old = self._read(stored)
+            except UNREADABLE:
+                old = values.read(stored, row)  # once more, for the error
         if type(old) not in _NUMBERS or type(n) not in _NUMBERS:
             wrong = type(n) if type(old) in _NUMBERS else type(old)
             raise BadState(statekeys.decode(row), f"a {wrong.__name__} is no number that can be added")
         new: Any = old + n
-        self._rows.put(row, self._values.write(new, row))
+        rows.put(row, values.write(new, row))
         self._loans.drop(row)
         return new  # type: ignore[no-any-return]  # two numbers were added
 
@@ -213,7 +222,12 @@ class State(MutableMapping[Key, V], Generic[V]):
 
     def row_of(self, key: object) -> bytes:
         """The encoded key behind the names of this namespace. Raises: BadState."""
-        return self._above + statekeys.encode(key, self._limit)  # type: ignore[arg-type]  # anything may be asked for
+        row = self._above + statekeys.encode(key, self._limit)  # type: ignore[arg-type]  # anything may be asked for
+        if type(key) is str and len(key) <= _SHORT:
+            if len(self._named) >= _MANY:
+                self._named.clear()
+            self._named[key] = row
+        return row
 
     def keys_in(self, span: Span) -> Iterator[Key]:
         """The keys in a part of this state."""

@@ -36,8 +36,17 @@ class Rows:
 
     def get(self, key: bytes) -> bytes | None:
         """A row, as it would be after the commit."""
-        unit = self._unit
-        return unit.transaction.get(self._prefix + key, unit.posting.row, self._shared)
+        unit, row = self._unit, self._prefix + key
+        layer: Transaction | None = unit.transaction
+        while layer is not None:
+            puts = layer.puts
+            if row in puts:
+                return puts[row]
+            layer = layer.parent
+        found = unit.posting.row(row)
+        if self._shared:  # others may change it, which the commit will look for
+            unit.transaction.seen.setdefault(row, found)
+        return found
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Change a row, or remove it."""
@@ -89,7 +98,7 @@ class Unit:
     """
 
     __slots__ = (
-        "_group_state", "_lent", "_outer", "_state", "is_over", "is_used", "keep", "owner", "posting", "transaction"
+        "_group_state", "_lent", "_outer", "is_over", "is_used", "keep", "mapping", "owner", "posting", "transaction"
     )  # fmt: skip
 
     def __init__(self, owner: Owner) -> None:
@@ -98,7 +107,9 @@ class Unit:
         self.posting = owner.posting
         self.transaction = Transaction()
         self.is_used = owner.whole is not None
-        self._state: State[Any] | None = None
+        self.mapping: State[Any] | None = None
+        """The state of the agent, once it was asked for, if that is a mapping; `is_used` is to be set with each use."""
+
         self._lent = Loans()
         self._group_state: State[Any] | None = None
         self._outer: list[Transaction] = []
@@ -117,9 +128,9 @@ class Unit:
     def state(self) -> State[Any]:
         """The state of the agent."""
         self.is_used = True
-        if self._state is None:
-            self._state = State(self.rows, self.owner.of, limit=limit_of(self.owner.name), loans=self._lent)
-        return self._state
+        if self.mapping is None:
+            self.mapping = State(self.rows, self.owner.of, limit=limit_of(self.owner.name), loans=self._lent)
+        return self.mapping
 
     @property
     def group_state(self) -> State[Any]:
@@ -143,14 +154,18 @@ class Unit:
         self.keep(self.transaction)
         self.begin()
 
-    def settle(self) -> None:
-        """Put what was changed in place into the transaction."""
-        if self._state is not None and (self._lent.held or self._lent.replaced):
-            self._state.settle()
+    def settle(self) -> bool:
+        """Put what was changed in place into the transaction; whether there is anything to `renew` behind it."""
+        lent, owner, is_lent = self._lent, self.owner, False
+        if self.mapping is not None and (lent.held or lent.replaced):
+            self.mapping.settle()
+            is_lent = True
         if self._group_state is not None:
             self._group_state.settle()
-        if self.owner.whole is not None and not self.owner.is_stale:
-            self.owner.whole.settle()
+            is_lent = True
+        if owner.whole is not None and not owner.is_stale:
+            owner.whole.settle()
+        return is_lent
 
     def roll_back(self) -> None:
         """Forget what was changed."""
@@ -213,7 +228,7 @@ class Unit:
 
     def forget_loans(self) -> None:
         """What was handed out is read anew."""
-        for state in (self._state, self._group_state):
+        for state in (self.mapping, self._group_state):
             if state is not None:
                 state.forget()
         if self.owner.whole is not None:

@@ -107,7 +107,8 @@ class MockAgent:
             owner.whole = Whole(declared.whole, self.unit.rows)
             owner.whole.load()
         handlers = handlers_of(kind)
-        self._handling = PostHandling(self.agent, handlers, self.box, owner, self._exits, lambda: False)
+        self._handling = PostHandling(self.agent, handlers, self.box, owner, self)
+        self.ending = None
         self.exit: SystemExit | None = None
 
     def begin(self) -> None:
@@ -129,7 +130,7 @@ class MockAgent:
         finally:
             UNIT.reset(token)
 
-    def _exits(self, error: SystemExit) -> None:
+    def exits(self, error: SystemExit) -> None:
         self.exit = error
 
     def close(self) -> None:
