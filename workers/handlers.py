@@ -69,8 +69,9 @@ class Handler:
                 return astuple(self._named(kwargs))
             if self._signature.is_plain and kwargs == EMPTY_MAP:
                 if self._positional is None:  # most handlers are always called in one of the two ways
-                    self._positional = msgspec.msgpack.Decoder(self._signature.struct(array=True)).decode
-                return astuple(self._positional(args))
+                    self._positional = self._signature.reader()
+                values: tuple[Any, ...] = self._positional(args)
+                return values
         except UNREADABLE as error:
             raise self._signature.fault(error, by_position=by_position) from None
         return self._bound(args, kwargs)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import astuple
 
 from regrow.workers.mismatch import BadArguments, mismatch
 
@@ -58,6 +59,14 @@ class Signature:
 
     def _variable(self, kind: Any) -> str:
         return next((each.name for each in self.parameters if each.kind is kind), "")
+
+    def reader(self) -> Function:
+        """What makes of an encoded array the values by position; raises what msgspec does."""
+        if any(each.default is not Parameter.empty for each in self.parameters):
+            decode = msgspec.msgpack.Decoder(self.struct(array=True)).decode
+            return lambda args: astuple(decode(args))
+        every: Any = tuple
+        return msgspec.msgpack.Decoder(every[tuple(self.hints)]).decode
 
     def struct(self, *, array: bool = False) -> type[Struct]:
         """A type with one field for each parameter; one that comes as an array takes them by position."""
