@@ -48,18 +48,12 @@ def due_at(to: str, delay: float | None, at: datetime | None, moment_now: Now) -
     return due if due.at > moment_now.wall else None
 
 
-class TimedPost(Timing):
+class TimedPost(Timing, eq=False):
     """A post that is put into its box when it is due; `expires` in seconds from then on."""
 
-    __slots__ = ("due", "expires", "now")
-
-    def __init__(
-        self, to: str, post: bytes, id: str, once: bool, due: Due, expires: float | None, moment_now: Now
-    ) -> None:
-        super().__init__(to, post, id, once, due.wall(moment_now.offset) / SECOND)
-        self.due = due
-        self.expires = expires
-        self.now = moment_now
+    due: Due
+    expires: float | None
+    now: Now
 
     def apply(self, txn: Txn, store: Store) -> None:
         if self.once and not Box(store.messages, self.to).is_new(txn, self.id, self.at):
@@ -93,35 +87,27 @@ def timed_post(
         return None
     behind = None if expires is None else seconds(to, expires, "expires")
     post = written(to, handler, args, kwargs, sender, id, moment_now.wall / SECOND, 0.0)
-    return TimedPost(to, post, id, once, due, behind, moment_now)
+    return TimedPost(to, post, id, once, due.wall(moment_now.offset) / SECOND, due, behind, moment_now)
 
 
-class Scheduling(Timing):
+class Scheduling(Timing, eq=False):
     """A schedule of `to` for itself, unless it is the one that there is."""
 
-    __slots__ = ("due", "now", "schedule")
-
-    def __init__(self, owner: str, id: str, schedule: Schedule, due: Due | None, moment_now: Now) -> None:
-        super().__init__(owner, b"", id, True, 0.0)
-        self.schedule = schedule
-        self.due = due
-        self.now = moment_now
+    schedule: Schedule
+    due: Due | None
+    now: Now
 
     def apply(self, txn: Txn, store: Store) -> None:
         if scheduled.put(txn, store.messages, self.to, self.id, self.schedule, self.due, self.now):
             store.ring(KEEPER_BELL)
 
 
-class Cancelling(Timing):
+class Cancelling(Timing, eq=False):
     """The end of a timer of `to`. `was_there` is what was said of it, after a look into the store if `looked`."""
 
-    __slots__ = ("looked", "of_schedule", "was_there")
-
-    def __init__(self, to: str, id: str, *, of_schedule: bool, was_there: bool, looked: bool) -> None:
-        super().__init__(to, b"", id, False, 0.0)
-        self.of_schedule = of_schedule
-        self.was_there = was_there
-        self.looked = looked
+    of_schedule: bool
+    was_there: bool
+    looked: bool
 
     def apply(self, txn: Txn, store: Store) -> None:
         cancel = scheduled.cancel if self.of_schedule else cancel_post
@@ -155,7 +141,7 @@ def scheduling(
         raise
     except UNSENDABLE as error:
         raise bad_arguments(owner, handler, args, kwargs, error) from None
-    return Scheduling(owner, own, schedule, due, moment_now)
+    return Scheduling(owner, b"", own, True, 0.0, schedule, due, moment_now)
 
 
 def cancelling_post(transaction: Transaction, store: Store, names: list[str], id: str) -> Cancelling:
@@ -176,11 +162,11 @@ def cancelling(transaction: Transaction, store: Store, to: str, id: str, *, of_s
             if out.to == to and out.id == id:
                 is_end = isinstance(out, Cancelling) and out.of_schedule is of_schedule
                 if is_end or isinstance(out, kind):
-                    return Cancelling(to, id, of_schedule=of_schedule, was_there=not is_end, looked=False)
+                    return Cancelling(to, b"", id, False, 0.0, of_schedule, not is_end, looked=False)
         layer = layer.parent
     look = scheduled.is_there if of_schedule else is_put_off
     was_there = store.read(lambda txn: look(txn, store.messages, to, id))
-    return Cancelling(to, id, of_schedule=of_schedule, was_there=was_there, looked=True)
+    return Cancelling(to, b"", id, False, 0.0, of_schedule, was_there, looked=True)
 
 
 def cancel_post(txn: Txn, db: Any, to: str, id: str) -> bool:

@@ -14,6 +14,8 @@ from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
+from msgspec import Struct
+
 from regrow.ipc.errors import BadRequest
 from regrow.ipc.posts import Box
 from regrow.ipc.store import Store, Txn
@@ -35,23 +37,18 @@ class Overtaken(Exception):
     """Somebody else has changed what this transaction has read and shares with others; nothing was changed."""
 
 
-class Outgoing:
+class Outgoing(Struct, eq=False, gc=False):
     """A post on its way into the box of `to`; with an `id` that counts if `once`."""
 
-    __slots__ = ("at", "id", "once", "post", "to")
-
-    def __init__(self, to: str, post: bytes, id: str, once: bool, at: float) -> None:
-        self.to = to
-        self.post = post
-        self.id = id
-        self.once = once
-        self.at = at
+    to: str
+    post: bytes
+    id: str
+    once: bool
+    at: float
 
 
-class Timing(Outgoing):
+class Timing(Outgoing, eq=False):
     """What is done with a timer of `to`, in the order of the posts."""
-
-    __slots__ = ()
 
     def apply(self, txn: Txn, store: Store) -> None:
         """Do it, inside an open transaction of the store. Raises Overtaken."""

@@ -222,7 +222,8 @@ def test_cancel_within_a_transaction(world: World) -> None:
 def test_a_cancelled_post_comes_again(world: World) -> None:
     """Cancel and post with the same id, in one transaction: the later one counts."""
     world.delay("a", HOUR)
-    again = TimedPost("agent", msgspec.msgpack.encode(("tick", [], {})), "a", True, Due(BEGIN + 5), None, world.now)
+    post = msgspec.msgpack.encode(("tick", [], {}))
+    again = TimedPost("agent", post, "a", True, 0.0, Due(BEGIN + 5), None, world.now)
     world.do(cancelling(Transaction(), world.store, "agent", "a", of_schedule=False), again)
     assert world.next_due() == 5
 

@@ -149,7 +149,8 @@ def test_cron_and_a_clock_that_is_set(world: World) -> None:
 def test_a_zone_that_is_gone(world: World) -> None:
     """The schedule waits an hour, which is said."""
     made, due = scheduled.begun("0 * * * *", "tick", (), {}, "once", "Europe/Berlin", world.now)
-    world.do(Scheduling("agent", "s", msgspec.structs.replace(made, zone="Europe/Atlantis"), due, world.now))
+    elsewhere = msgspec.structs.replace(made, zone="Europe/Atlantis")
+    world.do(Scheduling("agent", b"", "s", True, 0.0, elsewhere, due, world.now))
     world.pass_time(HOUR)
     assert world.fire() == 0
     assert "waits an hour" in world.complaints[0]

@@ -86,7 +86,7 @@ class World:
 
     def post(self, id: str, due: Due, *, once: bool = True, expires: float | None = None) -> None:
         post = msgspec.msgpack.encode(("tick", (), {}, "", id, self.now.wall / SECOND, 0.0))
-        self.do(TimedPost("agent", post, id, once, due, expires, self.now))
+        self.do(TimedPost("agent", post, id, once, due.wall(self.now.offset) / SECOND, due, expires, self.now))
 
     def delay(self, id: str, by: int, *, once: bool = True) -> None:
         self.post(id, Due(self.now.elapsed + by, by_elapsed=True), once=once)
@@ -94,7 +94,7 @@ class World:
     def schedule(self, when: str | datetime, id: str = "s", *, missed: str = "once", **kwargs: Any) -> None:
         zone = None if isinstance(when, datetime) or when.startswith("every") else "UTC"
         made, due = scheduled.begun(when, "tick", (), kwargs, missed, zone, self.now)
-        self.do(Scheduling("agent", id, made, due, self.now))
+        self.do(Scheduling("agent", b"", id, True, 0.0, made, due, self.now))
 
     def do(self, *parts: Any) -> None:
         transaction = Transaction()
