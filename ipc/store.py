@@ -38,7 +38,9 @@ T = TypeVar("T")
 Txn: TypeAlias = Any
 """An open `lmdb.Transaction`."""
 
-_BEFORE, _INSIDE, _AFTER = Point.BEFORE_COMMIT, Point.INSIDE_COMMIT, Point.AFTER_COMMIT
+_BEFORE_COMMIT = Point.BEFORE_COMMIT
+_INSIDE_COMMIT = Point.INSIDE_COMMIT
+_AFTER_COMMIT = Point.AFTER_COMMIT
 
 TRIES = 4
 """More than can go wrong with one read: closed, replaced, grown."""
@@ -172,7 +174,7 @@ class Store(OpenStore):
         raise AssertionError("it was looked at")
 
     def _write_once(self, change: Callable[[Txn], T]) -> T:
-        hit(_BEFORE)
+        hit(_BEFORE_COMMIT)
         signs = self._signs
         txn = self.env.begin(write=True)
         try:
@@ -182,12 +184,12 @@ class Store(OpenStore):
             if not signs[0] and self.run_dir:
                 signs[0] = 1
                 self.ring(KEEPER_BELL)
-            hit(_INSIDE)
+            hit(_INSIDE_COMMIT)
             txn.commit()
         except BaseException:
             txn.abort()
             raise
-        hit(_AFTER)
+        hit(_AFTER_COMMIT)
         return result
 
 

@@ -40,7 +40,8 @@ READ, READ_BYTES = 1024, 4 * 1024 * 1024
 BATCH_ROWS = 2_000
 """Changes of state that are committed together at most, unless a single post makes more."""
 
-_BEGUN, _HANDLED = Point.POST_BEGUN, Point.POST_HANDLED
+_POST_BEGUN = Point.POST_BEGUN
+_POST_HANDLED = Point.POST_HANDLED
 
 AGAIN_S = 1.0
 """When the store was full or broken, how long until the next try."""
@@ -150,12 +151,12 @@ class PostBox:
                 self.bury(post, Cause.EXPIRED)
                 continue
             self._attempts.begin(key)
-            hit(_BEGUN)
+            hit(_POST_BEGUN)
             return post
 
     def done(self, work: Transaction) -> None:
         """The handler of the post in hand has returned: what it has changed is part of the batch."""
-        hit(_HANDLED)
+        hit(_POST_HANDLED)
         self.batch.absorb(work)
         self._done.append(self._key)
 
@@ -305,6 +306,7 @@ class PostBox:
             ordinal, post, failure = found
             self._key = Box(self._posting.store.messages, self.name).key(ordinal)
             self._note(post, failure)
+            self._key = b""  # the commit looks whether there is anything in the box, and not only behind that post
             self.commit()
             self._fetched.clear()
             attempts.ended(time.monotonic())

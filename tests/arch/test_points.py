@@ -24,10 +24,12 @@ def named_in(folders: list[Path], form: str) -> set[str]:
 @pytest.mark.parametrize("point", Point)
 def test_passed_and_killed_at(point: Point) -> None:
     """What is in the list only would be a promise that nobody keeps."""
-    assert point.name in named_in(ROOMS, r"\bhit\(Point\.(\w+)\)")
+    assert point.name in named_in(ROOMS, r"\bhit\((?:Point\.|_)(\w+)\)")
     assert point.name in named_in([TESTS], r"\bPoint\.(\w+)")
 
 
 def test_there_are_no_others() -> None:
     """Every place that is passed is in the list."""
-    assert named_in(ROOMS, r"\bhit\(([^)]*)\)") <= {"point: Point", *(f"Point.{point.name}" for point in Point)}
+    allowed = {f"{prefix}{point.name}" for point in Point for prefix in ("Point.", "_")}
+    assert named_in(ROOMS, r"\bhit\(([^)]*)\)") <= {"point: Point", *allowed}
+    assert named_in(ROOMS, r"\b_([A-Z_]+) = Point\.\w+") == named_in(ROOMS, r"\b_[A-Z_]+ = Point\.(\w+)")

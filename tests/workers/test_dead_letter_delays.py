@@ -202,6 +202,23 @@ def test_full_store_while_the_last_end_is_counted(kept: House, monkeypatch: pyte
     agent.close()
 
 
+def test_the_only_post_is_taken_up_again(kept: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody rings for it: it is in the box already when its agent comes back."""
+    monkeypatch.setattr(explain, "last_exit", lambda *_: {"reason": "signal", "signal": 9})
+    stay = Stay(str(kept.run_dir), Clock(), Poisoned)
+    send(stay, -1)
+    with monkeypatch.context() as patch:
+        patch.setattr(box.PostBox, "fail", _killed)
+        with pytest.raises(RuntimeError):
+            stay.agent.work()
+    stay.agent.close()
+    agent = MockAgent(str(kept.run_dir), Poisoned, "agent", 2)
+    agent.begin()
+    assert [len(post.failures) for post in waiting(kept, "agent")] == [1]
+    assert agent.box.is_due
+    agent.close()
+
+
 def _killed(self: box.PostBox, *_: object) -> None:
     """In place of `fail`: the process is gone before it can say anything, and so is `close`."""
     self.leave_open()
