@@ -44,7 +44,7 @@ from regrow.daemon.streams import Streams
 from regrow.daemon.tell import complain
 from regrow.daemon.tree import Tree
 from regrow.daemon.verbs import Verbs
-from regrow.workers.system.log_protocol import root_end
+from regrow.workers.system.log_protocol import RootEnd
 
 
 class Root:
@@ -70,7 +70,7 @@ class Root:
         books = Books(self)
         self.books = books
         self.streams = Streams(
-            self.loop, root_end(on.streams_fd), plan.daemon.log_dir, books.printed, books.matched, books.logger_note
+            self.loop, RootEnd(on.streams_fd), plan.daemon.log_dir, books.printed, books.matched, books.logger_note
         )
         self.outputs = Arrivals(self.loop, socket.socket(fileno=on.arriving_fd), self.streams.take)
         self.runtime = Runtime(

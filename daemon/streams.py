@@ -22,13 +22,13 @@ from regrow.workers.system.log_protocol import (
     FaultCleared,
     FromLogger,
     Hello,
-    LogChannel,
     LogProtocolError,
     Lost,
     Matched,
     Open,
     Opened,
     Reopen,
+    RootEnd,
 )
 
 BATCH = 64
@@ -70,7 +70,7 @@ class Streams:
     def __init__(
         self,
         loop: Loop,
-        channel: LogChannel[FromLogger],
+        channel: RootEnd,
         log_dir: str,
         printed: Callable[[str, int, str], None],
         matched: Callable[[str, str, int], None],
@@ -203,8 +203,8 @@ class Streams:
                 except LogProtocolError as error:
                     self._note("fault", "", str(error))
                     continue
-                if received is not None:
-                    self._received(received[0])
+                for message in received or ():
+                    self._received(message)
 
     def _received(self, message: FromLogger) -> None:
         if isinstance(message, Hello):

@@ -10,6 +10,7 @@ Source: sd_notify(3), unix(7).
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterator, Mapping
@@ -37,17 +38,22 @@ class NotifySocket:
 
     def __init__(self, name: str, fd: int = -1) -> None:
         self.address = f"@{name}"
+        self._poller = select.poll()
         if fd >= 0:
             self._socket = socket.socket(fileno=fd)
             self.fd = fd
+            self._poller.register(fd, select.POLLIN)
             return
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._socket.bind("\0" + name)
         self.fd = self._socket.fileno()
+        self._poller.register(self.fd, select.POLLIN)
 
     def receive(self) -> Iterator[Notice]:
         """What has arrived, at most `BATCH` datagrams; garbage is dropped, descriptors sent along are closed."""
+        if not self._poller.poll(0):
+            return  # as at most deaths; finding that out by receiving takes four times as long
         for _ in range(BATCH):
             try:
                 data, ancillary, flags, _ = self._socket.recvmsg(

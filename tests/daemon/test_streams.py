@@ -7,13 +7,14 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from regrow.config.spec import LogRotation
 from regrow.daemon import pipes
 from regrow.daemon.loop import Loop
 from regrow.daemon.streams import Streams
-from regrow.workers.system.log_protocol import Closed, FromLogger, Hello, Open, ToLogger, logger_end, root_end
+from regrow.workers.system.log_protocol import Closed, FromLogger, Hello, LoggerEnd, Lost, Open, RootEnd, ToLogger
 
 
 def _ignore(*what: object) -> None:
@@ -26,8 +27,8 @@ class Logger:
     def __init__(self, log_dir: Path) -> None:
         self.loop = Loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.end = logger_end(theirs.detach())
-        self.channel = root_end(ours.detach())
+        self.end = LoggerEnd(theirs.detach())
+        self.channel = RootEnd(ours.detach())
         self.root = Streams(self.loop, self.channel, str(log_dir), _ignore, _ignore, _ignore)
 
     def take(self, child: str, incarnation: int, file: str = "") -> None:
@@ -38,7 +39,17 @@ class Logger:
 
     def say(self, message: FromLogger) -> None:
         """The logger says this, and the root hears it."""
-        self.end.send(message)
+        self.end.send([message])
+        self.hear()
+
+    def say_alone(self, message: FromLogger) -> None:
+        """The same, from a logger of before messages travelled together."""
+        with socket.socket(fileno=os.dup(self.end.fileno())) as bare:
+            bare.send(msgspec.msgpack.encode(message))
+        self.hear()
+
+    def hear(self) -> None:
+        """The root takes what there is."""
         self.loop.call_later(0.0, self.loop.stop)
         self.loop.run()
 
@@ -111,3 +122,23 @@ def test_what_goes_through_an_exec_is_known_to_be_shared(logger: Logger) -> None
     logger.say(Closed(2, ""))
     logger.say(Hello())
     assert logger.opened() == {"web 1": False}
+
+
+def test_a_logger_that_outlives_the_exec_of_its_root(logger: Logger) -> None:
+    """It keeps its old code, and sends each message alone."""
+    logger.take("web", 1)
+    logger.opened()
+    logger.say_alone(Closed(1, ""))
+    logger.say_alone(Hello())
+    assert logger.opened() == {}
+
+
+def test_what_travels_together(logger: Logger) -> None:
+    """All that fits into one packet, and the rest in the next ones, in order."""
+    said: list[FromLogger] = [Closed(number, "x" * 4096) for number in range(20)]
+    sent = [logger.end.send(said), logger.end.send(said[7:]), logger.end.send(said[14:])]
+    assert sent == [7, 7, 6]
+    heard = [logger.channel.receive() for _ in sent]
+    assert [message for packet in heard for message in packet or ()] == said
+    assert logger.end.send([Lost(1, 5, "y" * 60_000), Hello()]) == 1, "one that is large travels alone"
+    assert logger.channel.receive() == (Lost(1, 5, "y" * 60_000),)

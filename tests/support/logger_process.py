@@ -18,7 +18,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from regrow.workers.system.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
-from regrow.workers.system.log_protocol import Closed, FromLogger, Hello, Open, Opened, Reopen, root_end
+from regrow.workers.system.log_protocol import Closed, FromLogger, Hello, Open, Opened, Reopen, RootEnd
 from regrow.workers.system.logger import run
 
 FAIL_AFTER_S = 20.0
@@ -72,7 +72,7 @@ class LoggerProcess:
 
     def __init__(self, preparation: Callable[[], None] = lambda: None) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.channel = root_end(ours.detach())
+        self.channel = RootEnd(ours.detach())
         self.their_fd = theirs.detach()
         self._preparation = preparation
         self.streams: dict[int, tuple[Open, int]] = {}
@@ -187,7 +187,8 @@ class LoggerProcess:
         """Receive what is there, as root would."""
         with contextlib.suppress(BlockingIOError):
             while received := self.channel.receive():
-                self._note(received[0])
+                for message in received:
+                    self._note(message)
 
     def _note(self, message: FromLogger) -> None:
         self.received.append(message)

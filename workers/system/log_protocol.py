@@ -1,8 +1,9 @@
 """
-What root and the logger say to each other: small msgpack messages, one per SOCK_SEQPACKET packet.
+What root and the logger say to each other: small msgpack messages over SOCK_SEQPACKET. Root sends one in a packet, for
+`Open` carries a descriptor; the logger an array of all that there are.
 
-`Open` is the only message that carries a descriptor. Neither end ever waits here: a full socket raises
-BlockingIOError and the caller keeps the message for when the socket is writable again.
+Neither end ever waits here: a full socket raises BlockingIOError and the caller keeps the message for when the socket
+is writable again.
 
 The conversation: a logger starts with `Hello`, and root answers with an `Open` for every stream that has
 not met its end. `Hello` may come again from the same logger (it missed a descriptor); streams that it
@@ -18,13 +19,17 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any, Generic, TypeAlias, TypeVar
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 PACKET_BYTES = 64 * 1024
-"""More than the largest message: an Open with a path and a pattern of 4 KiB each."""
+"""More than the largest packet: TOGETHER_BYTES, or one message with a path and a pattern of 4 KiB each."""
+
+TOGETHER_BYTES = 32 * 1024
+"""Messages of the logger that travel together have no more than this."""
 
 TAIL_BYTES = 4096
 """The most that `Closed.tail` and `Matched.line` hold, before decoding."""
@@ -118,57 +123,35 @@ class Lost(Struct, frozen=True, tag=True):
 ToLogger: TypeAlias = Open | Reopen
 FromLogger: TypeAlias = Hello | Opened | Matched | Closed | Fault | FaultCleared | Lost
 
-encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
 _decode_to_logger = msgspec.msgpack.Decoder(ToLogger).decode
-_decode_from_logger = msgspec.msgpack.Decoder(FromLogger).decode
-
-Received = TypeVar("Received")
+_decode_from_logger = msgspec.msgpack.Decoder(FromLogger | tuple[FromLogger, ...]).decode
 
 
-def decode_to_logger(packet: bytes) -> ToLogger:
-    """
-    Read a message that root sent.
+class _End:
+    """Owns the descriptor. Never blocks, whether or not that is non-blocking."""
 
-    Raises:
-        LogProtocolError
-    """
-    return _decoded(_decode_to_logger, packet)  # type: ignore[no-any-return]
-
-
-def decode_from_logger(packet: bytes) -> FromLogger:
-    """
-    Read a message that the logger sent.
-
-    Raises:
-        LogProtocolError
-    """
-    return _decoded(_decode_from_logger, packet)  # type: ignore[no-any-return]
-
-
-def _decoded(decode: Any, packet: bytes) -> Any:
-    try:
-        return decode(packet)
-    except msgspec.MsgspecError as error:
-        raise LogProtocolError(f"cannot read a message between root and logger: {error}") from None
-
-
-class LogChannel(Generic[Received]):
-    """
-    One end of the socket pair; owns the descriptor. Made by `root_end` and `logger_end`.
-
-    Never blocks, whether or not the descriptor is non-blocking.
-    """
-
-    def __init__(self, fd: int, decode: Any) -> None:
+    def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
         self._socket.setblocking(False)
-        self._decode = decode
 
     def fileno(self) -> int:
         """Return the descriptor, for epoll; -1 once closed."""
         return self._socket.fileno()
 
-    def send(self, message: ToLogger | FromLogger, fd: int | None = None) -> None:
+    def close(self) -> None:
+        """Close the descriptor; idempotent."""
+        self._socket.close()
+
+
+class RootEnd(_End):
+    """Root's: it sends Open and Reopen and receives what the logger reports."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._packet = memoryview(bytearray(PACKET_BYTES))
+
+    def send(self, message: ToLogger, fd: int | None = None) -> None:
         """
         Send one message, and a duplicate of `fd` with it.
 
@@ -176,13 +159,53 @@ class LogChannel(Generic[Received]):
             BlockingIOError: the socket is full; nothing was sent.
             OSError: the other end is gone (EPIPE, ECONNRESET).
         """
-        packet = encode(message)
+        packet = _encode(message)
         if fd is None:
             self._socket.send(packet, socket.MSG_NOSIGNAL)
         else:
             socket.send_fds(self._socket, [packet], [fd], socket.MSG_NOSIGNAL)
 
-    def receive(self) -> tuple[Received, int | None] | None:
+    def receive(self) -> tuple[FromLogger, ...] | None:
+        """
+        Take the next packet: what it holds, in order, or None at the end.
+
+        Raises:
+            BlockingIOError: nothing there.
+            LogProtocolError: no messages of ours; the packet is gone, the channel is usable.
+        """
+        try:
+            size = self._socket.recv_into(self._packet)
+        except ConnectionResetError:
+            # The other end died with our messages unread. Linux says so once, ahead of what it had sent.
+            size = self._socket.recv_into(self._packet)
+        if not size:
+            return None
+        packet: FromLogger | tuple[FromLogger, ...] = _decoded(_decode_from_logger, self._packet[:size])
+        return packet if isinstance(packet, tuple) else (packet,)  # from a logger of before its root has exec'd
+
+
+class LoggerEnd(_End):
+    """The logger's."""
+
+    def send(self, messages: Iterable[FromLogger]) -> int:
+        """
+        Send the first of these messages in one packet; returns how many that are.
+
+        Raises:
+            BlockingIOError: the socket is full; nothing was sent.
+            OSError: the other end is gone (EPIPE, ECONNRESET).
+        """
+        parts: list[bytes] = []
+        size = 0
+        for part in map(_encode, messages):
+            size += len(part)
+            if parts and size > TOGETHER_BYTES:
+                break
+            parts.append(part)
+        self._socket.send(b"\xdc%b%b" % (len(parts).to_bytes(2, "big"), b"".join(parts)), socket.MSG_NOSIGNAL)
+        return len(parts)
+
+    def receive(self) -> tuple[ToLogger, int | None] | None:
         """
         Take the next message, with the descriptor that came along (now the caller's), or None at the end.
 
@@ -192,13 +215,12 @@ class LogChannel(Generic[Received]):
         """
         try:
             packet, fds = self._take()
-        except ConnectionResetError:
-            # The other end died with our messages unread. Linux says so once, ahead of what it had sent.
+        except ConnectionResetError:  # see RootEnd.receive
             packet, fds = self._take()
         if not packet and not fds:
             return None
         try:
-            return self._decode(packet), fds[0] if fds else None
+            return _decoded(_decode_to_logger, packet), fds[0] if fds else None
         except LogProtocolError:
             for fd in fds:
                 os.close(fd)
@@ -208,16 +230,9 @@ class LogChannel(Generic[Received]):
         packet, fds, _, _ = socket.recv_fds(self._socket, PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
         return packet, fds
 
-    def close(self) -> None:
-        """Close the descriptor; idempotent."""
-        self._socket.close()
 
-
-def root_end(fd: int) -> LogChannel[FromLogger]:
-    """Return root's end: it sends Open and Reopen and receives what the logger reports."""
-    return LogChannel(fd, decode_from_logger)
-
-
-def logger_end(fd: int) -> LogChannel[ToLogger]:
-    """Return the logger's end."""
-    return LogChannel(fd, decode_to_logger)
+def _decoded(decode: Any, packet: Any) -> Any:
+    try:
+        return decode(packet)
+    except msgspec.MsgspecError as error:
+        raise LogProtocolError(f"cannot read a message between root and logger: {error}") from None

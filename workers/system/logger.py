@@ -25,12 +25,12 @@ from regrow.workers.system.faults import Faults, next_retry_s
 from regrow.workers.system.log_protocol import (
     FromLogger,
     Hello,
+    LoggerEnd,
     LogProtocolError,
     Lost,
     Open,
     Opened,
     Reopen,
-    logger_end,
 )
 from regrow.workers.system.logfile import LogFile
 from regrow.workers.system.peek import Peek
@@ -69,7 +69,7 @@ class Logger:
     """All streams and files, and the loop that serves them."""
 
     def __init__(self, channel_fd: int) -> None:
-        self._channel = logger_end(channel_fd)
+        self._channel = LoggerEnd(channel_fd)
         self._epoll = select.epoll()
         self._peek = Peek()
         self._faults = Faults(self._send)
@@ -89,6 +89,7 @@ class Logger:
         for fd in (self._channel.fileno(), self._signals.fileno()):
             self._epoll.register(fd, select.EPOLLIN)
         self._send(Hello())
+        self._send_queued()
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -112,6 +113,8 @@ class Logger:
         if channel_events & ~select.EPOLLOUT:
             self._receive()
         self._timers.run()
+        if self._outbox and not self._awaits_room:
+            self._send_queued()
 
     def _on_signals(self) -> None:
         numbers = self._signals.arrived()
@@ -123,24 +126,22 @@ class Logger:
     # -- messages --------------------------------------------------------------------------------
 
     def _send(self, message: FromLogger) -> None:
+        """At the end of this turn."""
         self._outbox.append(message)
-        if len(self._outbox) == 1:
-            self._send_queued()
 
     def _send_queued(self) -> None:
         """Send what root takes. A stream's bytes are moved only once root can know where they begin."""
         while self._outbox:
-            message = self._outbox[0]
             try:
-                self._channel.send(message)
+                count = self._channel.send(self._outbox)
             except BlockingIOError:
                 self._await_room(True)
                 return
             except OSError:
-                pass  # root is gone; the end of the channel will be read next
-            self._outbox.popleft()
-            if isinstance(message, Opened) and message.stream in self._streams:
-                self._watch(self._streams[message.stream])
+                count = len(self._outbox)  # root is gone; the end of the channel will be read next
+            for message in [self._outbox.popleft() for _ in range(count)]:
+                if isinstance(message, Opened) and message.stream in self._streams:
+                    self._watch(self._streams[message.stream])
         self._await_room(False)
 
     def _await_room(self, wanted: bool) -> None:
