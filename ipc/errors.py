@@ -116,7 +116,7 @@ class NoProcess(MessageError):
     """No living process has the name `to`; nothing was sent (S185)."""
 
     def __init__(self, to: str, why: str = "no process has that name") -> None:
-        super().__init__(f"cannot reach {to}: {why}")
+        super().__init__(f"cannot reach {to or repr(to)}: {why}")
         self.to = to
 
 

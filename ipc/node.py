@@ -18,13 +18,13 @@ from regrow.ipc.awaited import Awaited as Awaited
 from regrow.ipc.awaited import MailboxSpec as MailboxSpec
 from regrow.ipc.awaited import Watcher as Watcher
 from regrow.ipc.delivery import A_REPLY, Awaits, Pending
-from regrow.ipc.errors import Backpressure, BadRequest, CallingSelf, MessageError, NoProcess
+from regrow.ipc.errors import Backpressure, CallingSelf, MessageError, NoProcess
 from regrow.ipc.groups import Address, ByKey
 from regrow.ipc.link import Link
 from regrow.ipc.peers import Peer
 from regrow.ipc.receiver import Receiver
 from regrow.ipc.transport import SEND_HWM, Full, Gone
-from regrow.ipc.unsendable import bad_arguments
+from regrow.ipc.unsendable import bad_arguments, too_large
 
 CHAIN: ContextVar[tuple[str, ...]] = ContextVar("chain", default=())
 """The agents that wait for what runs now: it goes with every call made meanwhile."""
@@ -166,7 +166,7 @@ class Node(Receiver):
         except wire.UNSENDABLE as error:
             raise bad_arguments(to, handler, args, kwargs, error) from None
         if len(frame) > wire.MAX_MESSAGE_BYTES:
-            raise BadRequest(to, f"the message has {len(frame)} bytes, {wire.MAX_MESSAGE_BYTES} are the limit")
+            raise too_large(to, handler, len(frame), wire.MAX_MESSAGE_BYTES)
         return frame
 
     def _hand_over(self, peer: Peer, frame: bytes) -> None:

@@ -19,7 +19,7 @@ from msgspec import Raw, Struct
 from regrow.config.readable import quoted
 from regrow.ipc.errors import Backpressure, BadRequest
 from regrow.ipc.store import Txn
-from regrow.ipc.unsendable import bad_arguments
+from regrow.ipc.unsendable import bad_arguments, too_large
 from regrow.ipc.wire import UNSENDABLE
 
 MAX_WAITING = 1_000_000
@@ -110,7 +110,7 @@ def written(to: str, handler: str, args: Any, kwargs: Any, sender: str, id: str,
     except UNSENDABLE as error:
         raise bad_arguments(to, handler, args, kwargs, error) from None
     if len(post) > _MAX_BYTES:
-        raise BadRequest(to, f"the message has {len(post)} bytes, {_MAX_BYTES} are the limit")
+        raise too_large(to, handler, len(post), _MAX_BYTES)
     return post
 
 

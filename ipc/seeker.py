@@ -58,6 +58,8 @@ class Seeker(Waits):
                 return found
             if isinstance(to, ByKey):  # another one would not have what belongs to the key
                 break
+        if isinstance(to, ByKey) and self.names.get(to.group) is not None:
+            raise NoProcess(str(to), "it is no group, and only groups have keys")
         raise NoProcess(name or str(to))
 
     def _find(self, name: str) -> Peer | None:

@@ -36,6 +36,11 @@ def bad_arguments(
     return BadRequest(to, f"cannot encode the arguments of {handler}: {path}: {why}", path)
 
 
+def too_large(to: str, handler: str, size: int, limit: int) -> BadRequest:
+    """The error of a message that has more bytes than one may have."""
+    return BadRequest(to, f"the message for {quoted(handler, 100)} has {size} bytes, {limit} are the limit")
+
+
 def bad_value(to: str, what: str, value: Any, error: Exception) -> BadRequest:
     """The error of something else that could not be encoded; its `path` is the place in it."""
     path, why = unsendable(value, error)

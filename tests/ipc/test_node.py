@@ -371,6 +371,12 @@ def test_groups(new_box: NewBox, run_dir: Path) -> None:
         assert client.members("pair") == ["pair.0"]
         with pytest.raises(NoProcess):
             client.call(by_key("nobody", 1), "whoami")
+        with pytest.raises(NoProcess, match="cannot reach '': no process has that name"):
+            client.call("", "whoami")
+        with new_box("alone"), pytest.raises(NoProcess, match="by key 1: it is no group, and only groups have keys"):
+            client.call(by_key("alone", 1), "whoami")
+        with pytest.raises(BadRequest, match=r"the message for 'echo' has \d+ bytes, 16777216 are the limit"):
+            client.call("pair.0", "echo", bytes(17 << 20))
 
 
 def test_daemon_started_anew(new_box: NewBox, run_dir: Path) -> None:
