@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from regrow.ipc.wire import EMPTY_ARRAY, EMPTY_MAP, WireError, explain
+from regrow.ipc.wire import EMPTY_ARRAY, EMPTY_MAP, UNREADABLE, WireError, explain
 
 VERSION = 1
 ENDPOINT = "hub.api"
@@ -269,7 +269,7 @@ def decode_to_hub(frame: bytes) -> ToHub:
     """
     try:
         return _to_hub(frame)  # type: ignore[no-any-return]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise WireError(explain(frame, error), _claimed_id(frame)) from None
 
 
@@ -282,7 +282,7 @@ def decode_from_hub(frame: bytes) -> FromHub:
     """
     try:
         return _from_hub(frame)  # type: ignore[no-any-return]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise WireError(explain(frame, error)) from None
 
 

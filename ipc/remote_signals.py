@@ -19,7 +19,7 @@ from regrow.ipc.remote_waits import Asking
 from regrow.ipc.topics import TopicError, check_free_topic, check_pattern, is_event_pattern
 from regrow.ipc.unsendable import bad_value
 from regrow.ipc.verbs import deadline
-from regrow.ipc.wire import UNSENDABLE
+from regrow.ipc.wire import UNREADABLE, UNSENDABLE
 
 HUB = "the hub"
 UNSENT = 10_000
@@ -170,7 +170,7 @@ class RemoteSignals:
                 self.last_seq = message.seq
             try:
                 value = msgspec.msgpack.decode(message.message)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            except UNREADABLE:
                 self.bad += 1
                 self._lost += 1
                 self._credit.handled(size)

@@ -28,7 +28,7 @@ from regrow.ipc.topics import TopicError, check_free_topic, check_pattern, is_ev
 from regrow.ipc.transport import Full, Gone
 from regrow.ipc.unsendable import bad_value
 from regrow.ipc.verbs import deadline
-from regrow.ipc.wire import MAX_MESSAGE_BYTES, UNSENDABLE, WireError
+from regrow.ipc.wire import MAX_MESSAGE_BYTES, UNREADABLE, UNSENDABLE, WireError
 
 if TYPE_CHECKING:
     from regrow.ipc.link import Link
@@ -306,7 +306,7 @@ class Signals:
                     self._answered(message.id, None, BadRequest(HUB, message.text))
                 case _:
                     pass  # a welcome, which `_came_up` has been told of already
-        except (WireError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except (WireError, *UNREADABLE):
             self.bad += 1
 
     def _answered(self, id: int, value: Any, error: MessageError | None) -> None:
@@ -330,7 +330,7 @@ class Signals:
         lost, self._lost = self._lost, 0
         try:
             signal = Signal(message.topic, msgspec.msgpack.decode(message.message), lost)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             self.bad += 1
             self._lost = lost + 1
             self._handled_at_once()

@@ -27,13 +27,14 @@ import msgspec
 
 from regrow.ipc import statekeys
 from regrow.ipc.errors import BadState
+from regrow.ipc.wire import UNREADABLE
 
 _encode = msgspec.msgpack.Encoder().encode
 _FAULT = re.compile(r"JSON is malformed: (?P<what>.*) \(byte (?P<byte>\d+)\)")
 _ESCAPE = re.compile(rb"\\(?:u(?P<code>[0-9a-fA-F]{4})|.)", re.DOTALL)
 _HIGH, _LOW = range(0xD800, 0xDC00), range(0xDC00, 0xE000)
 _decode = msgspec.msgpack.Decoder().decode
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+_UNREADABLE = (*UNREADABLE, ValueError)
 
 
 class BadJson(ValueError):

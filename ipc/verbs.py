@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 
 from regrow.ipc.delivery import A_REPLY, AN_ACCEPTANCE, Pending
 from regrow.ipc.errors import CallTimeout, DeliveryTimeout, MessageError, NoProcess, RemoteError
+from regrow.ipc.wire import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -381,7 +382,7 @@ def decode(to: str, value: Raw, returns: Any) -> Any:
     """
     try:
         return _decode(value) if returns is None else msgspec.msgpack.decode(value, type=returns)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise RemoteError(to, "UnexpectedReply", f"the answer is not what was expected: {error}") from None
 
 

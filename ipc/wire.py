@@ -102,7 +102,9 @@ BACKPRESSURE, BAD_REQUEST, REMOTE_ERROR, SHUTDOWN = "backpressure", "bad_request
 encode = msgspec.msgpack.Encoder().encode
 _request = msgspec.msgpack.Decoder(Request).decode
 _answer = msgspec.msgpack.Decoder(Answer).decode
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises of what it cannot read."""
 
 
 def value_in(reply: bytes, id: int | None) -> memoryview:
@@ -129,7 +131,7 @@ def decode_request(frame: bytes | memoryview) -> Request:
     """
     try:
         return _request(frame)  # type: ignore[no-any-return]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise WireError(explain(frame, error), _claimed_id(frame)) from None
 
 
@@ -142,7 +144,7 @@ def decode_answer(frame: bytes | memoryview) -> Answer:
     """
     try:
         return _answer(frame)  # type: ignore[no-any-return]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise WireError(explain(frame, error)) from None
 
 
@@ -162,6 +164,6 @@ def _claimed_id(frame: bytes | memoryview) -> int | None:
     try:
         kind, id, *_ = msgspec.msgpack.decode(frame, type=list[Raw])
         found = msgspec.msgpack.decode(id)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+    except (*UNREADABLE, ValueError):
         return None
     return found if type(found) is int and bytes(kind) != b"\x10" and 0 <= found <= MAX_ID else None

@@ -18,11 +18,9 @@ from msgspec import Raw
 from msgspec.structs import astuple
 
 from regrow.ipc.unsendable import unsendable
-from regrow.ipc.wire import EMPTY_ARRAY, EMPTY_MAP, REPLY, UNSENDABLE, value_in
+from regrow.ipc.wire import EMPTY_ARRAY, EMPTY_MAP, REPLY, UNREADABLE, UNSENDABLE, value_in
 from regrow.workers.mismatch import BadArguments, BadReply, mismatch
 from regrow.workers.signature import SCALARS, Function, Signature, foreign_type
-
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _UNCHECKED = (Any, object, inspect.Parameter.empty)
 

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, overload
 from regrow.ipc import statekeys
 from regrow.ipc.errors import BadState
 from regrow.ipc.statekeys import Element, Key
-from regrow.workers.handlers import UNREADABLE
+from regrow.ipc.wire import UNREADABLE
 from regrow.workers.state_loans import Loan, Loans, Passing, Rows
 from regrow.workers.state_values import IMMUTABLE, is_mutable, type_name, values_of
 from regrow.workers.state_views import Items, Keys, Span, Values

@@ -21,8 +21,7 @@ import msgspec
 from regrow.ipc.errors import BadState
 from regrow.ipc.statekeys import decode
 from regrow.ipc.unsendable import unsendable
-from regrow.ipc.wire import UNSENDABLE
-from regrow.workers.handlers import UNREADABLE
+from regrow.ipc.wire import UNREADABLE, UNSENDABLE
 from regrow.workers.mismatch import mismatch
 from regrow.workers.signature import foreign_type
 

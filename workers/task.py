@@ -29,7 +29,7 @@ from regrow.config import exits
 from regrow.ipc.process import open_pidfd
 from regrow.ipc.task_wire import Frame, Job, abstract, decode_job, encode_result, framed
 from regrow.ipc.unsendable import unsendable
-from regrow.ipc.wire import EMPTY_MAP, UNSENDABLE
+from regrow.ipc.wire import EMPTY_MAP, UNREADABLE, UNSENDABLE
 from regrow.workers.function import load
 from regrow.workers.handlers import Signature
 
@@ -163,7 +163,7 @@ def _bound(function: Callable[..., Any], job: Job) -> Callable[[], Any]:
     bound = signature.bind(_raws(job.args), _raws_by_name(job.kwargs))
     try:
         values = astuple(msgspec.msgpack.decode(msgspec.msgpack.encode(bound), type=signature.struct()))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise signature.fault(error) from None
     call = signature.spread(function)
     return lambda: call(*values)

@@ -11,8 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from regrow.ipc import statekeys
 from regrow.ipc.errors import BadState
-from regrow.ipc.wire import UNSENDABLE
-from regrow.workers.handlers import UNREADABLE
+from regrow.ipc.wire import UNREADABLE, UNSENDABLE
 from regrow.workers.state_fields import Field, fields_of, version_of
 from regrow.workers.state_loans import Rows
 from regrow.workers.state_type import check_state, declared_state, state_type

@@ -23,10 +23,11 @@ from regrow.ipc.meta_page import BadMeta, Meta
 from regrow.ipc.posts import BOX, EACH, SEEN, SEEN_BY_TIME, WAITING
 from regrow.ipc.store import Store, Txn
 from regrow.ipc.taggedjson import key_to_json
+from regrow.ipc.wire import UNREADABLE
 from regrow.workers.system.keeper_walk import MOST_FAULTS, walk
 
 _TIME_BYTES = 8
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+_UNREADABLE = (*UNREADABLE, ValueError)
 
 
 class Verdict(Struct, frozen=True):
