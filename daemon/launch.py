@@ -24,7 +24,7 @@ from regrow.daemon.linux import identity
 from regrow.daemon.linux.notify import NotifySocket
 from regrow.daemon.tell import complain
 
-PROGRAM = "from regrow.daemon.root import main; main()"
+PROGRAM = "import regrow.daemon.interned; from regrow.daemon.root import main; main()"
 LOG_NAME = "daemon.log"
 MOST_DESCRIPTORS = 1 << 20
 

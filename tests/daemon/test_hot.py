@@ -44,6 +44,13 @@ def test_what_is_listed_is_there() -> None:
     assert len(gone) < STALE * len(listed()), f"{REMEDY}; there are no {sorted(gone)}"
 
 
+def test_names_are_those_of_what_is_listed() -> None:
+    """Each name stands there once, as a word, and those of today's code are among them."""
+    names = hot.NAMES.split()
+    assert len(names) == len(set(names))
+    assert {"processes", "incarnation", "_runtime", "feed"} <= set(names), REMEDY
+
+
 def test_what_is_run_is_listed(tree: Tree, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a supervisor, a function and an agent run until all are ready is in the list, most of it."""
     seen = tree.directory / "seen"
