@@ -195,15 +195,20 @@ class Streams:
             self._loop.watch(self._fd, select.EPOLLIN, self._ready)
             self._flush()
         if events & select.EPOLLIN:
-            for _ in range(64):
+            count = 0
+            while count < BATCH:
                 try:
                     received = self._channel.receive()
                 except BlockingIOError:
                     return
                 except LogProtocolError as error:
                     self._note("fault", "", str(error))
+                    count += 1
                     continue
-                for message in received or ():
+                if received is None:
+                    return
+                count += len(received)
+                for message in received:
                     self._received(message)
 
     def _received(self, message: FromLogger) -> None:

@@ -106,11 +106,7 @@ class Client(WorkflowVerbs, Verbs):
             NoProcess: nothing of that name is known; BadRequest; Backpressure; StoreError: it was not kept.
         """
         out = self._posting.write(to, handler, args, kwargs, id, expires, delay, at)
-        together = self._open.transaction
-        if together is not None:
-            together.post(out)
-        else:
-            self._change(lambda transaction: transaction.post(out))
+        self._change(lambda transaction: transaction.post(out))
         return out.id
 
     def cancel(self, to: str | Address, id: str) -> bool:

@@ -135,6 +135,24 @@ class Transaction:
             part.seen.clear()
             part.counted.clear()
 
+    def get(self, key: bytes, read: Callable[[bytes], bytes | None], shared: bool = False) -> bytes | None:
+        """
+        A row as it would be after the commit.
+
+        Args:
+            read: gives it as it is in the store.
+            shared: others may change it, which the commit will look for.
+        """
+        layer: Transaction | None = self
+        while layer is not None:
+            if key in layer.puts:
+                return layer.puts[key]
+            layer = layer.parent
+        found = read(key)
+        if shared:
+            self.seen.setdefault(key, found)
+        return found
+
     def scan(
         self, store: Store, first: bytes, end: bytes, *, reverse: bool = False, shared: bool = False,
         values: bool = True,
@@ -176,6 +194,16 @@ class Transaction:
         Raises:
             Overtaken.
         """
+        self.check(txn, store)
+        self.carry_out(txn, store, ring)
+
+    def check(self, txn: Txn, store: Store) -> None:
+        """
+        See that what was read is still so; of several that are done together, all are to be checked first.
+
+        Raises:
+            Overtaken.
+        """
         state = store.state
         for key, seen in self.seen.items():
             if txn.get(key, db=state) != seen:
@@ -183,6 +211,10 @@ class Transaction:
         for (first, end), count in self.counted.items():
             if _count(txn, state, first, end, count + 1) != count:
                 raise Overtaken
+
+    def carry_out(self, txn: Txn, store: Store, ring: Ring) -> None:
+        """Do it, once it is checked."""
+        state = store.state
         for key, value in self.puts.items():
             if value is None:
                 txn.delete(key, db=state)

@@ -177,7 +177,6 @@ class Agent(WorkflowVerbs, Verbs):
                 unit = current("state")
             mapping = unit.mapping
             if mapping is not None:
-                unit.is_used = True
                 return mapping
             return unit.state if unit.owner.whole is None else unit.read_whole()
 

@@ -40,27 +40,27 @@ class Begun:
             self._inode = found.st_ino
             if found.st_size < SIZE:
                 os.pwrite(fd, bytes(SIZE), 0)  # a hole would be filled through the map, and kill where there is no room
-            self.page = mmap.mmap(fd, SIZE)
+            self._page = mmap.mmap(fd, SIZE)
         finally:
             os.close(fd)
 
     @property
     def ordinal(self) -> int:
         """That of the post that was begun last; 0: none."""
-        return ordinal_of(self.page[:8])
+        return ordinal_of(self._page[:8])
 
     def mark(self, key: bytes) -> None:
         """The post with this key is begun; b"": none is."""
-        self.page[:8] = key[-8:] or _NONE
+        self._page[:8] = key[-8:] or _NONE
 
     @property
     def ends(self) -> tuple[float, ...]:
         """When posts have ended the agent, the last few times; 0: not at all."""
-        return _ENDS.unpack_from(self.page, len(_NONE))
+        return _ENDS.unpack_from(self._page, len(_NONE))
 
     def add_end(self, now_s: float) -> None:
         """A post has ended the agent; in seconds of a clock that goes on with the next one."""
-        _ENDS.pack_into(self.page, len(_NONE), *self.ends[1:], now_s)
+        _ENDS.pack_into(self._page, len(_NONE), *self.ends[1:], now_s)
 
     def is_gone(self) -> bool:
         """Whether another one is in its place, or none."""
@@ -80,4 +80,4 @@ class Begun:
 
     def close(self) -> None:
         """Unmap it; what it says stays."""
-        self.page.close()
+        self._page.close()

@@ -74,7 +74,8 @@ class PostBox:
         self._attempts = Attempts(posting, node.run_dir, self.name, incarnation)
         self._pace = Pace()
         self._fetched: deque[tuple[bytes, bytes]] = deque()
-        self._key = b""
+        self._key = b""  # of the post in hand
+        self._last = b""  # of the last one that was taken out of those that were fetched
         self._done: list[bytes] = []
         self._buried: list[str] = []
         self._forgotten: dict[int, int] = {}
@@ -134,19 +135,19 @@ class PostBox:
             if self._pace.rests_until_s and (rest_s := self._pace.rest_s(time.monotonic())):
                 self._later(rest_s)
                 return None
+            if not done:
+                self._until_s = 0.0 if self._alone else time.monotonic() + BATCH_S
             key, value = fetched.popleft()
             try:
                 post = decode(value)
             except msgspec.MsgspecError as error:
-                self._key = key
+                self._key = self._last = key
                 self.bury(unreadable(), Cause.BAD_REQUEST, f"it is damaged: {error}: {value[:500]!r}")
                 continue
             if post.failures and (wait_s := self._pace.ripens_s(key, post, time.monotonic(), time.time())):
                 self._later(wait_s)
                 return None
-            self._key = key
-            if not done:
-                self._until_s = 0.0 if self._alone else time.monotonic() + BATCH_S
+            self._key = self._last = key
             if post.expires_at and time.time() > post.expires_at:
                 self.bury(post, Cause.EXPIRED)
                 continue
@@ -184,13 +185,15 @@ class PostBox:
         process.check(self._pid, self.name)
         store = self._posting.store
         box = Box(store.messages, self.name)
+        parts = (self.batch, work) if work else (self.batch,)
 
         def change(txn: Txn) -> list[tuple[bytes, bytes]]:
-            self.batch.apply(txn, store, self._posting.ring)
-            if work:
-                work.apply(txn, store, self._posting.ring)
+            for each in parts:
+                each.check(txn, store)
+            for each in parts:
+                each.carry_out(txn, store, self._posting.ring)
             box.take_all(txn, self._done)
-            return [] if self._fetched else box.behind(txn, self._key, READ, READ_BYTES)
+            return [] if self._fetched else box.behind(txn, self._last, READ, READ_BYTES)
 
         self.is_due = False  # from here on, whoever finds the box empty rings
         self._fetched.extend(store.write(change))
@@ -263,7 +266,7 @@ class PostBox:
         store = self._posting.store
         box = Box(store.messages, self.name)
         self.is_due = False
-        self._key = b""
+        self._last = b""
 
         def look(txn: Txn) -> list[tuple[bytes, bytes]]:
             self._attempts.see_page()
@@ -306,7 +309,6 @@ class PostBox:
             ordinal, post, failure = found
             self._key = Box(self._posting.store.messages, self.name).key(ordinal)
             self._note(post, failure)
-            self._key = b""  # the commit looks whether there is anything in the box, and not only behind that post
             self.commit()
             self._fetched.clear()
             attempts.ended(time.monotonic())

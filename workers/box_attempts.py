@@ -36,7 +36,7 @@ class Attempts:
 
     def begin(self, key: bytes) -> None:
         """The post with this key is in hand. Raises StoreError."""
-        (self._begun or self._page()).page[:8] = key[-8:]
+        (self._begun or self._page()).mark(key)
 
     def decide(self) -> None:
         """None is in hand any more, and whatever was is in the store; unless there is still something to find out."""

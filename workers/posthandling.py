@@ -64,18 +64,18 @@ class PostHandling:
                 keeper.task = post
                 if keeper.is_parked:
                     keeper.unpark()
-                try:
-                    handler = handlers[post.handler]
-                    values = handler.arguments(post.args, post.kwargs)
-                except (KeyError, BadArguments) as error:
-                    self._refuse(post, error)
+                handler = handlers.get(post.handler)
+                if handler is None:
+                    self._nobody(post)
                     continue
                 try:
-                    handler.function(agent, *values)
+                    handler.function(agent, *handler.arguments(post.args, post.kwargs))
                     is_lent = unit.is_used and unit.settle()
                     box.done(unit.transaction)
                     if is_lent:
                         unit.renew()
+                except BadArguments as error:
+                    box.bury(post, Cause.BAD_REQUEST, error.text)
                 except (Exception, SystemExit) as error:  # noqa: BLE001 - let it crash, with a record of it
                     self._failed(post, unit, error)
                 except BaseException:
@@ -98,32 +98,33 @@ class PostHandling:
         end_s = time.monotonic() + BATCH_S
         try:
             while self._life.ending is None and (post := box.next()) is not None:
-                try:
-                    handler = self._handlers[post.handler]
-                    values = handler.arguments(post.args, post.kwargs)
-                except (KeyError, BadArguments) as error:
-                    self._refuse(post, error)
+                handler = self._handlers.get(post.handler)
+                if handler is None:
+                    self._nobody(post)
                 else:
-                    await self._handle(post, handler, values, unit)
+                    await self._handle(post, handler, unit)
                 box.commit()
                 if time.monotonic() >= end_s:
                     break
+            box.commit()  # what was put away behind the last one
         except (StoreError, Overtaken, NotNow) as error:
             self._undone(unit, error)
         finally:
             unit.is_over = True
 
-    async def _handle(self, post: Post, handler: Handler, values: tuple[Any, ...], unit: Unit) -> None:
+    async def _handle(self, post: Post, handler: Handler, unit: Unit) -> None:
         from asyncio import CancelledError
 
         try:
-            result = handler.function(self._agent, *values)
+            result = handler.function(self._agent, *handler.arguments(post.args, post.kwargs))
             if handler.is_async:
                 await result
             if unit.is_used:
                 unit.settle()
             self._box.done(unit.transaction)
             unit.renew()
+        except BadArguments as error:
+            self._box.bury(post, Cause.BAD_REQUEST, error.text)
         except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - let it crash, with a record of it
             self._failed(post, unit, error)
         except BaseException:
@@ -139,15 +140,10 @@ class PostHandling:
         unit.keep = unit.keep_alone
         unit.renew()
 
-    def _refuse(self, post: Post, error: KeyError | BadArguments) -> None:
-        """Put away what no handler is there for, or whose arguments do not fit it."""
-        if isinstance(error, BadArguments):
-            self._box.bury(post, Cause.BAD_REQUEST, error.text)
-        elif post.handler not in self._handlers:
-            text = unknown_handler(post.handler, type(self._agent).__name__, self._handlers)
-            self._box.bury(post, Cause.BAD_REQUEST, text)
-        else:
-            raise error
+    def _nobody(self, post: Post) -> None:
+        """Put away what no handler is there for."""
+        text = unknown_handler(post.handler, type(self._agent).__name__, self._handlers)
+        self._box.bury(post, Cause.BAD_REQUEST, text)
 
     def _failed(self, post: Post, unit: Unit, error: BaseException) -> None:
         """Put it on record. What belongs to the sender ends here; anything else ends the agent."""

@@ -63,7 +63,7 @@ class State(MutableMapping[Key, V], Generic[V]):
     # -- one key -----------------------------------------------------------------------------------
 
     def __getitem__(self, key: Key) -> V:
-        row = (self._named.get(key) if type(key) is str else None) or self.row_of(key)
+        row = self.row_of(key)
         if self._loans.held and (loan := self._loan(row)) is not None:
             value: V = loan.value
             return value
@@ -73,7 +73,7 @@ class State(MutableMapping[Key, V], Generic[V]):
         return self._handed_out(row, stored)
 
     def __setitem__(self, key: Key, value: V) -> None:
-        row = (self._named.get(key) if type(key) is str else None) or self.row_of(key)
+        row = self.row_of(key)
         encoded = self._values.write(value, row)
         self._rows.put(row, encoded)
         loans = self._loans
@@ -98,7 +98,7 @@ class State(MutableMapping[Key, V], Generic[V]):
         Raises:
             BadState: there is something else, or the sum is too large.
         """
-        row = (self._named.get(key) if type(key) is str else None) or self.row_of(key)
+        row = self.row_of(key)
         rows, values = self._rows, self._values
         old: Any = 0
         if (stored := rows.get(row)) is not None:
@@ -221,7 +221,10 @@ class State(MutableMapping[Key, V], Generic[V]):
     # -- for the views -----------------------------------------------------------------------------
 
     def row_of(self, key: object) -> bytes:
-        """The encoded key behind the names of this namespace. Raises: BadState."""
+        """The encoded key behind the names of this namespace, remembered where it is a short text. Raises: BadState."""
+        row = self._named.get(key) if type(key) is str else None
+        if row is not None:
+            return row
         row = self._above + statekeys.encode(key, self._limit)  # type: ignore[arg-type]  # anything may be asked for
         if type(key) is str and len(key) <= _SHORT:
             if len(self._named) >= _MANY:

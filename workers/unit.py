@@ -36,27 +36,22 @@ class Rows:
 
     def get(self, key: bytes) -> bytes | None:
         """A row, as it would be after the commit."""
-        unit, row = self._unit, self._prefix + key
-        layer: Transaction | None = unit.transaction
-        while layer is not None:
-            puts = layer.puts
-            if row in puts:
-                return puts[row]
-            layer = layer.parent
-        found = unit.posting.row(row)
-        if self._shared:  # others may change it, which the commit will look for
-            unit.transaction.seen.setdefault(row, found)
-        return found
+        unit = self._unit
+        unit.is_used = True
+        return unit.transaction.get(self._prefix + key, unit.posting.row, self._shared)
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Change a row, or remove it."""
-        self._unit.transaction.puts[self._prefix + key] = value
+        unit = self._unit
+        unit.is_used = True
+        unit.transaction.puts[self._prefix + key] = value
 
     def scan(
         self, first: bytes, end: bytes | None, *, reverse: bool = False, values: bool = True
     ) -> Iterator[tuple[bytes, bytes]]:
         """Rows with `first` <= key < `end` in order; `values` False: without reading what they hold."""
         unit, prefix = self._unit, self._prefix
+        unit.is_used = True
         last = prefix[:-1] + b"\1" if end is None else prefix + end
         cut = len(prefix)
         rows = unit.transaction.scan(
@@ -108,7 +103,7 @@ class Unit:
         self.transaction = Transaction()
         self.is_used = owner.whole is not None
         self.mapping: State[Any] | None = None
-        """The state of the agent, once it was asked for, if that is a mapping; `is_used` is to be set with each use."""
+        """The state of the agent, once it was asked for, if that is a mapping."""
 
         self._lent = Loans()
         self._group_state: State[Any] | None = None
@@ -127,7 +122,6 @@ class Unit:
     @property
     def state(self) -> State[Any]:
         """The state of the agent."""
-        self.is_used = True
         if self.mapping is None:
             self.mapping = State(self.rows, self.owner.of, limit=limit_of(self.owner.name), loans=self._lent)
         return self.mapping
@@ -135,7 +129,6 @@ class Unit:
     @property
     def group_state(self) -> State[Any]:
         """The state that the members of its group share."""
-        self.is_used = True
         if self._group_state is None:
             group = self.owner.group
             if not group:

@@ -38,16 +38,9 @@ class NotifySocket:
 
     def __init__(self, name: str, fd: int = -1) -> None:
         self.address = f"@{name}"
-        self._poller = select.poll()
-        if fd >= 0:
-            self._socket = socket.socket(fileno=fd)
-            self.fd = fd
-            self._poller.register(fd, select.POLLIN)
-            return
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._socket.bind("\0" + name)
+        self._socket = socket.socket(fileno=fd) if fd >= 0 else _bound(name)
         self.fd = self._socket.fileno()
+        self._poller = select.poll()
         self._poller.register(self.fd, select.POLLIN)
 
     def receive(self) -> Iterator[Notice]:
@@ -67,6 +60,13 @@ class NotifySocket:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _bound(name: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    made.bind("\0" + name)
+    return made
 
 
 def _sender(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,7 +109,7 @@ class MockAgent:
             owner.whole.load()
         handlers = handlers_of(kind)
         self._handling = PostHandling(self.agent, handlers, self.box, owner, self)
-        self.ending = None
+        self.ending: SystemExit | None = None
         self.exit: SystemExit | None = None
 
     def begin(self) -> None:
@@ -122,6 +123,12 @@ class MockAgent:
             with self._at_work():
                 self._handling.handle_some(self.unit, cast(Doorkeeper, _Keeper()))
 
+    def work_async(self) -> None:
+        """The same for handlers that are `async def`."""
+        self.box.heard()
+        if self.box.is_due:
+            asyncio.run(self._handling.handle_some_async())
+
     @contextmanager
     def _at_work(self) -> Iterator[None]:
         token = UNIT.set(self.unit)
@@ -131,7 +138,7 @@ class MockAgent:
             UNIT.reset(token)
 
     def exits(self, error: SystemExit) -> None:
-        self.exit = error
+        self.exit = self.ending = error
 
     def close(self) -> None:
         self.box.close()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from logger_process import LoggerProcess, wait_for_bytes, whole_log, write_all, writer
 
 from regrow.workers.system.backlog import FILE_BYTES, Backlog, Held
-from regrow.workers.system.log_protocol import Fault, FaultCleared, Lost, Opened
+from regrow.workers.system.log_protocol import Fault, FaultCleared, FromLogger, LoggerEnd, Lost, Opened
 
 DISK_BYTES = 4 * 1024 * 1024
 LINE = b"%06d: one line of twenty-nine\n"
@@ -234,6 +235,28 @@ def test_no_free_descriptors(tmp_path: Path) -> None:
         logger.next(FaultCleared)
         said = {file.read_bytes() for file in tmp_path.iterdir()}
         assert said == {b"%d\n" % number for number in range(1, 21)}
+
+
+def test_no_buffers_for_what_it_reports(tmp_path: Path) -> None:
+    """The kernel has no memory for a packet: what was to be said is kept, and said when there is some."""
+
+    def short() -> None:
+        real, tries = LoggerEnd.send, iter(range(1000))
+
+        def send(end: LoggerEnd, messages: Iterable[FromLogger]) -> int:
+            if 0 < next(tries) < 4:  # the first is Hello
+                raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+            return real(end, messages)
+
+        LoggerEnd.send = send  # type: ignore[assignment,method-assign]
+
+    with LoggerProcess(short) as logger:
+        pipes = [logger.offer(tmp_path / f"{number}.log", number) for number in range(1, 40)]
+        for pipe in pipes:
+            os.write(pipe, b"said\n")
+            os.close(pipe)
+        assert [logger.closed(number).tail for number in range(1, 40)] == ["said\n"] * 39
+        assert logger.count(Opened) == 39
 
 
 def test_kill_during_a_fault(logger: LoggerProcess, disk: Path, fill: Callable[[int], Path]) -> None:

@@ -17,6 +17,7 @@ Source: unix(7), cmsg(3).
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterable
@@ -27,6 +28,9 @@ from msgspec import Struct
 
 PACKET_BYTES = 64 * 1024
 """More than the largest packet: TOGETHER_BYTES, or one message with a path and a pattern of 4 KiB each."""
+
+GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
+"""Errors that say that there is no other end any more; others pass."""
 
 TOGETHER_BYTES = 32 * 1024
 """Messages of the logger that travel together have no more than this."""
@@ -157,7 +161,7 @@ class RootEnd(_End):
 
         Raises:
             BlockingIOError: the socket is full; nothing was sent.
-            OSError: the other end is gone (EPIPE, ECONNRESET).
+            OSError: neither; the other end is gone (`GONE`), or it will pass.
         """
         packet = _encode(message)
         if fd is None:
@@ -181,11 +185,11 @@ class RootEnd(_End):
         if not size:
             return None
         packet: FromLogger | tuple[FromLogger, ...] = _decoded(_decode_from_logger, self._packet[:size])
-        return packet if isinstance(packet, tuple) else (packet,)  # from a logger of before its root has exec'd
+        return packet if isinstance(packet, tuple) else (packet,)  # the logger's code is older than ours
 
 
 class LoggerEnd(_End):
-    """The logger's."""
+    """The logger's: it sends what it reports, and receives Open and Reopen."""
 
     def send(self, messages: Iterable[FromLogger]) -> int:
         """
@@ -193,7 +197,7 @@ class LoggerEnd(_End):
 
         Raises:
             BlockingIOError: the socket is full; nothing was sent.
-            OSError: the other end is gone (EPIPE, ECONNRESET).
+            OSError: neither; the other end is gone (`GONE`), or it will pass.
         """
         parts: list[bytes] = []
         size = 0
@@ -202,7 +206,8 @@ class LoggerEnd(_End):
             if parts and size > TOGETHER_BYTES:
                 break
             parts.append(part)
-        self._socket.send(b"\xdc%b%b" % (len(parts).to_bytes(2, "big"), b"".join(parts)), socket.MSG_NOSIGNAL)
+        array_of = b"\xdc" + len(parts).to_bytes(2, "big")  # as msgpack begins one of up to 65,535
+        self._socket.send(array_of + b"".join(parts), socket.MSG_NOSIGNAL)
         return len(parts)
 
     def receive(self) -> tuple[ToLogger, int | None] | None:

@@ -23,6 +23,7 @@ from regrow.workers.system.backlog import Held
 from regrow.workers.system.descriptors import use_all_descriptors
 from regrow.workers.system.faults import Faults, next_retry_s
 from regrow.workers.system.log_protocol import (
+    GONE,
     FromLogger,
     Hello,
     LoggerEnd,
@@ -44,6 +45,7 @@ IGNORED = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
 """EFBIG is wanted, not SIGXFSZ."""
 
 MESSAGES_PER_TURN = 64
+SHORTAGE_RETRY_S = 0.1
 LINE_WAIT_S = 0.2
 """How long an unfinished line in a shared file is waited for before it is written as it is."""
 
@@ -137,8 +139,11 @@ class Logger:
             except BlockingIOError:
                 self._await_room(True)
                 return
-            except OSError:
-                count = len(self._outbox)  # root is gone; the end of the channel will be read next
+            except OSError as error:
+                if error.errno not in GONE:  # no buffers: it passes
+                    self._timers.after(SHORTAGE_RETRY_S, "send", self._send_queued)
+                    return
+                count = len(self._outbox)  # nobody wants it; the end of the channel will be read next
             for message in [self._outbox.popleft() for _ in range(count)]:
                 if isinstance(message, Opened) and message.stream in self._streams:
                     self._watch(self._streams[message.stream])
