@@ -69,7 +69,7 @@ class _Process:
             RuntimeError.
         """
         if self.pid != pid:
-            raise RuntimeError(f"a process that a handler of {name} has forked has come back from it: end it there")
+            raise RuntimeError(f"a process that a handler of {name} has forked has come back from it: end it with os._exit()")
 
     def new_id(self) -> str:
         """An id that nobody else makes up: a random beginning for each process, and a number behind it."""

@@ -131,12 +131,21 @@ class Reader:
             yield from self._whole
             return
         self._file.seek(0)
+        end = b","
         for number, line in enumerate(self._file, 1):
-            if text := _of_line(line):
+            if not (bare := line.strip()):
+                continue
+            if end != b",":
+                behind = "the end of the list" if end == b"]" else "an object without a comma"
+                raise BadJson(f"line {number} comes behind {behind}")
+            if text := _of_line(bare):
                 try:
                     yield parse(text)
                 except BadJson as error:
                     raise BadJson(f"line {number} is no JSON: {error}") from None
+            end = b"," if bare == b"[" else bare[-1:]
+        if end != b"]":
+            raise BadJson("it was cut off: the list has no end")
 
     def _is_by_lines(self) -> bool:
         """Whether it still has an object a line, and need not be read at once."""
@@ -213,7 +222,7 @@ def _post_from(made: dict[str, Any]) -> Post:
 
 
 def _of_line(line: bytes) -> bytes:
-    return line.strip().removeprefix(b"[").strip().rstrip(b",]")
+    return line.strip().removeprefix(b"[").strip().rstrip(b",]").strip()
 
 
 def _named(name: str) -> bytes:

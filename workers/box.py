@@ -123,8 +123,9 @@ class PostBox:
         The next post to be handled, on record as begun; None when there is none, or none yet, or it is time to commit.
 
         Raises:
-            StoreError.
+            StoreError; RuntimeError: a handler has forked this process.
         """
+        process.check(self._pid, self.name)
         fetched, done = self._fetched, self._done
         while True:
             if done:
@@ -236,8 +237,9 @@ class PostBox:
         The handler of the post in hand has raised, which ends the agent: commit what was done before, and the failure.
 
         Raises:
-            StoreError.
+            StoreError; RuntimeError: a handler has forked this process.
         """
+        process.check(self._pid, self.name)
         failure = Failure(self._incarnation, time.time(), reason, text[-MAX_TEXT:])
         self._attempts.ended(time.monotonic())
         self._note(post, failure)

@@ -160,13 +160,15 @@ def test_export_and_import_of_one(state: Offline, place: Place, tmp_path: Path) 
     ["", "nothing", "[]", '[{"regrow": "else"}]', '[{"regrow":"state","level":2,"daemon":"x","owner":null,"at":1}]',
      "HEAD,\n {}]", 'HEAD,\n {"owner":"x","key":null,"value":1}]', 'HEAD,\n {"owner":"","key":"a","value":1}]',
      'HEAD,\n {"row":["AA==", 1]}]', 'HEAD,\n {"box":"x","ordinal":1,"post":{}}]', "HEAD,\n nothing",
+     "HEAD", "HEAD,\n", 'HEAD,\n ROW', 'HEAD,\n ROW,\n', 'HEAD,\n ROW\n ROW]', 'HEAD,\n ROW]\n ROW]',
      'HEAD,\n {"dead":1,"letter":{}}]', 'HEAD,\n {"owner":"x","key":"' + "a" * 600 + '","value":1}]'],
 )  # fmt: skip
 def test_bad_imports_change_nothing(state: Offline, place: Place, tmp_path: Path, text: str) -> None:
     """Refused in a line, with what is there as it was, although it was to be replaced."""
     before = content(place)
     file = tmp_path / "bad.json"
-    file.write_text(text.replace("HEAD", '[{"regrow":"state","level":1,"daemon":"x","owner":null,"at":1.0}'))
+    head, row = '[{"regrow":"state","level":1,"daemon":"x","owner":null,"at":1.0}', '{"owner":"x","key":"a","value":1}'
+    file.write_text(text.replace("HEAD", head).replace("ROW", row))
     assert "cannot import" in refusal(state("import", "--replace", str(file)))
     assert content(place) == before
 

@@ -38,9 +38,11 @@ def suffer(how: str) -> None:
         case "segfault":
             signal.signal(signal.SIGSEGV, signal.SIG_DFL)
             ctypes.string_at(0)
-        case "come back":
+        case "come back" | "come back raising" | "come back exiting":
             if os.fork() == 0:
-                return
+                if how == "come back":
+                    return
+                raise RuntimeError("in the child") if how == "come back raising" else SystemExit(0)
             os.wait()
 
 

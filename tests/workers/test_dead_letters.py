@@ -172,10 +172,13 @@ def test_async_handlers(ward: Ward, how: str) -> None:
     assert numbers(waiting(ward.house, "other")) == [1, 3]
 
 
-def test_child_that_comes_back(ward: Ward) -> None:
-    """A handler forks, and the child returns from it: the child fails, what the parent has done takes effect once."""
+@pytest.mark.parametrize("kind", ["Taker", "AsyncTaker"])
+@pytest.mark.parametrize("how", ["come back", "come back raising", "come back exiting"])
+def test_child_that_comes_back(ward: Ward, kind: str, how: str) -> None:
+    """A handler forks, and the child leaves it: the child fails, what the parent has done takes effect once."""
+    ward.kind = kind
     agent = ward.start()
-    post(ward.house, (1, "come back"), (2,))
+    post(ward.house, (1, how), (2,))
     ward.await_got([1, 2])
     post(ward.house, (3,))  # the bell is still there
     ward.await_got([1, 2, 3])
