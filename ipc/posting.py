@@ -69,7 +69,21 @@ class _Process:
             RuntimeError.
         """
         if self.pid != pid:
-            raise RuntimeError(f"a process that a handler of {name} has forked has come back from it: end it with os._exit()")
+            what = f"a process that a handler of {name} has forked has come back from it"
+            raise RuntimeError(f"{what}: end it there, with os._exit()")
+
+    def end_if_forked(self, pid: int, name: str) -> None:
+        """The same for who has an event loop, to which nobody can come back in another process: it ends at once."""
+        if self.pid != pid:
+            import sys
+            import traceback
+
+            try:
+                self.check(pid, name)
+            except RuntimeError:
+                traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
 
     def new_id(self) -> str:
         """An id that nobody else makes up: a random beginning for each process, and a number behind it."""

@@ -50,7 +50,9 @@ def read_info(run_dir: str) -> StoreInfo:
         with open(path, "rb") as file:
             return msgspec.json.decode(file.read(), type=StoreInfo)
     except FileNotFoundError:
-        why = "the daemon keeps none: its tree has no agents, or it is just starting" if os.path.isdir(run_dir) else "no daemon runs there"
+        why = "no daemon runs there"
+        if os.path.isdir(run_dir):
+            why = "the daemon keeps none: its tree has no agents, or it is just starting"
         raise StoreUnusable(path, why, "see `regrow status`") from None
     except (OSError, msgspec.MsgspecError) as error:
         raise StoreUnusable(path, str(error), "see who may: [access] in its file") from None

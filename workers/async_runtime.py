@@ -22,6 +22,7 @@ from regrow.ipc.down import Down
 from regrow.ipc.errors import StoreError
 from regrow.ipc.mailbox import Envelope, Item, Signal
 from regrow.ipc.node import CHAIN, MailboxSpec
+from regrow.ipc.posting import process
 from regrow.ipc.transaction import Overtaken
 from regrow.workers.agent import Agent
 from regrow.workers.agent_aio import AgentVerbs
@@ -171,7 +172,7 @@ class AsyncRuntime(Runtime):
         self._pumps = True  # no need to be told of what we look for ourselves
         try:
             for _ in range(BATCH):
-                if self.ending is not None or len(self._running) >= self._concurrency:
+                if self.ending is not None or len(self._running) >= self._concurrency or self._over.done():
                     break
                 if self.posts.is_due and self._is_turn_of_posts:
                     self._begin_posts()
@@ -251,6 +252,7 @@ class AsyncRuntime(Runtime):
         try:
             super().handle(item)
         finally:
+            process.end_if_forked(self.owner.pid, self.name)
             self.unit.is_over = True
             UNIT.reset(before)
             CHAIN.reset(chain)
@@ -258,7 +260,10 @@ class AsyncRuntime(Runtime):
     async def _run_async(self, unit: Unit, handler: Handler, item: Envelope, values: tuple[Any, ...]) -> bool:
         """Run it and commit; False when another has changed what it has read, and it is to run again."""
         try:
-            result = await handler.function(self.agent, *values)
+            try:
+                result = await handler.function(self.agent, *values)
+            finally:
+                process.end_if_forked(self.owner.pid, self.name)
             if unit.is_used:
                 unit.commit()
         except self._foreseen as error:

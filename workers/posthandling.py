@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from regrow.ipc.deadletters import Cause
 from regrow.ipc.errors import Backpressure, StoreError
 from regrow.ipc.mailbox import unknown_handler
+from regrow.ipc.posting import process
 from regrow.ipc.posts import BOX_IS_FULL, TOO_MANY_PUT_OFF, Post
 from regrow.ipc.transaction import Overtaken, Transaction
 from regrow.workers.box import BATCH_S, NotNow, PostBox
@@ -116,9 +117,13 @@ class PostHandling:
         from asyncio import CancelledError
 
         try:
-            result = handler.function(self._agent, *handler.arguments(post.args, post.kwargs))
-            if handler.is_async:
-                await result
+            values = handler.arguments(post.args, post.kwargs)
+            try:
+                result = handler.function(self._agent, *values)
+                if handler.is_async:
+                    await result
+            finally:
+                process.end_if_forked(self._owner.pid, self._owner.name)
             if unit.is_used:
                 unit.settle()
             self._box.done(unit.transaction)
