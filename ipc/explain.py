@@ -55,7 +55,9 @@ def cut_short(run_dir: str, name: str, incarnation: int) -> CutShort | None:
         return CutShort(UNKNOWN, "the daemon cannot say how the process ended", time.time())
     if found["reason"] in FORGIVEN:
         return None
-    how = " ".join(str(found[key]) for key in ("signal", "code", "text") if found.get(key) is not None)
+    code = found.get("code")
+    parts = (found.get("signal"), None if code is None else f"exit status {code}", found.get("text"))
+    how = " ".join(str(part) for part in parts if part is not None)
     return CutShort(found["reason"], how, found.get("at") or time.time(), str(found.get("signal") or ""))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from types import FunctionType
 from typing import Any, TypeAlias
 
 from msgspec import Raw, Struct
@@ -88,7 +89,7 @@ class Mailbox:
         self.refused_in_a_row = 0
         self.closed: tuple[str, str] | None = None
         self.handlers: Mapping[str, object] | None = None
-        self.owner = ""
+        self.owner: type = object
         """What messages to `owner` may ask for; None: anything. Other casts are taken, to be complained of."""
 
     def take(self, routing: bytes, request: Request, size: int) -> Refusal | None:
@@ -153,9 +154,12 @@ class Mailbox:
         return Refusal(id, BACKPRESSURE, text, details)
 
 
-def unknown_handler(name: str, owner: str, handlers: Mapping[str, object]) -> str:
-    """What is said to who asks for a handler that there is not."""
-    return f"no handler {name}; {owner} has {', '.join(handlers) or 'none'}"
+def unknown_handler(name: str, owner: type, handlers: Mapping[str, object]) -> str:
+    """What is said to who asks for a handler that the class `owner` has not."""
+    said = f"no handler {name}; {owner.__name__} has {', '.join(handlers) or 'none'}"
+    is_method = isinstance(getattr(owner, name, None), FunctionType) and not name.startswith("_")
+    is_ours = any(name in vars(each) for each in owner.__mro__ if each.__module__.startswith("regrow."))
+    return f"{said}; its method {name} lacks @handler" if is_method and not is_ours else said
 
 
 def closing(envelope: Envelope, code: str = SHUTDOWN, text: str = "") -> Refusal | None:

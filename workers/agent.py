@@ -275,7 +275,7 @@ class Agent(WorkflowVerbs, Verbs):
         unit = current("schedule()")
         known = handlers_of(type(self))
         if handler not in known:
-            raise BadRequest(self.name, unknown_handler(handler, type(self).__name__, known))
+            raise BadRequest(self.name, unknown_handler(handler, type(self), known))
         unit.posting.check_put_off(self.name, schedules=True)
         change = scheduling(self.name, id, when, handler, args, kwargs, missed, zone)
         unit.is_used = True

@@ -147,7 +147,7 @@ class PostHandling:
 
     def _nobody(self, post: Post) -> None:
         """Put away what no handler is there for."""
-        text = unknown_handler(post.handler, type(self._agent).__name__, self._handlers)
+        text = unknown_handler(post.handler, type(self._agent), self._handlers)
         self._box.bury(post, Cause.BAD_REQUEST, text)
 
     def _failed(self, post: Post, unit: Unit, error: BaseException) -> None:

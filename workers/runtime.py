@@ -144,7 +144,7 @@ class Runtime:
         self.kind = agent
         self.handlers = handlers_of(agent)
         self.node = Node(run_dir)
-        self.node.mailbox.handlers, self.node.mailbox.owner = self.handlers, agent.__name__
+        self.node.mailbox.handlers, self.node.mailbox.owner = self.handlers, agent
         self.node.on_full = self._tell_full
         self.signals = Signals(self.node, self.node.deliver)
         self.ending: Ending | None = None
@@ -358,7 +358,7 @@ class Runtime:
             return
         handler = self.handlers.get(item.handler)
         if handler is None:
-            text = unknown_handler(item.handler, type(self.agent).__name__, self.handlers)
+            text = unknown_handler(item.handler, type(self.agent), self.handlers)
             self.answers.bad(item, BadArguments("", text))
             return
         values = self.read(handler, item)

@@ -148,18 +148,27 @@ def test_closing_answers_calls_only() -> None:
     assert not send.is_call
 
 
+class Pricer:
+    """Has one method that could be a handler."""
+
+    def rate(self) -> None: ...
+
+
 def test_a_handler_that_there_is_not_is_refused_at_the_door() -> None:
     """Sends and calls hear at once which handlers there are; a cast is taken, for the agent to complain of."""
     mailbox = Mailbox()
-    mailbox.handlers, mailbox.owner = {"quote": 1, "stop": 2}, "Pricer"
+    mailbox.handlers, mailbox.owner = {"quote": 1, "stop": 2}, Pricer
     for request in (Send(1, "quota"), Call(2, "quota")):
         refusal = mailbox.take(b"r", request, 10)
         assert refusal is not None
         assert (refusal.id, refusal.code) == (request.id, "bad_request")
         assert refusal.text == "no handler quota; Pricer has quote, stop"
+    refusal = mailbox.take(b"r", Call(4, "rate"), 10)
+    assert refusal is not None
+    assert refusal.text == "no handler rate; Pricer has quote, stop; its method rate lacks @handler"
     assert mailbox.take(b"r", Send(3, "quote"), 10) is None
     assert mailbox.take(b"r", Cast("quota"), 10) is None
-    assert (mailbox.accepted, mailbox.refused, mailbox.refused_in_a_row) == (2, 2, 0)
+    assert (mailbox.accepted, mailbox.refused, mailbox.refused_in_a_row) == (2, 3, 0)
 
 
 def test_sender_hears_which_limit_it_was() -> None:
