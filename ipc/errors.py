@@ -320,6 +320,6 @@ class RunTimeout(WorkflowError, TimeoutError):
     """The run `id` was not over within `within_s` seconds; it goes on, and may be waited for again."""
 
     def __init__(self, id: str, within_s: float) -> None:
-        super().__init__(f"run {id} was not over within {within_s:g} s; it goes on")
+        super().__init__(f"run {id} was not over within {within_s:g} s; it goes on while its daemon runs")
         self.id = id
         self.within_s = within_s

@@ -13,7 +13,7 @@ import decimal
 import enum
 import functools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -126,7 +126,7 @@ class Values:
             return
         path, part, other = found
         said = f"a {type(part).__name__} would come back as a {type(other).__name__}"
-        raise BadState(decode(row), f"{said}; say the type, as in space(…, of={_advice(value)})", path)
+        raise BadState(decode(row), f"{said}; say the type, as in space(…, of={_advice(value, part)})", path)
 
 
 def values_of(of: Any) -> Values:
@@ -174,9 +174,18 @@ def _altered(value: Any, back: Any, path: str) -> tuple[str, Any, Any] | None:
     return next((found for part in parts if (found := _altered(*part)) is not None), None)
 
 
-def _advice(value: Any) -> str:
+def _advice(value: Any, part: Any) -> str:
+    """The type to say of `value`, in which `part` is what needs one."""
     name = type(value).__name__
+    if value is not part and isinstance(value, list | dict):
+        inner = next((each for each in _within(value) if each is part), None)
+        within = "…" if inner is None else _advice(part, part)
+        return f"{name}[…, {within}]" if isinstance(value, dict) else f"{name}[{within}]"
     return f"{name}[…]" if isinstance(value, set | frozenset | tuple) and type(value).__module__ == "builtins" else name
+
+
+def _within(value: list[Any] | dict[Any, Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _shown(encoded: bytes) -> str:

@@ -92,7 +92,8 @@ def test_waiting_for_the_result(cli: Cli, store: Path) -> None:
     assert cli("workflow", "start", "order", "--id", "o-1", "--wait").out == "3\n"
     cli("workflow", "start", "order", "--id", "o-2")
     late = cli("workflow", "start", "order", "--id", "o-2", "--wait", "--timeout", "50ms")
-    assert (late.status, late.err) == (1, "regrow: run o-2 was not over within 0.05 s; it goes on\n")
+    said = "regrow: run o-2 was not over within 0.05 s; it goes on while its daemon runs\n"
+    assert (late.status, late.err) == (1, said)
 
 
 def test_what_there_is_not(cli: Cli, store: Path) -> None:
