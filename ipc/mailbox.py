@@ -157,7 +157,8 @@ class Mailbox:
 def unknown_handler(name: str, owner: type, handlers: Mapping[str, object]) -> str:
     """What is said to who asks for a handler that the class `owner` has not."""
     said = f"no handler {name}; {owner.__name__} has {', '.join(handlers) or 'none'}"
-    is_method = isinstance(getattr(owner, name, None), FunctionType) and not name.startswith("_")
+    of = next((each for each in owner.__mro__ if name in vars(each)), object)  # without running what is found there
+    is_method = isinstance(vars(of).get(name), FunctionType) and not name.startswith("_")
     is_ours = any(name in vars(each) for each in owner.__mro__ if each.__module__.startswith("regrow."))
     return f"{said}; its method {name} lacks @handler" if is_method and not is_ours else said
 

@@ -82,8 +82,9 @@ class _Process:
                 self.check(pid, name)
             except RuntimeError:
                 traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
+                sys.stderr.flush()
+            finally:
+                os._exit(1)  # also where there is nothing to write to
 
     def new_id(self) -> str:
         """An id that nobody else makes up: a random beginning for each process, and a number behind it."""

@@ -135,10 +135,11 @@ class Reader:
         for number, line in enumerate(self._file, 1):
             if not (bare := line.strip()):
                 continue
-            if end != b",":
+            text = _of_line(bare)
+            if end == b"]" or (text and end != b","):
                 behind = "the end of the list" if end == b"]" else "an object without a comma"
                 raise BadJson(f"line {number} comes behind {behind}")
-            if text := _of_line(bare):
+            if text:
                 try:
                     yield parse(text)
                 except BadJson as error:

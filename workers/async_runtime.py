@@ -107,9 +107,12 @@ class AsyncRuntime(Runtime):
 
     async def _kept(self, unit: Unit, hook: Callable[..., Any], args: tuple[Any, ...]) -> bool:
         try:
-            result = hook(*args)
-            if inspect.isawaitable(result):
-                await result
+            try:
+                result = hook(*args)
+                if inspect.isawaitable(result):
+                    await result
+            finally:
+                process.end_if_forked(self.owner.pid, self.name)
             if unit.is_used:
                 unit.commit()
         except Overtaken:

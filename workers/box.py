@@ -219,8 +219,9 @@ class PostBox:
         """
         Forget the batch: its posts are where they were, and are taken again, a while after an error.
 
-        Without one they were overtaken, and one alone is not as easily.
+        Without one they were overtaken, and one alone is not as easily. Raises RuntimeError: a handler has forked this.
         """
+        process.check(self._pid, self.name)
         self.batch.clear()
         self._done.clear()
         self._buried.clear()

@@ -76,6 +76,7 @@ class PostHandling:
                     if is_lent:
                         unit.renew()
                 except BadArguments as error:
+                    unit.roll_back()
                     box.bury(post, Cause.BAD_REQUEST, error.text)
                 except (Exception, SystemExit) as error:  # noqa: BLE001 - let it crash, with a record of it
                     self._failed(post, unit, error)
@@ -129,6 +130,7 @@ class PostHandling:
             self._box.done(unit.transaction)
             unit.renew()
         except BadArguments as error:
+            unit.roll_back()
             self._box.bury(post, Cause.BAD_REQUEST, error.text)
         except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - let it crash, with a record of it
             self._failed(post, unit, error)

@@ -58,6 +58,7 @@ class Rows:
             unit.posting.store, prefix + first, last, reverse=reverse, shared=self._shared, values=values
         )
         for key, value in rows:
+            unit.is_used = True  # also where a handler goes on with what another one has begun
             yield key[cut:], value
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from regrow.daemon.linux import identity, kernel
 from regrow.daemon.linux.spawn import HANDLED
 
-PROGRAM = "import regrow.daemon.interned; from regrow.daemon.reexec.program import main; main()"
+PROGRAM = "from regrow.daemon.reexec.program import main; main()"
 CHECK = "from regrow.daemon.reexec.check import main; main()"
 
 

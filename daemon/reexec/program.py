@@ -8,7 +8,7 @@ import signal
 import sys
 
 from regrow.config import exits
-from regrow.daemon import nested
+from regrow.daemon import interned, nested  # noqa: F401 - `interned` is for its names, before most is loaded
 from regrow.daemon.channel import Channel
 from regrow.daemon.channel_messages import Down, ReplyUp
 from regrow.daemon.linux import identity, kernel

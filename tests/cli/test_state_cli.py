@@ -123,7 +123,9 @@ def test_export_and_import(state: Offline, run: Cli, place: Place, tmp_path: Pat
     assert len(exported.splitlines()) == len(json.loads(exported))
     kinds = {next(iter(fact)) for fact in json.loads(exported)[1:]}
     assert kinds == {"owner", "box", "dead", "row"}
-    for number, text in enumerate((exported, json.dumps(json.loads(exported), indent=2))):
+    ends = exported.rstrip("]\n")
+    apart = (f"{ends}\n]\n", f"[\n{ends[1:]}\r\n\r\n ]", ends.replace("},\n", "}\n,\n") + " ]")
+    for number, text in enumerate((exported, json.dumps(json.loads(exported), indent=2), *apart)):
         file = tmp_path / f"{number}.json"
         file.write_text(text)
         other = Place("other", str(tmp_path), str(tmp_path / f"state-{number}"), place.durability)
@@ -372,7 +374,7 @@ def test_damaged_timers_and_posts(state: Offline, place: Place) -> None:
     done = state("timers", "--format", "json")
     assert [one["id"] for one in json.loads(done.out)] == ["a"]
     assert done.status == 1
-    assert done.err.count("cannot read a timer in the store, row b'te") == done.err.count("\n") == 2
+    assert done.err.count("cannot read a timer in the store, row b") == done.err.count("\n") == 2
     assert "the post b to counter" in done.err
     boxes = {one["name"]: (one["waiting"], one["oldest"]) for one in json.loads(state("boxes", "--format", "json").out)}
     assert boxes["other"] == (1, None)

@@ -98,6 +98,9 @@ def test_root_comes_back(root: FakeDaemon, host: HubHost, client: RawClient, tmp
     """When the root's connection ends the hub makes another, and brings what happened meanwhile."""
     client.answer(Subscribe(client.id(), "regrow.event.>"))
     client.say(Credit(100))
+    client.say(Replay(client.id(), 0))
+    assert [heard.seq for heard in heard_events(client, 3)] == [1, 2, 3], "it has them"
+    assert isinstance(client.hear(), Done)
     root.close()
     (tmp_path / "run" / "control.sock").unlink()
     second = FakeDaemon(tmp_path / "run")

@@ -148,8 +148,17 @@ def test_closing_answers_calls_only() -> None:
     assert not send.is_call
 
 
+class Touchy:
+    """Raises when it is looked at."""
+
+    def __get__(self, _instance: object, _owner: type) -> None:
+        raise RuntimeError("ask an instance")
+
+
 class Pricer:
     """Has one method that could be a handler."""
+
+    limit = Touchy()
 
     def rate(self) -> None: ...
 
@@ -166,9 +175,12 @@ def test_a_handler_that_there_is_not_is_refused_at_the_door() -> None:
     refusal = mailbox.take(b"r", Call(4, "rate"), 10)
     assert refusal is not None
     assert refusal.text == "no handler rate; Pricer has quote, stop; its method rate lacks @handler"
+    refusal = mailbox.take(b"r", Call(5, "limit"), 10)
+    assert refusal is not None
+    assert refusal.text == "no handler limit; Pricer has quote, stop"
     assert mailbox.take(b"r", Send(3, "quote"), 10) is None
     assert mailbox.take(b"r", Cast("quota"), 10) is None
-    assert (mailbox.accepted, mailbox.refused, mailbox.refused_in_a_row) == (2, 3, 0)
+    assert (mailbox.accepted, mailbox.refused, mailbox.refused_in_a_row) == (2, 4, 0)
 
 
 def test_sender_hears_which_limit_it_was() -> None:

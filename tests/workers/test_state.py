@@ -226,7 +226,7 @@ def test_nan_is_no_other_value(state: State[Any], rows: FakeRows) -> None:
         ("\ud800", "$", "surrogates"),
         ({1, 2}, "$", "a set would come back as a list"),
         ({"a": [(1, 2)]}, "$['a'][0]", "a tuple would come back as a list"),
-        ([1, {1}], "$[1]", "a set would come back as a list; say the type, as in space(…, of=list[set[…]])"),
+        ([{1}, {2}], "$[0]", "a set would come back as a list; say the type, as in space(…, of=list[set[…]])"),
         ({"a": {1}}, "$['a']", "say the type, as in space(…, of=dict[…, set[…]])"),
         (Order("x"), "$", "a Order would come back as a dict; say the type, as in space(…, of=Order)"),
         (bytearray(b"x"), "$", "a bytearray would come back as a bytes; say the type, as in space(…, of=bytearray)"),

@@ -11,6 +11,7 @@ Source: architecture sections 3 and 5; log_protocol for the conversation with ro
 from __future__ import annotations
 
 import array
+import errno
 import fcntl
 import os
 import select
@@ -18,6 +19,7 @@ import signal
 import termios
 import time
 from collections import deque
+from itertools import islice
 
 from regrow.workers.system.backlog import Held
 from regrow.workers.system.descriptors import use_all_descriptors
@@ -83,6 +85,7 @@ class Logger:
         self._outbox: deque[FromLogger] = deque()
         self._timers = Timers()
         self._awaits_room = False
+        self._together: int | None = None
         self._hello_delay_s = 0.0
         self._stopping = False
         signal.signal(signal.SIGALRM, on_alarm)  # of slow searches
@@ -135,15 +138,20 @@ class Logger:
         """Send what root takes. A stream's bytes are moved only once root can know where they begin."""
         while self._outbox:
             try:
-                count = self._channel.send(self._outbox)
+                count = self._channel.send(islice(self._outbox, self._together))
             except BlockingIOError:
                 self._await_room(True)
                 return
             except OSError as error:
-                if error.errno not in GONE:  # no buffers: it passes
+                if error.errno in GONE:
+                    count = len(self._outbox)  # nobody wants it; the end of the channel will be read next
+                elif error.errno != errno.EMSGSIZE:  # no buffers: it passes
+                    self._await_room(False)
                     self._timers.after(SHORTAGE_RETRY_S, "send", self._send_queued)
                     return
-                count = len(self._outbox)  # nobody wants it; the end of the channel will be read next
+                else:
+                    count = int(self._together == 1)  # the socket takes less than is usual, and one by one from now on
+                    self._together = 1
             for message in [self._outbox.popleft() for _ in range(count)]:
                 if isinstance(message, Opened) and message.stream in self._streams:
                     self._watch(self._streams[message.stream])
@@ -302,6 +310,9 @@ class Logger:
         end_s = time.monotonic() + LAST_WORDS_S
         while self._outbox and (left_s := end_s - time.monotonic()) > 0 and poll.poll(left_s * 1000):
             self._send_queued()
+            if "send" in self._timers:  # no buffers
+                time.sleep(min(SHORTAGE_RETRY_S, left_s))
+                self._timers.cancel("send")
 
     def close(self) -> None:
         """Close every descriptor and give the signals back."""
