@@ -7,8 +7,9 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from logger_process import LoggerProcess, forked, processor_ticks, reap, wait_readable, write_all, writer
@@ -201,6 +202,50 @@ def test_no_file_is_missed_while_two_rotations_pass(logs: Path, monkeypatch: pyt
     monkeypatch.setattr(history, "open_part", look)
     with parts(str(path)) as found:
         assert inodes <= {part.inode for part in found}
+
+
+def moving(path: Path) -> Iterator[None]:
+    """Files with running numbers: each step renames one, as rotations do, or makes the next one."""
+    for number in count(1):
+        there = sum(1 for _ in path.parent.iterdir())
+        for index in range(there, 0, -1):
+            os.rename(old_path(str(path), index - 1), old_path(str(path), index))
+            yield
+        path.write_text(str(number))
+        yield
+
+
+def test_the_next_file_while_all_of_them_move(
+    logs: Path, monkeypatch: pytest.MonkeyPatch, dice: random.Random
+) -> None:
+    """Whenever somebody looks, between two steps of a rotation and over several: it is the next one, or none yet."""
+    path = logs / "a.log"
+    path.write_text("0")
+    steps, is_moving = moving(path), True
+
+    def and_move(function: Callable[[str], Any]) -> Callable[[str], Any]:
+        def moved(path: str) -> Any:
+            for _ in range(dice.choice((0, 0, 0, 1, 2, 9)) if is_moving else 0):
+                next(steps)
+            return function(path)
+
+        return moved
+
+    for _ in range(20):
+        next(steps)
+    monkeypatch.setattr(history, "open_part", and_move(history.open_part))
+    monkeypatch.setattr(history, "_inode", and_move(history._inode))
+    found = 0
+    for _ in range(100):
+        is_moving = False
+        number, inode = dice.choice([(int(each.read_text()), each.stat().st_ino) for each in logs.iterdir()])
+        is_moving = True
+        part = history.successor(str(path), inode)
+        if part is not None:
+            found += 1
+            assert int(os.read(part.fd, 100)) == number + 1
+            os.close(part.fd)
+    assert found > 70
 
 
 def test_follow_when_its_file_is_rotated_away(logs: Path, follow: Follow) -> None:

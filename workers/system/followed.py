@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from regrow.workers.system.history import Part, last_lines, parts
+from regrow.workers.system.history import Part, last_lines, parts, successor
 
 READ_BYTES = 256 * 1024
 LINE_BYTES = 1024 * 1024
@@ -79,9 +79,13 @@ class Followed:
 
         An unfinished line goes on there: the logger cuts endless lines.
         """
+        if self._fd >= 0 and (after := successor(self._path, self._inode)) is not None:
+            self.close()
+            self._fd, self._inode, self._at = after.fd, after.inode, 0
+            return True
         with parts(self._path) as found:
-            newer = self._newer(found)
-            if not newer:
+            newer = self._newer(found) if self._inode not in {part.inode for part in found} else []
+            if not newer:  # or files were moved while we looked, which will be told
                 return False
             part = newer[-1]
             self.close()
@@ -90,11 +94,8 @@ class Followed:
 
     def _newer(self, found: list[Part]) -> list[Part]:
         """Return those that were written after ours, newest first."""
-        inodes = [part.inode for part in found]
         if self._fd < 0:
             return found  # there was none when we began
-        if self._inode in inodes:
-            return found[: inodes.index(self._inode)]
         # Ours is beyond the kept ones, or was taken away by somebody else and its elders are still there.
         written_ns = os.fstat(self._fd).st_mtime_ns
         return [part for part in found if os.fstat(part.fd).st_mtime_ns >= written_ns]

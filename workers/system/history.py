@@ -57,6 +57,39 @@ def parts(path: str) -> Iterator[list[Part]]:
             os.close(part.fd)
 
 
+def successor(path: str, inode: int) -> Part | None:
+    """
+    Open the file that was written right after this one; None: it is the newest, or not among those that are there, or
+    they were moved while we looked.
+
+    `parts` may have them in another order, where rotations have passed it by while it looked. Here the file is in its
+    place before and after its neighbour is opened; a rotation that was cut short leaves one number free between them.
+    """
+    index = missing = 0
+    rotation = _rotation(path)
+    while True:
+        found = _inode(old_path(path, index))
+        if found != inode:
+            missing = 0 if found else missing + 1
+            index += 1
+            if missing == 2:  # see `parts`
+                before, rotation = rotation, _rotation(path)
+                if rotation == before:
+                    return None
+                index, missing = index - 2, 0
+            continue
+        part = open_part(old_path(path, index - 1)) if index else None
+        if part is None and index > 1:
+            part = open_part(old_path(path, index - 2))
+            if part is not None and _inode(old_path(path, index - 1)) not in (0, part.inode):
+                os.close(part.fd)  # the gap is closed by now, and this one need not be the next
+                continue
+        if _inode(old_path(path, index)) == inode:
+            return part
+        if part is not None:  # ours was moved meanwhile, upwards
+            os.close(part.fd)
+
+
 def _rotation(path: str) -> tuple[int, int]:
     """Return what differs as soon as a rotation has ended: the two newest files; 0 for one that is missing."""
     return _inode(path), _inode(old_path(path, 1))
