@@ -17,7 +17,7 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import zmq
@@ -337,16 +337,29 @@ def _make_room(fd: int) -> None:
 
 @contextmanager
 def _borrowed(fd: int) -> Iterator[socket.socket | None]:
-    """A descriptor of ZeroMQ's as a socket, and not closed with that; None when it is no socket any more."""
+    """
+    A descriptor of ZeroMQ's as a socket, and not closed with that; None when it is no socket any more.
+
+    It is a copy where there is a descriptor for one: what a signal's handler raises may fall between any two lines, a
+    socket that is dropped there closes its descriptor, and ZeroMQ aborts the process when that is one of its own.
+    """
+    own = fd
+    with suppress(OSError):
+        own = os.dup(fd)
     try:
-        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, own)
     except OSError:
+        if own != fd:
+            os.close(own)
         yield None
         return
     try:
         yield stream
     finally:
-        stream.detach()
+        if own == fd:
+            stream.detach()
+        else:
+            stream.close()
 
 
 def _pid_behind(stream: socket.socket) -> int:
