@@ -131,13 +131,13 @@ class PostBox:
             if done:
                 if not fetched or time.monotonic() >= self._until_s or len(self.batch.puts) >= BATCH_ROWS:
                     return None  # what is done is in the box until it is committed
-            elif not fetched and not self._fetch():
-                return None
+            else:
+                if not fetched and not self._fetch():
+                    return None
+                self._until_s = 0.0 if self._alone else time.monotonic() + BATCH_S
             if self._pace.rests_until_s and (rest_s := self._pace.rest_s(time.monotonic())):
                 self._later(rest_s)
                 return None
-            if not done:
-                self._until_s = 0.0 if self._alone else time.monotonic() + BATCH_S
             key, value = fetched.popleft()
             try:
                 post = decode(value)

@@ -51,7 +51,6 @@ class Rows:
     ) -> Iterator[tuple[bytes, bytes]]:
         """Rows with `first` <= key < `end` in order; `values` False: without reading what they hold."""
         unit, prefix = self._unit, self._prefix
-        unit.is_used = True
         last = prefix[:-1] + b"\1" if end is None else prefix + end
         cut = len(prefix)
         rows = unit.transaction.scan(

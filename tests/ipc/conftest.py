@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from taskdesk import Jobs, jobs_tree
 from timerworld import World
 
 from regrow.ipc import Client
+from regrow.ipc.node import MailboxSpec, Node
 from regrow.ipc.store import Store
 
 
@@ -36,6 +37,21 @@ def new_box(run_dir: Path) -> Iterator[NewBox]:
     yield make
     for box in boxes:
         box.close()
+
+
+@pytest.fixture
+def new_node(run_dir: Path) -> Iterator[Callable[[str], Node]]:
+    """Makes nodes of this process that have a name."""
+    nodes: list[Node] = []
+
+    def make(name: str) -> Node:
+        nodes.append(Node(str(run_dir), MailboxSpec(name, 1)))
+        nodes[-1].announce()
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.close()
 
 
 @pytest.fixture

@@ -29,12 +29,9 @@ def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def node(run_dir: Path) -> Iterator[Node]:
+def node(new_node: Callable[[str], Node]) -> Node:
     """One with the mailbox `me`."""
-    made = Node(str(run_dir), MailboxSpec("me", 1))
-    made.announce()
-    yield made
-    made.close()
+    return new_node("me")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from regrow.ipc import wire
 from regrow.ipc.client import Client
 from regrow.ipc.mailbox import Envelope
-from regrow.ipc.node import MailboxSpec, Node
+from regrow.ipc.node import Node
 from regrow.ipc.transport import Transport
 
 TIMEOUT_S = 10.0
@@ -24,12 +24,9 @@ FOREVER_S = float("inf")
 
 
 @pytest.fixture
-def other(run_dir: Path) -> Iterator[Node]:
+def other(new_node: Callable[[str], Node]) -> Node:
     """Somebody to be called."""
-    made = Node(str(run_dir), MailboxSpec("other", 1))
-    made.announce()
-    yield made
-    made.close()
+    return new_node("other")
 
 
 @contextmanager

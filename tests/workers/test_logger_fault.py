@@ -237,16 +237,19 @@ def test_no_free_descriptors(tmp_path: Path) -> None:
         assert said == {b"%d\n" % number for number in range(1, 21)}
 
 
-def test_no_buffers_for_what_it_reports(tmp_path: Path) -> None:
-    """The kernel has no memory for a packet: what was to be said is kept, and said when there is some."""
+@pytest.mark.parametrize("number", [errno.ENOBUFS, errno.EMSGSIZE])
+def test_reports_that_the_kernel_does_not_take(tmp_path: Path, number: int) -> None:
+    """It has no memory for a moment, or takes no packet of several: what was to be said is kept, and said."""
 
     def short() -> None:
         real, tries = LoggerEnd.send, iter(range(1000))
 
         def send(end: LoggerEnd, messages: Iterable[FromLogger]) -> int:
-            if 0 < next(tries) < 4:  # the first is Hello
-                raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
-            return real(end, messages)
+            said = list(messages)
+            is_short = 0 < next(tries) < 4 if number == errno.ENOBUFS else len(said) > 1  # the first is Hello
+            if is_short:
+                raise OSError(number, os.strerror(number))
+            return real(end, said)
 
         LoggerEnd.send = send  # type: ignore[assignment,method-assign]
 

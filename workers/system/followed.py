@@ -31,7 +31,7 @@ class Followed:
             if not found:
                 return []
             part = found[0]  # during a rotation this is the first old one, for a moment
-            self._enter(part)
+            self._enter(part, os.dup(part.fd))
         self._at = _end_of_last_line(self._fd, part.size)
         return last_lines(self._path, lines, Part(self._fd, self._inode, self._at))
 
@@ -81,15 +81,14 @@ class Followed:
         """
         if self._fd >= 0 and (after := successor(self._path, self._inode)) is not None:
             self.close()
-            self._fd, self._inode, self._at = after.fd, after.inode, 0
+            self._enter(after, after.fd)
             return True
         with parts(self._path) as found:
             newer = self._newer(found) if self._inode not in {part.inode for part in found} else []
             if not newer:  # or files were moved while we looked, which will be told
                 return False
-            part = newer[-1]
             self.close()
-            self._enter(part)
+            self._enter(newer[-1], os.dup(newer[-1].fd))
         return True
 
     def _newer(self, found: list[Part]) -> list[Part]:
@@ -100,8 +99,9 @@ class Followed:
         written_ns = os.fstat(self._fd).st_mtime_ns
         return [part for part in found if os.fstat(part.fd).st_mtime_ns >= written_ns]
 
-    def _enter(self, part: Part) -> None:
-        self._fd, self._inode, self._at = os.dup(part.fd), part.inode, 0
+    def _enter(self, part: Part, fd: int) -> None:
+        """Begin with it; `fd`, which is ours from now on, is open on it."""
+        self._fd, self._inode, self._at = fd, part.inode, 0
 
 
 def _end_of_last_line(fd: int, size: int) -> int:

@@ -8,14 +8,16 @@ its inode tells, but never be missed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from regrow.workers.system.log_protocol import Position
 from regrow.workers.system.rotation import old_path
 
 BLOCK_BYTES = 64 * 1024
+
+Found = TypeVar("Found")
 
 
 class Part(NamedTuple):
@@ -31,25 +33,14 @@ def parts(path: str) -> Iterator[list[Part]]:
     """
     Open the present file and its old ones, newest first; closed on leaving.
 
-    One missing number is passed over: a rotation that is under way, or was cut short, leaves such a gap. It
-    travels downwards, so a second one is the end, unless another rotation has begun since: then we look again.
+    Where rotations pass by while we look, some may be in another order: see `successor`.
     """
     found: list[Part] = []
     try:
-        index = missing = 0
-        rotation = _rotation(path)
-        while True:
-            if missing == 2:
-                before, rotation = rotation, _rotation(path)
-                if rotation == before:
-                    break
-                index, missing = index - 2, 0
-            part = open_part(old_path(path, index))
-            missing = 0 if part else missing + 1
-            index += 1
-            if part and part.inode in {known.inode for known in found}:
+        for _, part in _upwards(path, open_part):
+            if part.inode in {known.inode for known in found}:
                 os.close(part.fd)
-            elif part:
+            else:
                 found.append(part)
         yield found
     finally:
@@ -62,32 +53,44 @@ def successor(path: str, inode: int) -> Part | None:
     Open the file that was written right after this one; None: it is the newest, or not among those that are there, or
     they were moved while we looked.
 
-    `parts` may have them in another order, where rotations have passed it by while it looked. Here the file is in its
-    place before and after its neighbour is opened; a rotation that was cut short leaves one number free between them.
+    Ours is in its place before and after its neighbour is opened, so nothing has come between them. A rotation that is
+    under way, or was cut short, leaves one number free there.
+    """
+    for index, found in _upwards(path, _inode):
+        while found == inode:
+            part = open_part(old_path(path, index - 1)) if index else None
+            is_next = True
+            if part is None and index > 1:
+                part = open_part(old_path(path, index - 2))
+                is_next = part is None or _inode(old_path(path, index - 1)) in (0, part.inode)  # or the gap is closed
+            found = _inode(old_path(path, index))
+            if is_next and found == inode:
+                return part
+            if part is not None:
+                os.close(part.fd)
+    return None
+
+
+def _upwards(path: str, look: Callable[[str], Found | None]) -> Iterator[tuple[int, Found]]:
+    """
+    Look at each file from the present one up; yields its number with what `look` has found, when it has.
+
+    One missing number is passed over: a rotation that is under way, or was cut short, leaves such a gap. It
+    travels downwards, so a second one is the end, unless another rotation has begun since: then we look again.
     """
     index = missing = 0
     rotation = _rotation(path)
     while True:
-        found = _inode(old_path(path, index))
-        if found != inode:
-            missing = 0 if found else missing + 1
-            index += 1
-            if missing == 2:  # see `parts`
-                before, rotation = rotation, _rotation(path)
-                if rotation == before:
-                    return None
-                index, missing = index - 2, 0
-            continue
-        part = open_part(old_path(path, index - 1)) if index else None
-        if part is None and index > 1:
-            part = open_part(old_path(path, index - 2))
-            if part is not None and _inode(old_path(path, index - 1)) not in (0, part.inode):
-                os.close(part.fd)  # the gap is closed by now, and this one need not be the next
-                continue
-        if _inode(old_path(path, index)) == inode:
-            return part
-        if part is not None:  # ours was moved meanwhile, upwards
-            os.close(part.fd)
+        if missing == 2:
+            before, rotation = rotation, _rotation(path)
+            if rotation == before:
+                return
+            index, missing = index - 2, 0
+        found = look(old_path(path, index))
+        missing = 0 if found else missing + 1
+        index += 1
+        if found:
+            yield index - 1, found
 
 
 def _rotation(path: str) -> tuple[int, int]:
